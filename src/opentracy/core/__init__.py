@@ -1,0 +1,1 @@
+"""Knowledge only: values in, values out. No sockets, clock, environment or randomness in this package."""

@@ -1,0 +1,198 @@
+"""Which failures are worth another try, how long to wait, and what may be shown of them.
+
+The rules are those of the fault table: status first, the provider's code second, text only where a provider offers
+nothing better (a 500 that mentions "policy" must stay an outage). No clock here: `now` is an argument.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from .wire import Failure, HttpResponse, Kind
+
+MAX_MESSAGE = 2000
+RETRYABLE_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504, *range(520, 530)})
+BILLING_CODES = frozenset(
+    {"insufficient_quota", "billing_not_active", "billing_hard_limit_reached", "billing_error", "insufficient_balance"}
+)
+RETRYABLE_KINDS: frozenset[Kind] = frozenset(
+    {"dns", "refused", "unreachable", "reset", "eof", "timeout", "pool", "truncated", "encoding", "empty_body",
+     "empty_stream", "stream_truncated", "stream_interrupted"}
+)  # fmt: skip
+MAX_HINT_S = 60.0
+
+_CONTEXT_TEXT = re.compile(
+    r"maximum context length|prompt is too long|input token count.{0,40}exceeds|context[_ ]length[_ ]exceeded|"
+    r"exceeds? (?:the )?(?:model'?s? )?(?:maximum )?context|too many (?:input )?tokens|input is too long|"
+    r"context window (?:is )?exceed|exceeds the available context",
+    re.I,
+)
+
+
+def is_context_overflow(message: str, code: str | None) -> bool:
+    """Whether a 400 or 413 says that the prompt does not fit; providers have no common code for it."""
+    return code == "context_length_exceeded" or _CONTEXT_TEXT.search(message) is not None
+
+
+def transport_failure(kind: Kind, message: str, *, sent: bool = True, code: str | None = None) -> Failure:
+    """A failure below the protocol: nothing of the provider's to quote."""
+    return Failure(kind, message, code=code, retryable=kind in RETRYABLE_KINDS, sent=sent)
+
+
+def status_failure(
+    response: HttpResponse,
+    message: str,
+    *,
+    code: str | None = None,
+    type: str | None = None,
+    param: str | None = None,
+    body: Any = None,
+    request_id: str | None = None,
+    hint: float | None = None,
+    now: float | None = None,
+) -> Failure:
+    """A non-2xx answer. `hint`: a retry delay found in the body; headers win. `now`: for HTTP dates, Unix seconds."""
+    status = response.status
+    headers = response.headers
+    if 300 <= status < 400:
+        return Failure(
+            "redirect", f"the provider answered with a redirect ({status}), which is never followed: {message}"[:MAX_MESSAGE],
+            status=status, code=code, body=body, request_id=request_id, headers=headers,
+        )  # fmt: skip
+    if status in (400, 413) and is_context_overflow(message, code):
+        code = "context_length_exceeded"
+    retryable = status in RETRYABLE_STATUS and code not in BILLING_CODES and type not in BILLING_CODES
+    told = headers.get("x-should-retry", "").strip().lower()
+    if told in ("true", "false"):
+        retryable = told == "true"
+    after = retry_hint(headers, now)
+    return Failure(
+        "status", message, status=status, code=code, type=type, param=param, body=body, request_id=request_id,
+        retryable=retryable, retry_after=hint if after is None else after, headers=headers,
+    )  # fmt: skip
+
+
+# what a provider calls an error inside a 200 -> the status it stands for
+TYPE_STATUS = {
+    "invalid_request_error": 400, "authentication_error": 401, "billing_error": 402, "permission_error": 403,
+    "not_found_error": 404, "request_too_large": 413, "rate_limit_error": 429, "rate_limit_exceeded": 429,
+    "api_error": 500, "server_error": 500, "internal_server_error": 500, "timeout_error": 504,
+    "overloaded_error": 529, "insufficient_quota": 429, "invalid_value": 400, "context_length_exceeded": 400,
+    "invalid_api_key": 401, "model_not_found": 404,
+    "internalServerException": 500, "modelStreamErrorException": 424, "validationException": 400,
+    "throttlingException": 429, "serviceUnavailableException": 503, "modelTimeoutException": 408,
+    "RESOURCE_EXHAUSTED": 429, "UNAVAILABLE": 503, "INTERNAL": 500, "INVALID_ARGUMENT": 400,
+    "DEADLINE_EXCEEDED": 504, "PERMISSION_DENIED": 403, "UNAUTHENTICATED": 401, "NOT_FOUND": 404,
+}  # fmt: skip
+
+
+def embedded_failure(
+    message: str, *, status: int | None, code: str | None = None, type: str | None = None,
+    body: Any = None, request_id: str | None = None, param: str | None = None, retry_after: float | None = None,
+) -> Failure:  # fmt: skip
+    """An error object inside a 200 (body or stream event): class by its numeric code or known type, else plain."""
+    if status is None:
+        status = next((TYPE_STATUS[w] for w in (code, type) if w in TYPE_STATUS), None)
+    if status == 424:
+        retryable = True  # Bedrock's modelStreamErrorException is documented as worth a retry
+    else:
+        retryable = status in RETRYABLE_STATUS if status is not None else True
+    if code in BILLING_CODES or type in BILLING_CODES:
+        retryable = False
+    return Failure(
+        "provider_error", message, status=status, code=code, type=type, param=param, body=body,
+        request_id=request_id, retryable=retryable, retry_after=retry_after,
+    )  # fmt: skip
+
+
+def retry_hint(headers: Mapping[str, str], now: float | None) -> float | None:
+    """Seconds that the answer's headers ask to wait: retry-after-ms, then retry-after (number or HTTP date).
+
+    Unusable values (NaN, infinite, zero, negative, past, unreadable) read as None.
+    """
+    millis = _positive(headers.get("retry-after-ms"))
+    if millis is not None:
+        return millis / 1000
+    text = headers.get("retry-after")
+    if text is None:
+        return None
+    seconds = _positive(text)
+    if seconds is not None or now is None:
+        return seconds
+    try:
+        wait = parsedate_to_datetime(text).timestamp() - now
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return wait if wait > 0 else None
+
+
+def _positive(text: str | None) -> float | None:
+    try:
+        value = float(text) if text is not None else math.nan
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and value > 0 else None
+
+
+def backoff(failure: Failure, retry: int, uniform: float) -> float | None:
+    """Seconds to wait before retry number `retry` (from 0), or None when the target must be given up.
+
+    `uniform` is a random number in [0, 1). A usable hint up to 60 s is waited for with up to 10 % on top.
+    """
+    hint = failure.retry_after
+    if hint is not None and math.isfinite(hint) and hint > 0:
+        return None if hint > MAX_HINT_S else hint * (1 + 0.1 * uniform)
+    return float(max(0.05, uniform * min(0.5 * 2**retry, 8.0)))
+
+
+def mask(text: str, secrets: Iterable[str]) -> str:
+    """`text` cut to 2,000 characters with every secret replaced by `***`; also a quoted part of eight or more characters."""
+    for secret in secrets:
+        if len(secret) >= 4:
+            text = text.replace(secret, "***")
+            if len(secret) >= 12:
+                text = text.replace(secret[:8], "***").replace(secret[-8:], "***")
+    return text[:MAX_MESSAGE]
+
+
+def message_of(body: Any, response: HttpResponse | None = None) -> str:
+    """The provider's own words: `error.message`, `message`, `detail` (text or list), `error` as text.
+
+    Else the first 200 characters of the body with its content type.
+    """
+    if isinstance(body, list) and body:
+        body = body[0]
+    if isinstance(body, dict):
+        error = body.get("error")
+        found = error.get("message") if isinstance(error, dict) else None
+        for candidate in (found, body.get("message"), body.get("Message"), _detail(body.get("detail")), error):
+            if isinstance(candidate, str) and candidate:
+                return candidate[:MAX_MESSAGE]
+            if isinstance(candidate, (dict, list)) and candidate is not error:
+                inner = message_of(candidate)
+                if inner:
+                    return inner
+    if isinstance(body, str) and body and response is None:
+        return body[:MAX_MESSAGE]
+    if response is None:
+        return ""
+    text = response.body[:800].decode("utf-8", "replace")[:200]
+    return f"HTTP {response.status}, {response.content_type or 'no content type'}: {text}" if text else f"HTTP {response.status} without a body"
+
+
+def _detail(detail: Any) -> Any:
+    """FastAPI's validation list as one sentence."""
+    if not isinstance(detail, list):
+        return detail
+    parts = []
+    for item in detail:
+        if isinstance(item, dict) and isinstance(item.get("msg"), str):
+            where = ".".join(str(x) for x in item.get("loc") or ())
+            parts.append(f"{item['msg']} ({where})" if where else item["msg"])
+        elif isinstance(item, str):
+            parts.append(item)
+    return "; ".join(parts)

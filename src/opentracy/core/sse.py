@@ -1,0 +1,120 @@
+"""Server-sent events, as the WHATWG standard says, from any split of the bytes.
+
+Source: https://html.spec.whatwg.org/multipage/server-sent-events.html. Line ends are LF, CRLF and CR only (U+2028 and
+the like are text). One deviation, on purpose: an event without its closing blank line is dispatched at end of file,
+since several providers leave it out; whether the stream was complete is the decoder's business.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+MAX_EVENT = 16 << 20
+
+
+class Event(NamedTuple):
+    """One dispatched event; `name` is b'' where the stream named none."""
+
+    name: bytes
+    data: bytes
+
+
+class SseParser:
+    """Bytes in, events out. `overflow` is set once an event grew beyond 16 MiB, and nothing is parsed after that."""
+
+    __slots__ = ("_buffer", "_held", "_scan", "_skip_lf", "_started", "overflow")
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self._scan: list[bytes] = []  # pieces of an unfinished event, joined only when a line end arrives
+        self._held = 0  # bytes in _scan
+        self._skip_lf = False
+        self._started = False
+        self.overflow = False
+
+    def feed(self, data: bytes) -> list[Event]:
+        """Events completed by `data`."""
+        if not data or self.overflow:
+            return []
+        if not self._started:
+            data = self._strip_mark(data)
+            if not data:
+                return []
+        if self._skip_lf or b"\r" in data:
+            data = self._unify(data)
+        if b"\n" not in data:
+            # no line ends here, so nothing can be complete: keep the piece, join later (linear for huge events)
+            self._scan.append(data)
+            self._held += len(data)
+            self._check_size()
+            return []
+        if self._scan:
+            data = b"".join((self._buffer, *self._scan, data))
+            self._scan.clear()
+            self._held = 0
+        elif self._buffer:
+            data = self._buffer + data
+        end = data.rfind(b"\n\n")
+        if end < 0:
+            self._buffer = data
+            self._check_size()
+            return []
+        self._buffer = data[end + 2 :]
+        return _events(data[:end])
+
+    def close(self) -> list[Event]:
+        """End of file: the last event, when its blank line never came."""
+        rest = b"".join((self._buffer, *self._scan))
+        self._buffer = b""
+        self._scan.clear()
+        return _events(rest) if rest and not self.overflow else []
+
+    def _strip_mark(self, data: bytes) -> bytes:
+        if self._scan:
+            data = self._scan.pop() + data
+        if len(data) < 3 and b"\xef\xbb\xbf".startswith(data):
+            self._scan.append(data)  # perhaps the first bytes of a byte-order mark
+            return b""
+        self._started = True
+        return data[3:] if data.startswith(b"\xef\xbb\xbf") else data
+
+    def _unify(self, data: bytes) -> bytes:
+        """All line ends as LF; a CR at the end counts at once, an LF that follows it in the next piece is dropped."""
+        if self._skip_lf and data.startswith(b"\n"):
+            data = data[1:]
+        self._skip_lf = data.endswith(b"\r")
+        return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+    def _check_size(self) -> None:
+        if len(self._buffer) + self._held > MAX_EVENT:
+            self.overflow = True
+            self._buffer = b""
+            self._scan.clear()
+
+
+def _events(block: bytes) -> list[Event]:
+    out = []
+    for raw in block.split(b"\n\n"):
+        if raw.startswith(b"data: ") and b"\n" not in raw:  # what nearly every event looks like
+            out.append(Event(b"", raw[6:]))
+        elif raw:
+            event = _fields(raw)
+            if event is not None:
+                out.append(event)
+    return out
+
+
+def _fields(raw: bytes) -> Event | None:
+    name = b""
+    data: list[bytes] = []
+    for line in raw.split(b"\n"):
+        field, colon, value = line.partition(b":")
+        if not field:  # a comment, or an empty line left over between events
+            continue
+        if colon and value.startswith(b" "):
+            value = value[1:]
+        if field == b"data":
+            data.append(value)
+        elif field == b"event":
+            name = value
+    return Event(name, b"\n".join(data)) if data else None

@@ -1,0 +1,33 @@
+"""What a registry row is made of. Rows themselves stand in `registry`, wire formats in one file per dialect.
+
+A row is data. What does not belong here: behaviour (it goes into the dialect), anything that needs I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """One provider: how to find it, how to authenticate, and which deviations its dialect must heed.
+
+    `base_url` is what `api_base` (or `<NAME>_API_BASE`, `<NAME>_BASE_URL`, `base_vars`) replaces; the dialect appends
+    the path. `key_vars` are environment variables in order of preference. `option_vars` maps an option name that the
+    dialect reads from `Target.options` to the environment variables that may hold it. `prefixes` are bare model-name
+    prefixes. `quirks` is the dialect's own typed settings object.
+    """
+
+    name: str
+    dialect: str
+    base_url: str
+    key_vars: tuple[str, ...] = ()
+    base_vars: tuple[str, ...] = ()
+    prefixes: tuple[str, ...] = ()
+    option_vars: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    quirks: Any = None
+    needs_key: bool = True
+    path: str = "/chat/completions"
+    listed: bool = True  # one of the 13 of the reference page, or beyond them
