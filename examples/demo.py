@@ -1,5 +1,7 @@
-"""`make demo`: the whole path on this machine. Starts an engine with stand-in providers, asks a dozen different things
-through `auto`, an alias whose first target is down, a tool and a stream, and prints what was chosen, why and at what cost.
+"""`make demo`: the whole path on this machine.
+
+Starts an engine with stand-in providers, asks a dozen different things through `auto`, an alias whose first target is
+down, a tool and a stream, and prints what was chosen, why and at what cost.
 
 With real keys in the environment (OPENAI_API_KEY, ANTHROPIC_API_KEY, ...) the same script talks to the real providers.
 """
@@ -54,8 +56,8 @@ def free_port() -> int:
 
 def start_engine(home: str, port: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "opentracy", "serve", "--demo", "--port", str(port), "--log-level", "warning"]
-    log = Path(home, "engine.log").open("wb")
-    engine = subprocess.Popen(command, env={**os.environ, "OPENTRACY_DATA_HOME": home}, stdout=log, stderr=log)
+    with Path(home, "engine.log").open("wb") as log:
+        engine = subprocess.Popen(command, env={**os.environ, "OPENTRACY_DATA_HOME": home}, stdout=log, stderr=log)
     for _ in range(150):
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=2):
