@@ -6,60 +6,22 @@ import ast
 import asyncio
 import os
 import re
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import opentracy as ot
+from conftest import RunningEngine
 from opentracy.engine.standin import StandIn
 
 PAGE = Path(__file__).parents[2] / "shared" / "spec" / "completion.txt"
 pytestmark = [pytest.mark.shared, pytest.mark.skipif(not PAGE.exists(), reason="the reference page lies in ../shared")]
 
 
-@pytest.fixture(scope="module")
-def stand_in() -> Iterator[StandIn]:
-    with StandIn(gap=0) as s:
-        yield s
-
-
 @pytest.fixture(autouse=True)
-def environment(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.startswith("OPENTRACY_") or name.endswith(("_API_KEY", "_API_BASE")):
-            monkeypatch.delenv(name)
-    for name, value in stand_in.environment.items():
-        monkeypatch.setenv(name, value)
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    home = tmp_path_factory.mktemp("engine")
-    env = {**os.environ, "OPENTRACY_DATA_HOME": str(home)}
-    command = [sys.executable, "-m", "opentracy", "serve", "--demo", "--port", str(port)]
-    with (home / "log").open("wb") as log:
-        process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
-    url = f"http://127.0.0.1:{port}"
-    for _ in range(200):
-        try:
-            urllib.request.urlopen(url + "/health/ready", timeout=2).close()
-            break
-        except OSError:
-            assert process.poll() is None, (home / "log").read_text()
-            time.sleep(0.1)
-    yield url
-    process.terminate()
-    process.wait(40)
+def environment(stand_in_environment: StandIn) -> None:
+    """Every example finds its keys and bases where a user would have set them."""
 
 
 def section(start: str, end: str) -> str:
@@ -142,8 +104,8 @@ def test_tools(capsys: pytest.CaptureFixture[str]) -> None:
     assert "get_weather" in capsys.readouterr().out
 
 
-def test_auto(engine: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv("OPENTRACY_ENGINE_URL", engine)
+def test_auto(demo_engine: RunningEngine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("OPENTRACY_ENGINE_URL", demo_engine.url)
     r = run(section("Engine routing (semantic auto):", "Async"))["resp"]
     assert r._routing["selected_model"]
     assert isinstance(r._routing["cluster_id"], int)
