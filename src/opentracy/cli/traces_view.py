@@ -1,0 +1,186 @@
+"""How traces look in a terminal: tables, one line each, and the page of a single trace.
+
+Belongs here: formatting only. With `--json` or when the output is no terminal nothing is coloured or cut.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+import click
+import msgspec
+
+from opentracy.traces.model import Attempt, TraceRecord, to_dict
+from opentracy.traces.reader import TraceRow
+
+
+def money(nano: int | None) -> str:
+    """Nano-USD as dollars; never $0.00 for something that cost, `?` for unknown."""
+    if nano is None:
+        return "?"
+    usd = nano / 1e9
+    if usd == 0:
+        return "$0"
+    return f"${usd:.2f}" if usd >= 1 else f"${usd:.3g}" if usd >= 1e-4 else f"${usd:.2e}"
+
+
+def duration(ms: float | None) -> str:
+    """Milliseconds as people read them."""
+    if ms is None:
+        return "-"
+    if ms < 1:
+        return f"{ms * 1000:.0f} us"
+    return f"{ms:.0f} ms" if ms < 1000 else f"{ms / 1000:.2f} s"
+
+
+def when(ts_ms: int) -> str:
+    """Epoch milliseconds as UTC."""
+    return datetime.fromtimestamp(ts_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def number(value: int | None) -> str:
+    """A count, `-` when it is unknown."""
+    return "-" if value is None else str(value)
+
+
+def row_json(row: TraceRow) -> str:
+    """A list row as one line of JSON, with the cost in USD beside nano-USD."""
+    values = msgspec.structs.asdict(row)
+    values["cost_usd"] = None if row.cost_nano is None else row.cost_nano / 1e9
+    return json.dumps(values, ensure_ascii=False)
+
+
+_COLUMNS = ("time", "trace", "status", "model", "tokens", "cost", "latency", "cluster")
+
+
+def _cells(row: TraceRow) -> tuple[str, ...]:
+    model = f"{row.provider}/{row.model}" if row.provider else row.model or row.requested_model
+    status = row.outcome if row.outcome == "ok" else f"{row.outcome} {row.http_status}"
+    tokens = f"{number(row.tokens_in)}>{number(row.tokens_out)}"
+    cluster = "-" if row.cluster_id is None else str(row.cluster_id)
+    return (
+        when(row.ts_ms), row.trace_id, status + (" (fallback)" if row.fallback else ""), model, tokens,
+        money(row.cost_nano), duration(row.latency_ms), cluster,
+    )  # fmt: skip
+
+
+def listing(found: Iterable[TraceRow], *, as_json: bool) -> None:
+    """A table of list rows, or one JSON object per line."""
+    if as_json:
+        for row in found:
+            click.echo(row_json(row))
+        return
+    table([_cells(row) for row in found], _COLUMNS, empty="No traces match.")
+
+
+def lines(found: Iterable[TraceRow], *, as_json: bool) -> None:
+    """One line per row, for output that goes on."""
+    for row in found:
+        click.echo(row_json(row) if as_json else "  ".join(_cells(row)))
+
+
+def table(cells: Sequence[Sequence[str]], columns: Sequence[str], *, empty: str, right: Sequence[str] = ()) -> None:
+    """A rich table on a terminal, tab-separated lines elsewhere."""
+    if not cells:
+        click.echo(empty, err=True)
+        return
+    stream = sys.stdout
+    if not stream.isatty():
+        click.echo("\t".join(columns))
+        for line in cells:
+            click.echo("\t".join(line))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table(box=None, header_style="bold", pad_edge=False)
+    for name in columns:
+        grid.add_column(name, no_wrap=True, justify="right" if name in right else "left")
+    for line in cells:
+        grid.add_row(*[Text(cell, style="red" if "error" in cell or "timeout" in cell else "") for cell in line])
+    Console(file=stream).print(grid)
+
+
+def one(record: TraceRecord, *, as_json: bool) -> None:
+    """Everything about one trace."""
+    if as_json:
+        click.echo(json.dumps(to_dict(record), ensure_ascii=False))
+        return
+    click.echo(f"trace     {record.trace_id}")
+    for name, value in _facts(record):
+        if value:
+            click.echo(f"{name:<10}{value}")
+    click.echo()
+    for line in waterfall(record):
+        click.echo(line)
+    for name, body in (("request", record.request), ("response", record.response)):
+        click.echo(f"\n{name} ({record.body_state})" if body is None else f"\n{name}")
+        if body is not None:
+            click.echo(pretty(body))
+
+
+def _facts(record: TraceRecord) -> list[tuple[str, str]]:
+    served = f"{record.provider}/{record.model}"
+    asked = f" (asked for {record.requested_model})" if record.requested_model != served else ""
+    cluster = "" if record.cluster_id is None else f"{record.cluster_id} {record.cluster_label or ''}".strip()
+    error = " ".join(part for part in (record.error_type, record.error_code, record.error_msg) if part)
+    counts = (number(record.tokens_in), number(record.tokens_out), number(record.tokens_cached))
+    tokens = "{} in, {} out, {} cached".format(*counts)
+    estimated = " (estimated)" if record.cost_estimated else ""
+    return [
+        ("time", f"{when(record.ts_ms)} UTC"),
+        ("outcome", f"{record.outcome} {record.http_status}"),
+        ("error", error),
+        ("model", served + asked),
+        ("cluster", cluster),
+        ("fallback", f"from {record.fallback_from}" if record.fallback_from else record.fallback_reason or ""),
+        ("tokens", tokens),
+        ("cost", money(record.cost_nano) + estimated),
+        ("latency", f"{duration(record.latency_ms)}, first token {duration(record.ttft_ms)}"),
+        ("key", record.key_id or ""),
+        ("user", record.user_id or ""),
+        ("session", record.session_id or ""),
+        ("tags", ", ".join(record.tags or [])),
+    ]
+
+
+_WIDTH = 40
+
+
+def waterfall(record: TraceRecord) -> list[str]:
+    """The stages of a request as bars on one time axis."""
+    total = max(record.latency_ms, *[a.start_ms + a.ms for a in record.attempts], 1e-9)
+    stages: list[tuple[str, float, float]] = []
+    start = 0.0
+    for name, ms in (("queue", record.queue_ms), ("embed", record.embedding_ms), ("route", record.routing_ms)):
+        if ms is not None:
+            stages.append((name, start, ms))
+            start += ms
+    for number_, attempt in enumerate(record.attempts, 1):
+        stages.append((f"{number_}. {attempt.target}{_result(attempt)}", attempt.start_ms, attempt.ms))
+    if record.ttft_ms is not None and record.stream:
+        stages.append(("first token", record.ttft_ms, 0.0))
+    lines_ = []
+    for name, begin, ms in stages:
+        left = min(_WIDTH - 1, int(begin / total * _WIDTH))
+        bar = "#" * max(1, min(_WIDTH - left, round(ms / total * _WIDTH)))
+        lines_.append(f"{' ' * left}{bar}".ljust(_WIDTH) + f"  {duration(ms):>8}  {name}")
+    return lines_
+
+
+def _result(attempt: Attempt) -> str:
+    parts = [str(part) for part in (attempt.status, attempt.code) if part is not None]
+    why = f" -> {attempt.reason}" if attempt.reason else ""
+    return (f" [{' '.join(parts)}]" if parts else "") + f" {money(attempt.cost_nano)}" + why
+
+
+def pretty(body: bytes) -> str:
+    """A body as indented JSON where it is JSON, as text otherwise."""
+    try:
+        return json.dumps(json.loads(body), indent=2, ensure_ascii=False)
+    except ValueError:
+        return body.decode("utf-8", "replace")

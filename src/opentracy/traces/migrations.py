@@ -1,0 +1,126 @@
+"""The schema of the trace database, as numbered steps that only go forward.
+
+Belongs here: every statement that ever made or changed a table. A step is never edited once released; the next change
+is the next number. `PRAGMA user_version` holds the number of the last step that ran; each step is one transaction.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from typing import Final
+
+from .errors import SchemaTooNew
+
+
+def m001_journal(run: Callable[[str], object]) -> None:
+    """Blocks are the journal: what stands there is acknowledged. `traces` is projected from it and can be rebuilt."""
+    run(
+        """CREATE TABLE blocks (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            batch BLOB NOT NULL UNIQUE,
+            rows INTEGER NOT NULL,
+            ts_min INTEGER NOT NULL,
+            ts_max INTEGER NOT NULL,
+            codec INTEGER NOT NULL,
+            ids BLOB NOT NULL,
+            meta BLOB NOT NULL)"""
+    )
+    run("CREATE INDEX blocks_time ON blocks (ts_max, ts_min)")
+    run("CREATE TABLE bodies (block INTEGER PRIMARY KEY, codec INTEGER NOT NULL, data BLOB NOT NULL)")
+    run("CREATE TABLE state (name TEXT PRIMARY KEY, value) WITHOUT ROWID")
+    run(
+        """CREATE TABLE traces (
+            seq INTEGER PRIMARY KEY,
+            ts_ms INTEGER NOT NULL,
+            outcome TEXT NOT NULL,
+            http_status INTEGER NOT NULL,
+            model TEXT NOT NULL,
+            provider TEXT NOT NULL,
+            requested_model TEXT NOT NULL,
+            alias TEXT,
+            project TEXT,
+            key_id TEXT,
+            user_id TEXT,
+            session_id TEXT,
+            tags TEXT,
+            cluster_id INTEGER,
+            stream INTEGER NOT NULL,
+            cache_hit INTEGER NOT NULL,
+            has_tools INTEGER NOT NULL,
+            fallback INTEGER NOT NULL,
+            attempts INTEGER NOT NULL,
+            latency_ms REAL NOT NULL,
+            latency_bucket INTEGER NOT NULL,
+            ttft_ms REAL,
+            tokens_in INTEGER,
+            tokens_out INTEGER,
+            tokens_cached INTEGER,
+            tokens_reasoning INTEGER,
+            cost_nano INTEGER,
+            counterfactual_nano INTEGER,
+            error_type TEXT,
+            finish_reason TEXT)"""
+    )
+    run("CREATE INDEX traces_time ON traces (ts_ms)")
+    run("CREATE INDEX traces_session ON traces (session_id, ts_ms) WHERE session_id IS NOT NULL")
+    run("CREATE INDEX traces_user ON traces (user_id, ts_ms) WHERE user_id IS NOT NULL")
+    run("CREATE INDEX traces_failed ON traces (ts_ms) WHERE outcome <> 'ok'")
+
+
+def m002_rollups(run: Callable[[str], object]) -> None:
+    """Hourly sums, narrow on purpose: of one or two dimensions, since their cross product is as long as the traces."""
+    run(
+        """CREATE TABLE rollups (
+            dim TEXT NOT NULL, hour INTEGER NOT NULL, k1 TEXT NOT NULL, k2 TEXT NOT NULL,
+            requests INTEGER NOT NULL, errors INTEGER NOT NULL,
+            cost_nano INTEGER NOT NULL, unpriced INTEGER NOT NULL, counterfactual_nano INTEGER NOT NULL,
+            tokens_in INTEGER NOT NULL, tokens_out INTEGER NOT NULL, latency_sum REAL NOT NULL,
+            tokens_cached INTEGER NOT NULL DEFAULT 0, tokens_reasoning INTEGER NOT NULL DEFAULT 0,
+            ttft_sum REAL NOT NULL DEFAULT 0, ttft_count INTEGER NOT NULL DEFAULT 0,
+            attempts INTEGER NOT NULL DEFAULT 0, fallbacks INTEGER NOT NULL DEFAULT 0,
+            streams INTEGER NOT NULL DEFAULT 0, cache_hits INTEGER NOT NULL DEFAULT 0,
+            PRIMARY KEY (dim, hour, k1, k2)) WITHOUT ROWID"""
+    )
+    run(
+        """CREATE TABLE latencies (
+            hour INTEGER NOT NULL, model TEXT NOT NULL, provider TEXT NOT NULL, bucket INTEGER NOT NULL,
+            requests INTEGER NOT NULL,
+            PRIMARY KEY (hour, model, provider, bucket)) WITHOUT ROWID"""
+    )
+
+
+MIGRATIONS: Final[tuple[Callable[[Callable[[str], object]], None], ...]] = (m001_journal, m002_rollups)
+
+
+def migrate(connection: sqlite3.Connection) -> int:
+    """Brings the schema to the newest number and returns how many steps ran.
+
+    The connection must be in autocommit mode. Several processes may call it at once: each step looks again under its
+    write lock. Raises SchemaTooNew, without touching anything, when a newer version of opentracy wrote the database.
+    """
+    ran = 0
+    while True:
+        version = _version(connection)
+        if version == len(MIGRATIONS):
+            return ran
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            if _version(connection) == version:
+                MIGRATIONS[version](connection.execute)
+                connection.execute(f"PRAGMA user_version = {version + 1}")
+                ran += 1
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if version > len(MIGRATIONS):
+        raise SchemaTooNew(
+            f"The trace database has schema {version}, this opentracy knows up to {len(MIGRATIONS)}: "
+            "update opentracy, or point [traces] path at another file"
+        )
+    return version

@@ -1,0 +1,251 @@
+"""Reading: one trace by its id, pages of the list, and the live tail.
+
+Belongs here: questions about single traces. Sums and series stand in `stats`, full text in `search`. Every answer is
+current: what is committed but not projected yet is projected first.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from . import project
+from .codec import Body, decode_bodies, decode_records, split_ids
+from .errors import QueryError
+from .filters import EVERYTHING, Filters, Value, where
+from .ids import id_time_ms, normalise_id
+from .model import TraceRecord
+from .project import ROW_FIELDS, SEQ_BITS
+from .sqlite import Store
+
+MAX_PAGE: Final = 1000
+_POSITION: Final = (1 << SEQ_BITS) - 1
+
+
+class TraceRow(msgspec.Struct, frozen=True):
+    """One line of the list: the narrow columns of a trace, without attempts and bodies. `seq` orders by arrival."""
+
+    trace_id: str
+    seq: int
+    ts_ms: int
+    outcome: str
+    http_status: int
+    model: str
+    provider: str
+    requested_model: str
+    alias: str | None
+    project: str | None
+    key_id: str | None
+    user_id: str | None
+    session_id: str | None
+    tags: list[str]
+    cluster_id: int | None
+    stream: bool
+    cache_hit: bool
+    has_tools: bool
+    fallback: bool
+    attempts: int
+    latency_ms: float
+    ttft_ms: float | None
+    tokens_in: int | None
+    tokens_out: int | None
+    tokens_cached: int | None
+    tokens_reasoning: int | None
+    cost_nano: int | None
+    counterfactual_nano: int | None
+    error_type: str | None
+    finish_reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Part of a list, newest first. `next` is the cursor of the part after it, None at the end."""
+
+    rows: list[TraceRow]
+    next: str | None
+
+
+class Reader:
+    """Answers questions about a store from any thread (each thread gets its own connection)."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def current(self) -> sqlite3.Connection:
+        """This thread's connection, with everything committed projected (as far as the store can be written)."""
+        connection = self.store.reader()
+        if not self.store.read_only:
+            # a full or locked disk must not take the listing away: then it shows what was projected before
+            with contextlib.suppress(sqlite3.OperationalError):
+                project.catch_up(connection)
+        return connection
+
+    def page(self, filters: Filters = EVERYTHING, *, limit: int = 50, cursor: str | None = None) -> Page:
+        """A page of traces that match, newest start first. Raises QueryError for a cursor that is not one of ours.
+
+        `limit` is capped at `MAX_PAGE`.
+        """
+        if filters.text:
+            from .search import search
+
+            return search(self, filters, limit=limit, cursor=cursor)
+        limit = page_limit(limit)
+        condition, params = where(filters)
+        if cursor is not None:
+            ts_ms, seq = decode_cursor(cursor)
+            condition = f"({condition}) AND (ts_ms, seq) < (?, ?)"
+            params += [ts_ms, seq]
+        rows = self.select(condition, params, order="ts_ms DESC, seq DESC", limit=limit + 1)
+        more = encode_cursor(rows[limit - 1]) if len(rows) > limit else None
+        return Page(rows[:limit], more)
+
+    def tail(
+        self, after: int | None = None, filters: Filters = EVERYTHING, *, limit: int = 200
+    ) -> tuple[list[TraceRow], int]:
+        """Traces that arrived after the sequence number `after`, oldest first, and the number to ask from next.
+
+        `after=None` only gives the number of now. Nothing is skipped or repeated, whichever worker wrote it.
+        """
+        connection = self.current()
+        newest = connection.execute("SELECT ifnull(max(seq), 0) FROM traces").fetchone()[0]
+        if after is None:
+            return [], newest
+        condition, params = where(filters)
+        rows = self.select(
+            f"({condition}) AND seq > ? AND seq <= ?", [*params, after, newest], order="seq", limit=page_limit(limit)
+        )
+        return rows, rows[-1].seq if len(rows) == page_limit(limit) else newest
+
+    def select(self, condition: str, params: Sequence[Value], *, order: str, limit: int) -> list[TraceRow]:
+        """Rows of `traces` that fulfil a condition made by `filters.where`."""
+        connection = self.current()
+        found = connection.execute(
+            f"SELECT {', '.join(ROW_FIELDS)} FROM traces WHERE {condition} ORDER BY {order} LIMIT ?",
+            (*params, limit),
+        ).fetchall()
+        return self.rows(found)
+
+    def rows(self, found: Sequence[tuple[object, ...]]) -> list[TraceRow]:
+        """TraceRows of raw `traces` rows, with the ids looked up in their blocks."""
+        ids = self._ids({int(row[0]) >> SEQ_BITS for row in found})  # type: ignore[call-overload]
+        return [_trace_row(row, ids) for row in found]
+
+    def _ids(self, blocks: set[int]) -> dict[int, str]:
+        connection = self.store.reader()
+        known: dict[int, str] = {}
+        for block in blocks:
+            row = connection.execute("SELECT ids FROM blocks WHERE id = ?", (block,)).fetchone()
+            if row is not None:
+                known.update({block << SEQ_BITS | at: one for at, one in enumerate(split_ids(row[0]))})
+        return known
+
+    def get(self, trace_id: str, *, bodies: bool = True) -> TraceRecord | None:
+        """The whole record with attempts and, unless they expired, bodies; None when there is no such trace.
+
+        Raises ValueError for text that is no trace id.
+        """
+        place = self.find(normalise_id(trace_id))
+        if place is None:
+            return None
+        block, at = place
+        return self._load(block, [at], bodies=bodies)[0]
+
+    def find(self, trace_id: str) -> tuple[int, int] | None:
+        """Block and position of a normalised id. Ids of our making say their time, which narrows the search."""
+        connection = self.store.reader()
+        wanted = bytes.fromhex(trace_id)
+        when = id_time_ms(trace_id)
+        tries: list[tuple[str, tuple[int, ...]]] = [("1 = 1", ())]
+        if when is not None:
+            # the record's start and its id are taken at nearly the same time, not at the same instant
+            tries.insert(0, ("ts_max >= ? AND ts_min <= ?", (when - 1000, when + 1000)))
+        for condition, bounds in tries:
+            found = connection.execute(
+                f"SELECT id, ids FROM blocks WHERE {condition} AND instr(ids, ?) > 0 ORDER BY id DESC",
+                (*bounds, wanted),
+            )
+            for block, ids in found:
+                if trace_id in (all_ids := split_ids(ids)):
+                    return block, all_ids.index(trace_id)
+        return None
+
+    def load(self, seqs: Sequence[int], *, bodies: bool = False) -> list[TraceRecord | None]:
+        """Whole records by sequence number, in the order asked (each block is unpacked once)."""
+        by_block: dict[int, list[int]] = {}
+        for seq in seqs:
+            by_block.setdefault(seq >> SEQ_BITS, []).append(seq & _POSITION)
+        loaded: dict[int, TraceRecord | None] = {}
+        for block, places in by_block.items():
+            for at, record in zip(places, self._load(block, places, bodies=bodies), strict=True):
+                loaded[block << SEQ_BITS | at] = record
+        return [loaded[seq] for seq in seqs]
+
+    def _load(self, block: int, places: Sequence[int], *, bodies: bool) -> list[TraceRecord | None]:
+        connection = self.store.reader()
+        row = connection.execute("SELECT codec, meta FROM blocks WHERE id = ?", (block,)).fetchone()
+        if row is None:
+            return [None] * len(places)
+        records = decode_records(*row)
+        texts = self.bodies(block) if bodies else None
+        for at in places:
+            record = records[at]
+            if record is not None and bodies:
+                _attach(record, texts, at)
+        return [records[at] for at in places]
+
+    def bodies(self, block: int) -> list[Body | None] | None:
+        """The bodies of a block; None when they expired or never were."""
+        row = self.store.reader().execute("SELECT codec, data FROM bodies WHERE block = ?", (block,)).fetchone()
+        return None if row is None else decode_bodies(*row)
+
+
+def _attach(record: TraceRecord, texts: list[Body | None] | None, at: int) -> None:
+    body = texts[at] if texts is not None else None
+    if body is not None:
+        record.request, record.response = body
+    elif record.body_state in ("full", "redacted"):
+        record.body_state = "expired"
+
+
+def _trace_row(row: tuple[object, ...], ids: dict[int, str]) -> TraceRow:
+    values = dict(zip(ROW_FIELDS, row, strict=True))
+    del values["latency_bucket"]
+    tags = values["tags"]
+    values["tags"] = msgspec.json.decode(tags) if isinstance(tags, str) else []
+    for name in ("stream", "cache_hit", "has_tools", "fallback"):
+        values[name] = bool(values[name])
+    return TraceRow(trace_id=ids.get(int(row[0]), ""), **values)  # type: ignore[call-overload, arg-type]
+
+
+def page_limit(limit: int) -> int:
+    """A page size between 1 and `MAX_PAGE`. Raises QueryError below 1."""
+    if limit < 1:
+        raise QueryError(f"limit must be at least 1, not {limit}")
+    return min(limit, MAX_PAGE)
+
+
+def encode_cursor(row: TraceRow) -> str:
+    """The cursor that continues after `row`."""
+    return base64.urlsafe_b64encode(f"{row.ts_ms}:{row.seq}".encode()).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str) -> tuple[int, int]:
+    """`ts_ms` and `seq` of a cursor. Raises QueryError when it is not one of ours."""
+    try:
+        raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
+        ts_ms, seq = raw.split(":")
+        place = int(ts_ms), int(seq)
+    except (ValueError, binascii.Error):
+        raise QueryError(f"Not a cursor: {cursor[:64]!r} (take it from `next` of the page before)") from None
+    if not all(-(2**63) <= part < 2**63 for part in place):
+        raise QueryError(f"Not a cursor: {cursor[:64]!r}")
+    return place
+
+
