@@ -1,0 +1,115 @@
+"""What the parameters of OpenAI's chat API are, and the rules for those that a provider lacks.
+
+The rule (the same for every dialect): a known parameter is translated where the provider has an equivalent; one without
+an equivalent is dropped and the drop is reported, or refused with `strict_params`; an unknown name passes verbatim.
+How a provider spells a parameter belongs to its dialect, not here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+CHAT_PARAMS = frozenset(
+    {
+        "audio", "frequency_penalty", "function_call", "functions", "logit_bias", "logprobs", "max_completion_tokens",
+        "max_tokens", "metadata", "modalities", "n", "parallel_tool_calls", "prediction", "presence_penalty",
+        "prompt_cache_key", "reasoning_effort", "response_format", "safety_identifier", "seed", "service_tier", "stop",
+        "store", "stream_options", "temperature", "tool_choice", "tools", "top_logprobs", "top_p", "user", "verbosity",
+        "web_search_options",
+    }
+)  # fmt: skip
+EMBEDDING_PARAMS = frozenset({"dimensions", "encoding_format", "input", "user"})
+
+
+def sort_params(
+    params: Mapping[str, Any], supported: Collection[str], *, strict: bool, provider: str
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Splits `params` into the unknown ones (to be passed on verbatim) and the names of those to be dropped.
+
+    `supported` are the known OpenAI parameters that the dialect handles itself; None values count as not given.
+    `strict`: ValueError names what would have been dropped.
+    """
+    unknown: dict[str, Any] = {}
+    dropped: list[str] = []
+    for name, value in params.items():
+        if value is None or name in supported:
+            continue
+        if name in CHAT_PARAMS:
+            if name != "n" or value != 1:
+                dropped.append(name)
+        else:
+            unknown[name] = value
+    refuse_dropped(dropped, strict=strict, provider=provider)
+    return unknown, tuple(dropped)
+
+
+def refuse_dropped(dropped: Collection[str], *, strict: bool, provider: str) -> None:
+    """With `strict_params`, a parameter that would be dropped is an error."""
+    if strict and dropped:
+        names = ", ".join(sorted(dropped))
+        raise ValueError(f"{provider} has no equivalent for: {names} (remove it, or call without strict_params)")
+
+
+def max_tokens(params: Mapping[str, Any]) -> Any:
+    """The output cap under either of its names, the newer one first; None when not given."""
+    value = params.get("max_completion_tokens")
+    return params.get("max_tokens") if value is None else value
+
+
+def stop_list(value: Any) -> list[str]:
+    """`stop` as a list; a single string is a list of one."""
+    if value is None:
+        return []
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, (list, tuple)) and all(isinstance(s, str) for s in value):
+        return list(value)
+    raise ValueError(f"stop must be a string or a list of strings, not {type(value).__name__}")
+
+
+def response_format(value: Any) -> dict[str, Any] | None:
+    """OpenAI's `response_format` as a dict. A pydantic class becomes a strict `json_schema` (pydantic is not imported).
+
+    Shapes: {"type": "text" | "json_object"} or {"type": "json_schema", "json_schema": {"name", "schema", "strict"}}.
+    """
+    if value is None or isinstance(value, dict):
+        return value
+    make = getattr(value, "model_json_schema", None)
+    if isinstance(value, type) and callable(make):
+        schema = strict_schema(make())
+        return {"type": "json_schema", "json_schema": {"name": value.__name__[:64], "schema": schema, "strict": True}}
+    raise ValueError(f"response_format must be a dict or a pydantic model class, not {type(value).__name__}")
+
+
+def json_schema_of(fmt: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The schema inside a `json_schema` response format, or None."""
+    if fmt is None or fmt.get("type") != "json_schema":
+        return None
+    inner = fmt.get("json_schema")
+    schema = inner.get("schema") if isinstance(inner, dict) else None
+    return schema if isinstance(schema, dict) else {}
+
+
+def strict_schema(schema: Any) -> Any:
+    """A JSON schema in the form that strict decoding asks for: objects closed, every property required.
+
+    A `null` default says nothing that `anyOf ... null` does not say already, and is refused by OpenAI.
+    """
+    if isinstance(schema, list):
+        return [strict_schema(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    out: dict[str, Any] = {}
+    for name, value in schema.items():
+        if name in ("properties", "$defs", "definitions") and isinstance(value, dict):
+            out[name] = {k: strict_schema(v) for k, v in value.items()}
+        elif name in ("enum", "const"):
+            out[name] = value
+        elif name != "default" or value is not None:
+            out[name] = strict_schema(value)
+    if out.get("type") == "object" and "additionalProperties" not in out:
+        out["additionalProperties"] = False
+    if isinstance(out.get("properties"), dict):
+        out["required"] = list(out["properties"])
+    return out
