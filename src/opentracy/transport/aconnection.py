@@ -1,0 +1,277 @@
+"""One asyncio connection: the protocol between a socket and a `ResponseReader`, with a lazily moved deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ..core.failure import transport_failure
+from ..core.wire import Failure, Origin
+from .http1 import ResponseReader
+from .proxy import Proxy
+
+if TYPE_CHECKING:
+    from .aio import Answer, Sink
+
+HIGH_WATER = 256 << 10
+MAX_TAIL = 64 << 10
+_FOREVER = float("inf")
+_now = time.monotonic
+
+
+class Connection(asyncio.Protocol):
+    """Feeds the reader and wakes who waits: for the whole answer, for its head, or for data; or pushes to a sink.
+
+    `deadline` may be moved at will; the one timer behind it is set anew only when it goes off (or would go off late).
+    """
+
+    __slots__ = (
+        "_answer", "_loop", "_paused_at", "_reading_paused", "_sink", "_tail", "_timer", "_timer_at", "_transport", "_waiter",
+        "_want_whole", "deadline", "expires", "lost", "on_idle_loss", "origin", "proxy", "reader", "resting",
+    )  # fmt: skip
+
+    def __init__(self, origin: Origin, proxy: Proxy | None, max_body: int) -> None:
+        self.origin = origin
+        self.proxy = proxy
+        self.reader = ResponseReader(max_body)
+        self.expires = 0.0
+        self.lost: Failure | None = None
+        self.deadline = _FOREVER
+        self.resting = False
+        self.on_idle_loss: Callable[[Connection], None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._want_whole = False
+        self._tail = 0
+        self._sink: Sink | None = None
+        self._answer: Answer | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = _FOREVER
+        self._paused_at: float | None = None
+        self._reading_paused = False
+
+    # asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]  # a stream transport, since the socket is one
+
+    def data_received(self, data: bytes) -> None:
+        reader = self.reader
+        if self.resting:
+            self._data_while_resting(data)
+            return
+        reader.feed(data)
+        if self._sink is not None:
+            self._push()
+        elif self._waiter is not None:
+            if not self._want_whole or self._exchanged():
+                self._wake()
+        elif not self._reading_paused and reader.pending > HIGH_WATER:
+            self._reading_paused = True
+            assert self._transport is not None
+            self._transport.pause_reading()
+
+    def eof_received(self) -> bool | None:
+        self.reader.eof()
+        self._after_end()
+        return None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if exc is None:
+            self.reader.eof()
+        if self.lost is None:
+            why = getattr(exc, "strerror", None) or exc or "closed"
+            self.lost = transport_failure("reset", f"the connection broke before the answer was complete: {why}")
+        self._after_end()
+
+    def _after_end(self) -> None:
+        if self.resting:
+            if self.on_idle_loss is not None:
+                self.on_idle_loss(self)
+        elif self._sink is not None:
+            self._push()
+        elif self._waiter is not None:
+            self._wake()
+
+    def _data_while_resting(self, data: bytes) -> None:
+        """The tail of an answer whose end was not awaited; anything else makes the connection useless."""
+        if not self.reader.complete:
+            self._tail += len(data)
+            self.reader.feed(data)
+            self.reader.take()
+            if self.reader.failure is None and (self.reader.reusable or self._tail < MAX_TAIL):
+                return
+        if self.on_idle_loss is not None:
+            self.on_idle_loss(self)
+
+    # the driver's side
+
+    async def exchange(self, payload: bytes, deadline: float) -> None:
+        """Sends a request and waits: for the whole answer, or for the head of a streamed 2xx. TimeoutError at the end.
+
+        What came of it stands in `reader` and `lost`.
+        """
+        transport = self._transport
+        if transport is None or self.lost is not None:
+            return
+        self._want_whole = True
+        transport.write(payload)
+        while not self._exchanged() and self.lost is None:
+            await self.wait_for_data(deadline)
+        self._want_whole = False
+
+    def _exchanged(self) -> bool:
+        reader = self.reader
+        return reader.complete or reader.streaming or reader.failure is not None
+
+    async def wait_for_data(self, deadline: float) -> None:
+        """Until something changed; TimeoutError at the deadline."""
+        if self._reading_paused:
+            self._read_on()
+        self.deadline = deadline
+        self._arm()
+        waiter = self._waiter = self._loop.create_future()
+        try:
+            await waiter
+        finally:
+            self._waiter = None
+            self.deadline = _FOREVER
+
+    def take(self) -> bytes:
+        """What the reader has; reads on when that had stopped."""
+        data = self.reader.take()
+        if self._reading_paused and data:
+            self._read_on()
+        return data
+
+    def _read_on(self) -> None:
+        self._reading_paused = False
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def attach(self, answer: Answer, sink: Sink, deadline: float) -> None:
+        """Pushes from now on."""
+        self._answer = answer
+        self._sink = sink
+        self.deadline = deadline
+        self._arm()
+        if self._reading_paused:
+            self._read_on()
+        self._push()
+
+    def _push(self) -> None:
+        sink, reader, answer = self._sink, self.reader, self._answer
+        assert sink is not None and answer is not None
+        data = reader.take()
+        if data:
+            sink.data(data)
+            if self._sink is None:  # it has closed or finished the answer
+                return
+        if reader.complete:
+            answer.finish()
+            sink.end(None)
+        elif reader.failure is not None or self.lost is not None:
+            answer.close()
+            sink.end(reader.failure or self.lost)
+
+    def pause(self) -> None:
+        """Stops reading; the deadline stands still."""
+        if self._paused_at is None and self._transport is not None and not self._transport.is_closing():
+            self._paused_at = _now()
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Reads on; the time that was left is left again."""
+        if self._paused_at is not None:
+            self.deadline += _now() - self._paused_at
+            self._paused_at = None
+            self._arm()
+            if self._transport is not None and not self._transport.is_closing():
+                self._transport.resume_reading()
+
+    def rest(self, expires: float) -> None:
+        """Idle from now on."""
+        self._detach()
+        self.resting = True
+        self._tail = 0
+        self.expires = expires
+        self.reader.take()
+        if self._reading_paused:
+            self._read_on()
+
+    def usable(self) -> bool:
+        """Whether another request may be sent; it then no longer rests."""
+        reader = self.reader
+        if self.lost is not None or self._transport is None or self._transport.is_closing():
+            return False
+        self.resting = not (reader.complete and reader.reusable)
+        return not self.resting
+
+    def _detach(self) -> None:
+        self._sink = self._answer = None
+        self.deadline = _FOREVER
+        if self._paused_at is not None:
+            self._paused_at = None
+            self._reading_paused = True
+
+    # the deadline
+
+    def _arm(self) -> None:
+        """Makes sure that a timer goes off no later than the deadline."""
+        if self.deadline < self._timer_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_at = self.deadline
+            self._timer = self._loop.call_later(max(0.0, self.deadline - _now()), self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._timer_at = _FOREVER
+        if self.deadline == _FOREVER or self._paused_at is not None:
+            return
+        if self.deadline - _now() > 0.001:
+            self._arm()
+        elif self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(TimeoutError())
+        elif self._sink is not None and self._answer is not None:
+            sink = self._sink
+            self._answer.close()
+            sink.end(transport_failure("timeout", "the answer's next content did not arrive in time"))
+
+    def _wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    # the end
+
+    def close(self) -> None:
+        """Closes the socket at once, also with bytes unsent."""
+        self._detach()
+        self.on_idle_loss = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._transport is not None:
+            if not self._loop.is_closed():
+                self._transport.abort()
+            self._transport = None
+        if self.lost is None:
+            self.lost = transport_failure("reset", "the connection was closed here")
+        self._wake()
+        self.reader.dispose()
+
+    def drop(self) -> None:
+        """Closes the socket although the loop is gone and can no longer do it properly."""
+        self._detach()
+        self.on_idle_loss = None
+        transport: Any = self._transport
+        self._transport = self._timer = None
+        if transport is not None:
+            sock = transport.get_extra_info("socket")
+            if sock is not None and hasattr(sock, "_sock"):
+                sock._sock.close()
+        self.reader.dispose()

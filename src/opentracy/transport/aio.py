@@ -1,0 +1,336 @@
+"""The asyncio driver: performs a plan's steps over asyncio protocols. What to do next is the plan's business.
+
+An opened answer is read in one of two ways: pulled (`await answer.read(deadline)`, the SDK) or pushed
+(`answer.attach(sink)`, the engine: no task and no future per piece). One transport belongs to one event loop and ends
+with it; `current()` finds that of the running loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+import warnings
+from collections import deque
+from collections.abc import AsyncGenerator
+from typing import Protocol
+
+from ..core.failure import transport_failure
+from ..core.plan import Completed, Discard, Opened, Read, Run, Send, Sleep
+from ..core.wire import Failure, HttpHead, HttpResponse, Origin, split_url
+from .aconnect import Dialled, dial
+from .aconnection import Connection
+from .http1 import MAX_BODY, encode_request
+from .pool import IDLE_S, MAX_PER_ORIGIN, Pool
+from .proxy import Proxy, authority, proxy_for
+
+_now = time.monotonic
+
+
+class Sink(Protocol):
+    """Where a pushed answer goes. Called on the event loop; must not block, and must not raise."""
+
+    def data(self, data: bytes) -> None:
+        """The next piece of the body."""
+        ...
+
+    def end(self, failure: Failure | None) -> None:
+        """Nothing more will come: None at the body's proper end. Not called after `close` or `finish`."""
+        ...
+
+
+class Answer:
+    """The rest of an opened answer. Dropping it closes the connection."""
+
+    __slots__ = ("_connection", "_transport", "head")
+
+    def __init__(self, transport: AioTransport, connection: Connection, head: HttpHead) -> None:
+        self.head = head
+        self._transport = transport
+        self._connection: Connection | None = connection
+
+    async def read(self, deadline: float) -> bytes | Failure:
+        """The next piece of the body, b'' at its end. `deadline`: a point on `time.monotonic`'s clock."""
+        connection = self._connection
+        if connection is None:
+            return b""
+        reader = connection.reader
+        while True:
+            data = connection.take()
+            if data:
+                return data
+            if reader.complete:
+                self.finish()
+                return b""
+            failure = reader.failure or connection.lost
+            if failure is not None:
+                self.close()
+                return failure
+            try:
+                await connection.wait_for_data(deadline)
+            except TimeoutError:
+                self.close()
+                return transport_failure("timeout", "the answer's next content did not arrive in time")
+            except BaseException:
+                self.close()
+                raise
+
+    def attach(self, sink: Sink, deadline: float) -> None:
+        """From now on the body is pushed to `sink`; what has arrived already is pushed at once.
+
+        `deadline` (monotonic) bounds the wait for the next content; move it with `extend`.
+        """
+        connection = self._connection
+        if connection is None:
+            sink.end(None)
+            return
+        connection.attach(self, sink, deadline)
+
+    def extend(self, deadline: float) -> None:
+        """Content came: the next must come before `deadline`. Cheap enough to be called for every event."""
+        if self._connection is not None:
+            self._connection.deadline = deadline
+
+    def pause(self) -> None:
+        """Stops reading from the provider (a slow reader downstream); the deadline stands still meanwhile."""
+        if self._connection is not None:
+            self._connection.pause()
+
+    def resume(self) -> None:
+        """Reads on."""
+        if self._connection is not None:
+            self._connection.resume()
+
+    def finish(self) -> None:
+        """Nothing more is wanted; the connection may serve again, once the rest of the body has arrived."""
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            self._transport.release(connection)
+
+    def close(self) -> None:
+        """Nothing more is wanted, and the provider shall stop: the connection is closed at once."""
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            self._transport.discard(connection)
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class AioTransport:
+    """Connections of one event loop."""
+
+    def __init__(self, *, limit: int = MAX_PER_ORIGIN, max_body: int = MAX_BODY) -> None:
+        self._pool: Pool[Connection] = Pool(limit)
+        self._max_body = max_body
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._everything: set[Connection] = set()
+        self._at_end = self._until_shutdown()
+        self._begun = False
+        self.closed = False
+
+    async def drive(self, run: Run) -> Completed | tuple[Opened, Answer | None]:
+        """Performs a plan to its end; PlanFailed and ValueError (a request that cannot be sent) pass through.
+
+        Cancelling closes the connection. An opened stream comes with the answer that holds its rest, or None when
+        that was read already.
+        """
+        answer: Answer | None = None
+        reply: object = None
+        try:
+            while True:
+                step = run.send(reply)
+                if type(step) is Send:
+                    outcome = await self._send(step)
+                    if type(outcome) is Answer:
+                        answer, reply = outcome, outcome.head
+                    else:
+                        reply = outcome
+                elif type(step) is Read:
+                    assert answer is not None
+                    reply = await answer.read(step.deadline)
+                elif type(step) is Sleep:
+                    await asyncio.sleep(step.seconds)
+                    reply = None
+                elif type(step) is Discard and answer is not None:
+                    answer.close()
+                    reply = None
+        except StopIteration as end:
+            result: Completed | Opened = end.value
+        except BaseException:
+            if answer is not None:
+                answer.close()
+            raise
+        if isinstance(result, Completed):
+            return result
+        return result, None if result.ended else answer
+
+    async def _send(self, step: Send) -> HttpResponse | Failure | Answer:
+        origin, target = split_url(step.request.url)
+        connection = self._idle(origin)
+        try:
+            proxy = connection.proxy if connection is not None else proxy_for(origin, os.environ)
+            payload = _payload(step, origin, target, proxy)
+            if connection is None:
+                made = await self._connect(origin, step.connect_deadline, proxy)
+                if isinstance(made, Failure):
+                    return made
+                connection = made
+            reader = connection.reader
+            reader.start(stream=step.stream)
+            await connection.exchange(payload, step.deadline)
+        except TimeoutError:
+            assert connection is not None
+            self.discard(connection)
+            return transport_failure("timeout", "the provider did not answer in time")
+        except BaseException:
+            if connection is not None:
+                self.discard(connection)
+            raise
+        failure = None if reader.complete else reader.failure or (None if reader.streaming else connection.lost)
+        if failure is not None:
+            self.discard(connection)
+            return failure
+        head = reader.head
+        assert head is not None
+        if connection.proxy is not None and head.status == 407:
+            self.discard(connection)
+            return transport_failure("proxy", f"the proxy {connection.proxy.name} wants other credentials (407)")
+        if reader.streaming:
+            return Answer(self, connection, head)
+        response = reader.response()
+        self.release(connection)
+        return response
+
+    def _idle(self, origin: Origin) -> Connection | None:
+        while True:
+            connection = self._pool.take(origin)
+            if connection is None or (connection.expires > _now() and connection.usable()):
+                return connection
+            self.discard(connection)
+
+    async def _connect(self, origin: Origin, deadline: float, proxy: Proxy | None) -> Connection | Failure:
+        while not self._pool.open(origin):
+            if not await self._room(deadline):
+                return transport_failure("pool", f"no free connection to {origin.host} in time", sent=False)
+        made: Dialled | Failure | None = None
+        try:
+            await self._begin()
+            made = await dial(origin, deadline, proxy, lambda: Connection(origin, proxy, self._max_body))
+        finally:
+            if not isinstance(made, Connection):
+                self._forget(origin)
+        if isinstance(made, Connection):
+            made.on_idle_loss = self._lost_while_idle
+            self._everything.add(made)
+        return made
+
+    async def _room(self, deadline: float) -> bool:
+        """Waits until some connection was closed; False at the deadline."""
+        waiter = self._loop.create_future()
+        self._waiting.append(waiter)
+        try:
+            async with asyncio.timeout(max(0.0, deadline - _now())):
+                await waiter
+        except TimeoutError:
+            return False
+        finally:
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
+        return True
+
+    def release(self, connection: Connection) -> None:
+        """Takes a connection back whose answer is complete, or will be by the time it is wanted again."""
+        reader = connection.reader
+        if reader.failure is not None or connection.lost is not None or (reader.complete and not reader.reusable):
+            self.discard(connection)
+            return
+        now = _now()
+        connection.rest(now + IDLE_S)
+        for old in self._pool.put(connection.origin, connection, now):
+            self.discard(old)
+        self._wake()
+
+    def discard(self, connection: Connection) -> None:
+        """Closes a connection for good."""
+        if connection in self._everything:
+            self._everything.discard(connection)
+            connection.close()
+            self._forget(connection.origin)
+
+    def _lost_while_idle(self, connection: Connection) -> None:
+        self._pool.remove(connection.origin, connection)
+        self.discard(connection)
+
+    def _forget(self, origin: Origin) -> None:
+        self._pool.forget(origin)
+        self._wake()
+
+    def _wake(self) -> None:
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+
+    async def _begin(self) -> None:
+        """Before the first connection: has the loop tell us when it ends (it closes its async generators then)."""
+        if not self._begun:
+            self._begun = True
+            await self._at_end.__anext__()
+
+    async def _until_shutdown(self) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            self.close()
+            _by_loop.pop(self._loop, None)
+
+    def close(self) -> None:
+        """Closes every connection; answers still open see a reset."""
+        self.closed = True
+        for _ in self._pool.drain():
+            pass
+        for connection in list(self._everything):
+            self.discard(connection)
+
+    def abandon(self) -> None:
+        """The loop was closed without a word: its transports can only be dropped, with the sockets under them."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            for _ in self._pool.drain():
+                pass
+            while self._everything:
+                self._everything.pop().drop()
+
+
+def _payload(step: Send, origin: Origin, target: str, proxy: Proxy | None) -> bytes:
+    if proxy is None or origin.scheme == "https":
+        return encode_request(step.request, authority(origin), target, stream=step.stream)
+    absolute = f"{origin.scheme}://{authority(origin)}{target}"
+    return encode_request(
+        step.request, authority(origin), absolute, stream=step.stream, proxy_authorization=proxy.authorization
+    )
+
+
+_by_loop: dict[asyncio.AbstractEventLoop, AioTransport] = {}
+
+
+def current() -> AioTransport:
+    """The running loop's transport, made when first asked for. Those of loops that have ended are cleared away here."""
+    loop = asyncio.get_running_loop()
+    transport = _by_loop.get(loop)
+    if transport is None or transport.closed:
+        for old in [known for known in list(_by_loop) if known.is_closed()]:
+            _by_loop.pop(old).abandon()
+        transport = _by_loop[loop] = AioTransport()
+    return transport
+
+
+def _forked() -> None:
+    """In the child of a fork: its parent's loops do not run here."""
+    _by_loop.clear()
+
+
+os.register_at_fork(after_in_child=_forked)

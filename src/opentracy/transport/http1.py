@@ -1,0 +1,246 @@
+"""HTTP/1.1 as a client speaks it, without I/O: a request becomes bytes, bytes become a head, a body and an end.
+
+Sockets, pools and deadlines belong to `sync` and `aio`. One `ResponseReader` serves one connection, answer by answer.
+"""
+
+from __future__ import annotations
+
+import httptools
+
+from .. import __version__
+from ..core.failure import transport_failure
+from ..core.wire import Failure, HttpHead, HttpRequest, HttpResponse, Kind
+from .encoding import Inflater, inflater
+
+MAX_HEAD = 256 << 10
+MAX_BODY = 32 << 20
+MAX_INFORMATIONAL = 64
+USER_AGENT = f"opentracy/{__version__}"
+
+_NAMES: dict[bytes, str] = {}  # header names seen, in lower case; the same two dozen come with every answer
+_MAX_NAMES = 512
+
+
+def encode_request(
+    request: HttpRequest, host: str, target: str, *, stream: bool, proxy_authorization: str | None = None
+) -> bytes:
+    """The bytes of a request. `host`: value of the Host header; `target`: what stands behind the method.
+
+    Raises ValueError for a header that would not stay one line, naming the header but never its value.
+    """
+    lines = [f"{request.method} {target} HTTP/1.1\r\nhost: {host}\r\ncontent-length: {len(request.body)}"]
+    headers = request.headers
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    if "user-agent" not in headers:
+        lines.append(f"user-agent: {USER_AGENT}")
+    if "accept-encoding" not in headers:
+        # compressing a stream event by event costs both sides more than the few bytes are worth
+        lines.append("accept-encoding: identity" if stream else "accept-encoding: gzip, deflate")
+    if proxy_authorization is not None:
+        lines.append(f"proxy-authorization: {proxy_authorization}")
+    text = "\r\n".join(lines)
+    try:
+        head = text.encode("ascii")
+    except UnicodeEncodeError:
+        head = _latin1(request, text)
+    if head.count(b"\n") != len(lines) + 1 or head.count(b"\r") != len(lines) + 1 or b"\0" in head:
+        _complain(request, target)
+    return b"%b\r\n\r\n%b" % (head, request.body)
+
+
+def _latin1(request: HttpRequest, text: str) -> bytes:
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        bad = next((n for n, v in request.headers.items() if not (n + v).isascii()), "host")
+        raise ValueError(f"the header {bad!r} holds characters that HTTP cannot carry") from None
+
+
+def _complain(request: HttpRequest, target: str) -> None:
+    for name, value in request.headers.items():
+        if any(c in name + value for c in "\r\n\0"):
+            raise ValueError(f"the header {name!r} holds a line break or NUL; check the key or setting behind it")
+    raise ValueError(f"the URL path holds a line break or NUL character: {target.split('?')[0]!r}")
+
+
+class ResponseReader:
+    """Answers of one connection: `start()` before each request, `feed`/`eof` with what arrives; look at the fields.
+
+    `head` is set when the (final) header block is in; `take()` gives the body as far as it came, decoded; `complete`
+    says that the answer ended as it should, `failure` that it will not, `reusable` that another may follow.
+    """
+
+    __slots__ = (
+        "_chunked_or_sized", "_head_size", "_headers", "_inflater", "_informational", "_limit", "_max_body", "_parser",
+        "_parts", "_size", "_stream", "complete", "failure", "head", "reusable", "streaming",
+    )  # fmt: skip
+
+    def __init__(self, max_body: int = MAX_BODY) -> None:
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
+        self._max_body = max_body
+        self._parts: list[bytes] = []
+        self.reusable = True
+        self.start(stream=False)
+
+    def start(self, *, stream: bool) -> None:
+        """A request is about to be sent. `stream`: a 2xx body may be as long as it likes."""
+        self.head: HttpHead | None = None
+        self.complete = False
+        self.failure: Failure | None = None
+        self.streaming = False  # a 2xx head of a streamed request is in
+        self._stream = stream
+        self._headers: dict[str, str] = {}
+        self._head_size = 0
+        self._informational = 0
+        self._inflater: Inflater | None = None
+        self._limit: int | None = None
+        self._size = 0
+        if self._parts:
+            self._parts = []
+
+    def feed(self, data: bytes) -> None:
+        """Bytes from the peer; what follows a complete answer makes the connection unusable and is ignored."""
+        if self.complete or self.failure is not None:
+            self.reusable = False
+            return
+        in_head = self.head is None
+        parser = self._parser
+        assert parser is not None
+        try:
+            parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._fail("bad_response", "bad response: the provider asked for another protocol")
+        except httptools.HttpParserError as e:
+            self.reusable = False
+            if not self.complete:
+                self._fail("bad_response", f"bad response: {e}")
+        if in_head:
+            self._head_size += len(data)
+            if self._head_size > MAX_HEAD and self.head is None:
+                self._fail("header_limit", f"the answer's header block is larger than {MAX_HEAD >> 10} KiB")
+
+    def eof(self) -> None:
+        """The peer closed its side."""
+        self.reusable = False
+        if self.complete or self.failure is not None:
+            return
+        if self.head is None:
+            where = "inside the answer's headers" if self._head_size else "without an answer"
+            self._fail("eof", f"the connection was closed {where}")
+        elif self._chunked_or_sized:
+            self._fail("truncated", "the connection was closed inside the answer's body")
+        else:
+            self._finish()
+
+    def take(self) -> bytes:
+        """Body bytes that arrived since the last call."""
+        parts = self._parts
+        if not parts:
+            return b""
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        parts.clear()
+        return data
+
+    @property
+    def pending(self) -> int:
+        """Bytes that `take` would give."""
+        return sum(map(len, self._parts))
+
+    def response(self) -> HttpResponse:
+        """The whole answer, once `complete`."""
+        assert self.head is not None
+        return HttpResponse(self.head.status, self.head.headers, self.take())
+
+    def dispose(self) -> None:
+        """Breaks the cycle with the parser's callbacks, so that nothing waits for the garbage collector."""
+        self._parser = None
+
+    # httptools' callbacks
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self.head is not None:  # a trailer; nothing of ours stands there
+            self._head_size += len(name) + len(value)
+            if self._head_size > 2 * MAX_HEAD:
+                self._fail("header_limit", "the answer's trailers are too large")
+            return
+        key = _NAMES.get(name)
+        if key is None:
+            key = name.decode("latin-1").lower()
+            if len(_NAMES) < _MAX_NAMES:
+                _NAMES[name] = key
+        text = value.decode("latin-1")
+        held = self._headers.get(key)
+        self._headers[key] = text if held is None else f"{held}, {text}"
+
+    def on_headers_complete(self) -> None:
+        if self.complete:
+            self.reusable = False
+            return
+        status = self._parser.get_status_code()  # type: ignore[union-attr]  # we are called by it
+        if 100 <= status < 200 and status != 101:
+            return
+        headers = self._headers
+        if not 200 <= status <= 599:
+            self._fail("bad_response", f"bad response: status {status}")
+        self._chunked_or_sized = "transfer-encoding" in headers or "content-length" in headers
+        self.head = HttpHead(status, headers)
+        if self._stream and 200 <= status < 300:
+            self.streaming = True
+        else:
+            self._limit = self._max_body
+            length = headers.get("content-length", "")
+            if length.isdecimal() and int(length[:20]) > self._max_body:
+                self._too_large()
+        encoding = headers.get("content-encoding")
+        if encoding is not None:
+            found = inflater(encoding)
+            if isinstance(found, Failure):
+                self.failure = self.failure or found
+            else:
+                self._inflater = found
+
+    def on_body(self, data: bytes) -> None:
+        if self.failure is not None or self.complete:
+            return
+        if self._inflater is not None:
+            data = self._inflater.feed(data, self._limit)
+            if self._inflater.failure is not None:
+                self.failure = self._inflater.failure
+                return
+            if not data:
+                return
+        elif not self._size and data.startswith(b"\x1f\x8b"):
+            self._fail("encoding", "the answer is compressed without saying so")  # no dialect begins with these bytes
+            return
+        self._size += len(data)
+        if self._limit is not None and self._size > self._limit:
+            self._too_large()
+            return
+        self._parts.append(data)
+
+    def on_message_complete(self) -> None:
+        if self.complete:
+            self.reusable = False
+        elif self.head is not None:
+            self.reusable = self._parser.should_keep_alive()  # type: ignore[union-attr]  # we are called by it
+            self._finish()
+        else:
+            self._informational += 1
+            self._headers = {}
+            if self._informational > MAX_INFORMATIONAL:
+                self._fail("bad_response", "bad response: informational answers without end")
+
+    def _finish(self) -> None:
+        if self._inflater is not None:
+            self._inflater.close()
+            self.failure = self.failure or self._inflater.failure
+        self.complete = self.failure is None
+
+    def _too_large(self) -> None:
+        self._fail("body_limit", f"the answer is larger than {self._max_body >> 20} MiB")
+
+    def _fail(self, kind: Kind, message: str) -> None:
+        self.reusable = False
+        self.complete = False
+        if self.failure is None:
+            self.failure = transport_failure(kind, message)
