@@ -1,0 +1,165 @@
+"""`opentracy routing` and `opentracy route`: train, use, compare and explain routers from the command line.
+
+Belongs here: arguments, files, progress bars, exit codes. What is computed stands in opentracy.routing.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    click.echo(f"opentracy: {message}", err=True)
+    raise SystemExit(code)
+
+
+def _border(command: F) -> F:
+    """ValueErrors are the user's to mend: one line and exit code 2, never a traceback."""
+
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except ValueError as error:
+            _fail(str(error), 2)
+        except OSError as error:
+            _fail(f"{error.filename or 'file'}: {error.strerror or error}", 1)
+
+    return run  # type: ignore[return-value]
+
+
+class _Bars:
+    """One progress bar per stage on stderr; silent when nobody watches."""
+
+    def __init__(self) -> None:
+        self._shown = sys.stderr.isatty()
+        self._stage = ""
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if not self._shown:
+            return
+        width = 24 * done // max(total, 1)
+        if self._stage and stage != self._stage:
+            click.echo("", err=True)
+        self._stage = stage
+        click.echo(f"\r{stage:<16} [{'#' * width:<24}] {done}/{total}", err=True, nl=done >= total)
+        if done >= total:
+            self._stage = ""
+
+
+@click.group()
+def routing() -> None:
+    """Train routers and look into them."""
+
+
+@click.group()
+def route() -> None:
+    """Ask a router about one prompt."""
+
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+DIRECTORY = click.Path(path_type=Path, file_okay=False)
+
+
+@routing.command()
+@click.argument("data", type=FILE)
+@click.option("--out", required=True, type=DIRECTORY, help="Directory of the artifact; an old one there is replaced.")
+@click.option("--embedder", default="static", show_default=True, type=click.Choice(["static", "minilm"]))
+@click.option("--split", default="train", show_default=True, help="Rows to train on, where the file has a split column.")
+@click.option("--default", "default_model", default=None, help="Model to stay with unless another is established as better.")
+@click.option("--examples", default=0, show_default=True, help="Prompts to keep per cluster for display.")
+@click.option("--seed", default=0, show_default=True)
+@_border
+def train(data: Path, out: Path, embedder: str, split: str, default_model: str | None, examples: int, seed: int) -> None:
+    """Learn from DATA (prompt, s:<model>, c:<model>) which model should answer what."""
+    from opentracy.routing.artifact import ArtifactError, read, write
+    from opentracy.routing.embed import embedder_by_id
+    from opentracy.routing.tables import read_labels
+    from opentracy.routing.train import Options, fit
+
+    table = read_labels(data)
+    labels = table.where(split) if table.split and split in table.split else table.labels
+    try:
+        old = read(out)
+    except ArtifactError:
+        old = None
+    options = Options(default=default_model, seed=seed, examples=examples)
+    done = write(fit(labels, embedder_by_id(embedder), options, old=old, progress=_Bars()), out)
+    m = done.manifest
+    click.echo(f"{out}: version {m.version}, {m.rows} prompts, {len(m.models)} models, default {m.default}")
+
+
+@routing.command()
+@click.argument("directory", metavar="DIR")
+@click.argument("prompts", type=FILE)
+@click.option("--out", required=True, type=FILE)
+@click.option("--abilities", type=FILE, default=None, help="JSON: {model: {ability, domains?, cost?}} for models without labels.")
+@_border
+def predict(directory: str, prompts: Path, out: Path, abilities: Path | None) -> None:
+    """Estimate every prompt of PROMPTS and write the decisions that would be taken."""
+    from opentracy.routing.predict import predict_table
+    from opentracy.routing.prior import Abilities
+    from opentracy.routing.router import load
+    from opentracy.routing.tables import read_prompts, write_table
+
+    given = None if abilities is None else Abilities.parse_user(abilities.read_bytes(), str(abilities))
+    router = load(directory)
+    rows = read_prompts(prompts)
+    write_table(out, predict_table(router, rows, given, progress=_Bars()))
+    click.echo(f"{out}: {len(rows)} rows, router {router.version}")
+
+
+@routing.command()
+@click.argument("directory", metavar="DIR", default="default")
+@_border
+def info(directory: str) -> None:
+    """What an artifact holds."""
+    from opentracy.routing.router import load
+
+    m = load(directory).artifact.manifest
+    click.echo(f"version {m.version}  embedder {m.embedder} ({m.dims} dims)  {m.rows} prompts  default {m.default}")
+    for model in m.models:
+        click.echo(f"  {model}  {m.counts.get(model, 0)} labels")
+    for cluster in m.clusters:
+        click.echo(f"  cluster {cluster.id:>3}  {cluster.size:>6} prompts  {cluster.label}")
+
+
+@route.command()
+@click.argument("prompt")
+@click.option("--router", "directory", default="default", show_default=True, metavar="DIR")
+@click.option("--model", "models", multiple=True, help="Candidate; repeat. Default: the artifact's models, else those with figures.")
+@click.option("--default", "default_model", default=None)
+@click.option("--cost-weight", default=0.3, show_default=True)
+@click.option("--json", "as_json", is_flag=True)
+@_border
+def explain(prompt: str, directory: str, models: tuple[str, ...], default_model: str | None, cost_weight: float, as_json: bool) -> None:
+    """Show which model would answer PROMPT and why the others would not."""
+    import msgspec
+
+    from opentracy.routing.policy import Candidate
+    from opentracy.routing.router import load
+
+    router = load(directory)
+    names = list(models) or router.artifact.manifest.models or sorted(router.abilities)
+    decision = router.decide(prompt, candidates=[Candidate(n) for n in names], default=default_model, cost_weight=cost_weight)
+    if as_json:
+        click.echo(msgspec.json.encode({"model": decision.model, **decision.routing()}).decode())
+        return
+    click.echo(f"{decision.model}  ({decision.strategy}, confidence {decision.confidence:.2f})")
+    if decision.fallback_reason:
+        click.echo(f"the default answers: {decision.fallback_reason}")
+    for cluster_id, label, similarity in decision.clusters:
+        click.echo(f"  cluster {cluster_id} {label!r} similarity {similarity:.2f}")
+    for s in sorted(decision.scores, key=lambda s: (-(s.utility if s.utility is not None else -9.0), s.model)):
+        quality = "unknown" if s.quality is None else f"{s.quality:.3f} +- {s.quality_error:.3f}"
+        cost = "unknown" if s.cost is None else f"{s.cost:.6f}"
+        utility = "" if s.utility is None else f"utility {s.utility:.3f}"
+        click.echo(f"  {s.model:<40} quality {quality}  cost {cost}  {utility}  {s.excluded or ''}".rstrip())

@@ -1,0 +1,125 @@
+"""Text -> unit vector: the embedder protocol and the static token table that is the default.
+
+Belongs here: what every embedder must offer, and the table lookup. Not here: embedders that need a model run or a network
+(embed_minilm.py, embed_remote.py), training a table (scripts/distill_embedder.py).
+
+A static vector is the sum of the rows of its tokens, each weighted by the square root of how often it occurs. Centring
+belongs to a trained artifact, not to the embedder: the mean is a property of the training prompts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from opentracy.routing.text import core_text
+from opentracy.routing.wordpiece import WordPiece
+
+Vector = npt.NDArray[np.float32]
+Matrix = npt.NDArray[np.float32]
+
+TOKEN_LIMIT = 512
+DATA = Path(__file__).with_name("data")
+
+
+class Embedder(Protocol):
+    """What routing needs of an embedder."""
+
+    @property
+    def id(self) -> str:
+        """Short name, stored in artifacts: `static`, `minilm`, `remote:<model>`."""
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the weights; an artifact refuses another one."""
+
+    @property
+    def dims(self) -> int:
+        """Length of the vectors."""
+
+    def embed(self, text: str) -> Vector:
+        """Vector of one text, not normalised; all zeros when the text holds nothing the embedder knows."""
+
+    def embed_many(self, texts: Sequence[str]) -> Matrix:
+        """One row per text; row i equals `embed(texts[i])` whatever the other rows are."""
+
+
+class StaticEmbedder:
+    """A table of token vectors (int8 rows with one scale each), memory-mapped so that workers share its pages."""
+
+    id = "static"
+
+    def __init__(self, table: Path, scales: Path, vocabulary: Path, digest: str | None = None) -> None:
+        self._rows: npt.NDArray[np.int8] = np.load(table, mmap_mode="r", allow_pickle=False)
+        self._scales: Vector = np.load(scales, allow_pickle=False).astype(np.float32)
+        self._tokens = WordPiece.load(vocabulary)
+        if self._rows.ndim != 2 or self._rows.dtype != np.int8:
+            raise ValueError(f"{table.name}: expected a two-dimensional int8 table, found {self._rows.dtype} {self._rows.shape}")
+        if not len(self._rows) == len(self._scales) == len(self._tokens):
+            raise ValueError(
+                f"{table.name}: {len(self._rows)} rows, {len(self._scales)} scales and {len(self._tokens)} tokens do not match"
+            )
+        self.dims = int(self._rows.shape[1])
+        self._digest = digest
+        self._paths = (table, scales, vocabulary)
+
+    @property
+    def sha256(self) -> str:
+        """Digest of table, scales and vocabulary, from the .sha256 file beside them or counted once."""
+        if self._digest is None:
+            self._digest = digest_files(self._paths)
+        return self._digest
+
+    def embed(self, text: str) -> Vector:
+        counts: dict[int, int] = {}
+        for token in self._tokens.encode(core_text(text), TOKEN_LIMIT):
+            counts[token] = counts.get(token, 0) + 1
+        counts.pop(self._tokens.unknown, None)
+        if not counts:
+            return np.zeros(self.dims, np.float32)
+        ids = np.fromiter(counts, np.intp, len(counts))
+        weights = np.sqrt(np.fromiter(counts.values(), np.float32, len(counts))) * self._scales[ids]
+        return weights @ self._rows[ids].astype(np.float32)
+
+    def embed_many(self, texts: Sequence[str]) -> Matrix:
+        out = np.zeros((len(texts), self.dims), np.float32)
+        for i, text in enumerate(texts):
+            out[i] = self.embed(text)
+        return out
+
+
+def digest_files(paths: Sequence[Path]) -> str:
+    """sha256 over the files' bytes, in order."""
+    total = hashlib.sha256()
+    for path in paths:
+        total.update(path.read_bytes())
+    return total.hexdigest()
+
+
+@cache
+def static_embedder() -> StaticEmbedder:
+    """The table shipped in the package."""
+    digest = (DATA / "static.sha256").read_text(encoding="ascii").strip()
+    return StaticEmbedder(DATA / "static.npy", DATA / "static-scales.npy", DATA / "vocab.txt", digest)
+
+
+def embedder_by_id(name: str) -> Embedder:
+    """The embedder that an artifact or the command line names."""
+    if name == StaticEmbedder.id:
+        return static_embedder()
+    if name == "minilm":
+        from opentracy.routing.embed_minilm import MiniLmEmbedder
+
+        return MiniLmEmbedder.load()
+    if name.startswith("remote:"):
+        raise ValueError(
+            f"embedder {name!r} is an embeddings endpoint: pass it to load(..., embedder=RemoteEmbedder(...)), "
+            "it cannot be found by name alone"
+        )
+    raise ValueError(f"unknown embedder {name!r}; known: static, minilm, and remote:<model> passed as an object")

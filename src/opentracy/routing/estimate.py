@@ -1,0 +1,184 @@
+"""Vector -> expected score per head: smoothed clusters, neighbours and a linear model, averaged.
+
+Belongs here: applying and fitting the three estimators. Not here: reading labels (train.py), choosing hyper-parameters
+(tune.py), choosing a model (policy.py). A *head* is one column that is estimated: the score of a model, or one of the
+columns of the day-one prior (prior.py). Labels may be missing (NaN) anywhere.
+
+Why three: routing takes the largest of several noisy estimates, so variance hurts more than bias; averaging estimators
+with different errors is the cheapest way to less variance.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from opentracy.routing.clusters import assign, kmeans
+from opentracy.routing.embed import Matrix, Vector
+
+Floats = npt.NDArray[np.float64]
+PROBES = 6  # lists of prototypes looked at per prompt; 6 of 64 find > 95 % of the true 100 nearest
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Hyper-parameters of one fit."""
+
+    ks: tuple[int, ...] = (32, 64, 128)
+    seeds: int = 2
+    shrink: float = 12.0  # pseudo-labels per cluster, at the head's mean
+    neighbours: int = 100
+    alpha: float = 10.0  # ridge penalty
+    weights: tuple[float, float, float] = (1.0, 1.0, 1.0)  # clusters, neighbours, linear
+
+
+@dataclass(frozen=True, slots=True)
+class Bag:
+    """Several partitions, stacked. Map i owns the centres bounds[i]:bounds[i+1]; map 0 is the primary one."""
+
+    centres: Matrix  # (C, d)
+    bounds: tuple[int, ...]
+    tables: Matrix  # (C, H) smoothed mean per centre and head
+    counts: Matrix  # (C, H) labels behind each entry
+
+
+@dataclass(frozen=True, slots=True)
+class Prototypes:
+    """Labelled training vectors, grouped by primary cluster: list i is rows starts[i]:starts[i+1]."""
+
+    vectors: Matrix  # (P, d) unit rows
+    scores: Matrix  # (P, H), NaN = not labelled
+    starts: npt.NDArray[np.intp]  # (K + 1,)
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """x @ weights + intercept."""
+
+    weights: Matrix  # (d, H)
+    intercept: Vector  # (H,)
+
+
+def unit(x: Matrix) -> Matrix:
+    """Rows scaled to length 1; zero rows stay zero."""
+    return np.asarray(x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-9), dtype=np.float32)
+
+
+def head_means(y: Matrix) -> Vector:
+    """Mean per head over what is labelled; .5 for a head without any label."""
+    known = ~np.isnan(y)
+    total = np.where(known, y, 0.0).sum(0)
+    count = known.sum(0)
+    return np.asarray(np.where(count > 0, total / np.maximum(count, 1), 0.5), dtype=np.float32)
+
+
+def smoothed_table(label: npt.NDArray[np.intp], k: int, y: Matrix, shrink: float, prior: Matrix) -> tuple[Matrix, Matrix]:
+    """(table, counts) per cluster and head; `prior` is one row for all clusters or one row per cluster."""
+    known = ~np.isnan(y)
+    total = np.zeros((k, y.shape[1]))
+    count = np.zeros((k, y.shape[1]))
+    np.add.at(total, label, np.where(known, y, 0.0))
+    np.add.at(count, label, known)
+    table = (total + shrink * prior) / (count + shrink)
+    return table.astype(np.float32), count.astype(np.float32)
+
+
+def partitions(x: Matrix, shape: Shape, seed: int, primary: Matrix | None = None) -> list[Matrix]:
+    """Centres of every map; the primary one first (given, or the second of `ks` with the first seed)."""
+    ks = [k for k in shape.ks if k * 4 <= len(x)] or [max(1, len(x) // 8)]
+    chosen = primary_k(x, shape)
+    first = kmeans(x, chosen, seed) if primary is None else primary
+    rest = [
+        kmeans(x, k, seed + 1000 * draw + k)
+        for draw in range(shape.seeds)
+        for k in ks
+        if draw or k != chosen
+    ]
+    return [first, *rest]
+
+
+def primary_k(x: Matrix, shape: Shape) -> int:
+    """Clusters of the primary map: the middle size that the rows can fill."""
+    ks = [k for k in shape.ks if k * 4 <= len(x)] or [max(1, len(x) // 8)]
+    return ks[len(ks) // 2]
+
+
+def fit_bag(x: Matrix, y: Matrix, maps: list[Matrix], shrink: float) -> Bag:
+    """Smoothed table of every map."""
+    prior = head_means(y)[None]
+    parts = [smoothed_table(assign(x, c), len(c), y, shrink, prior) for c in maps]
+    bounds = tuple(int(b) for b in np.r_[0, np.cumsum([len(c) for c in maps])])
+    return Bag(
+        np.concatenate(maps).astype(np.float32), bounds,
+        np.concatenate([t for t, _ in parts]), np.concatenate([c for _, c in parts]),
+    )  # fmt: skip
+
+
+def fit_linear(x: Matrix, y: Matrix, alpha: float) -> Linear:
+    """Ridge in closed form, inputs and targets centred; heads with the same labelled rows are solved together."""
+    known = ~np.isnan(y)
+    weights = np.zeros((x.shape[1], y.shape[1]))
+    intercept = head_means(y).astype(np.float64)
+    patterns, owner = np.unique(known, axis=1, return_inverse=True)
+    for i in range(patterns.shape[1]):
+        rows, heads = patterns[:, i], np.flatnonzero(owner.reshape(-1) == i)
+        if rows.sum() < 2:
+            continue
+        a, b = x[rows].astype(np.float64), y[rows][:, heads].astype(np.float64)
+        a_mean, b_mean = a.mean(0), b.mean(0)
+        a = a - a_mean
+        solved = np.linalg.solve(a.T @ a + alpha * np.eye(a.shape[1]), a.T @ (b - b_mean))
+        weights[:, heads] = solved
+        intercept[heads] = b_mean - a_mean @ solved
+    return Linear(weights.astype(np.float32), intercept.astype(np.float32))
+
+
+def fit_prototypes(x: Matrix, y: Matrix, primary: Matrix, limit: int, seed: int) -> Prototypes:
+    """Training rows as neighbours, thinned to `limit` at random and grouped by primary cluster."""
+    keep = np.arange(len(x))
+    if len(x) > limit:
+        keep = np.sort(np.random.default_rng(seed).permutation(len(x))[:limit])
+    x, y = x[keep], y[keep]
+    label = assign(x, primary)
+    order = np.argsort(label, kind="stable")
+    starts = np.r_[0, np.cumsum(np.bincount(label, minlength=len(primary)))].astype(np.intp)
+    return Prototypes(x[order], y[order].astype(np.float32), starts)
+
+
+def neighbour_means(scores: Matrix, fallback: Vector) -> Vector:
+    """Mean label per head over some neighbours; heads with fewer than five labels lean on `fallback`."""
+    known = ~np.isnan(scores)
+    count = known.sum(0)
+    total = np.where(known, scores, 0.0).sum(0)
+    lean = np.maximum(5 - count, 0)
+    return np.asarray((total + lean * fallback) / np.maximum(count + lean, 1), dtype=np.float32)
+
+
+# ------------------------------------------------------------------ many rows at once (fitting and tuning only)
+def bag_many(bag: Bag, x: Matrix) -> Matrix:
+    """(rows, H): mean over the maps of the table entry of each row's centre."""
+    out = np.zeros((len(x), bag.tables.shape[1]), np.float32)
+    for low, high in zip(bag.bounds, bag.bounds[1:], strict=False):
+        out += bag.tables[low:high][assign(x, bag.centres[low:high])]
+    return out / (len(bag.bounds) - 1)
+
+
+def neighbours_many(x: Matrix, y: Matrix, z: Matrix, k: int, fallback: Matrix, block: int = 512) -> Matrix:
+    """(rows of z, H): mean label of the k nearest rows of x, brute force."""
+    out = np.zeros((len(z), y.shape[1]), np.float32)
+    k = min(k, len(x))
+    complete = not np.isnan(y).any()
+    for i in range(0, len(z), block):
+        near = np.argpartition(-(z[i : i + block] @ x.T), k - 1, axis=1)[:, :k]
+        for j, rows in enumerate(near, start=i):
+            out[j] = y[rows].mean(0) if complete else neighbour_means(y[rows], fallback[j])
+    return out
+
+
+def mix(parts: tuple[Matrix, Matrix, Matrix], weights: tuple[float, float, float]) -> Matrix:
+    """Weighted mean of the three estimates, clipped to 0..1."""
+    total = sum(weights)
+    out = sum((w / total) * p for w, p in zip(weights, parts, strict=True))
+    return np.clip(np.asarray(out, np.float32), 0.0, 1.0)

@@ -1,0 +1,157 @@
+"""Quality of a model that has no labels: a published ability, bent by how hard the prompt is and what it is about.
+
+Belongs here: the arithmetic of the day-one prior and the file of published figures. Not here: estimating difficulty and
+domains of a prompt (they are heads of an artifact, estimate.py). Price never enters: as a stand-in for ability it is worse
+than knowing nothing.
+
+The model is one-parameter item response: q = sigmoid(a - d), d the prompt's difficulty, a set so that the mean over
+reference prompts equals the published figure; with domains, the sum over domains of p(domain | prompt) times the same per
+domain. Domain figures are shrunk to the overall figure, the more the less certain they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+DOMAINS = ("math", "code", "knowledge", "commonsense", "reasoning")
+_SIGNAL_SPREAD = 0.06  # standard deviation of true domain deviations around a model's overall figure
+_EDGE = 0.02
+
+
+class Figure(msgspec.Struct, frozen=True):
+    """One published number: share correct 0..1, its standard error, where and when it was published."""
+
+    value: float
+    se: float = 0.05
+    source: str = ""
+    date: str = ""
+
+
+class Ability(msgspec.Struct, frozen=True):
+    """What is known about a model without a single label of ours."""
+
+    overall: Figure
+    domains: dict[str, Figure] = {}
+    output_tokens: float | None = None  # mean answer length, where measured
+    cost: float | None = None  # USD per call, when the user states it (predict --abilities)
+
+
+class UserAbility(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One row of a user's abilities file: {"ability": .8, "domains": {"math": .9}, "cost": .001}."""
+
+    ability: float
+    domains: dict[str, float] = {}
+    cost: float | None = None
+    se: float = 0.05
+
+
+class _Row(msgspec.Struct, frozen=True):
+    models: list[str]
+    overall: Figure
+    domains: dict[str, Figure] = {}
+    output_tokens: float | None = None
+
+
+class _Table(msgspec.Struct, frozen=True):
+    rows: list[_Row]
+
+
+def bare_name(model: str) -> str:
+    """`provider/vendor/Model-Name` -> `model-name`: the part that names the weights, in lower case."""
+    return model.rsplit("/", 1)[-1].lower()
+
+
+class Abilities:
+    """Lookup of published figures by model name. Immutable."""
+
+    def __init__(self, rows: Mapping[str, Ability]) -> None:
+        self._rows = {k.lower(): v for k, v in rows.items()}
+
+    def find(self, model: str) -> Ability | None:
+        """By full name, then by the bare name; None = no figures, so never chosen by score."""
+        return self._rows.get(model.lower()) or self._rows.get(bare_name(model))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def overridden(self, rows: Mapping[str, Ability]) -> Abilities:
+        """These figures with some replaced or added."""
+        return Abilities({**self._rows, **{k.lower(): v for k, v in rows.items()}})
+
+    @classmethod
+    def parse(cls, raw: bytes) -> Abilities:
+        """The shipped table (data/abilities.json)."""
+        table = msgspec.json.decode(raw, type=_Table)
+        return cls({name: Ability(r.overall, r.domains, r.output_tokens) for r in table.rows for name in r.models})
+
+    @classmethod
+    def parse_user(cls, raw: bytes, name: str = "abilities") -> Abilities:
+        """A user's file: {model: {"ability", "domains", "cost", "se"}}. Raises ValueError naming model and field."""
+        try:
+            rows = msgspec.json.decode(raw, type=dict[str, UserAbility])
+        except msgspec.MsgspecError as error:
+            raise ValueError(f"{name}: {error}; expected {{model: {{ability, domains?, cost?, se?}}}}") from None
+        out = {}
+        for model, row in rows.items():
+            for what, value in (("ability", row.ability), *row.domains.items()):
+                if not 0 <= value <= 1:
+                    raise ValueError(f"{name}: {model}: {what} is {value}, expected a share between 0 and 1")
+            unknown = set(row.domains) - set(DOMAINS)
+            if unknown:
+                raise ValueError(f"{name}: {model}: unknown domain {min(unknown)!r}; known: {', '.join(DOMAINS)}")
+            domains = {d: Figure(v, row.se) for d, v in row.domains.items()}
+            out[model] = Ability(Figure(row.ability, row.se), domains, None, row.cost)
+        return cls(out)
+
+
+@lru_cache(maxsize=1)
+def published() -> Abilities:
+    """The figures shipped in the package."""
+    return Abilities.parse((Path(__file__).with_name("data") / "abilities.json").read_bytes())
+
+
+def sigmoid(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """1 / (1 + exp(-x))."""
+    return np.asarray(1.0 / (1.0 + np.exp(-x)))
+
+
+def logit(p: npt.NDArray[np.float64] | float) -> npt.NDArray[np.float64]:
+    """log(p / (1 - p)), p kept off 0 and 1."""
+    p = np.clip(p, _EDGE, 1 - _EDGE)
+    return np.asarray(np.log(p / (1 - p)))
+
+
+def solve_ability(target: float, difficulties: Sequence[float]) -> float:
+    """a with mean(sigmoid(a - d)) over the reference difficulties equal to `target`."""
+    d = np.asarray(difficulties, dtype=np.float64)
+    low, high = -12.0, 12.0
+    target = min(max(target, _EDGE), 1 - _EDGE)
+    for _ in range(50):
+        middle = (low + high) / 2
+        if sigmoid(middle - d).mean() < target:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
+
+
+def shrunk_domains(ability: Ability) -> dict[str, float]:
+    """Domain figures pulled to the overall figure by signal variance / (signal + error variance)."""
+    out = {}
+    for domain in DOMAINS:
+        figure = ability.domains.get(domain)
+        if figure is None:
+            out[domain] = ability.overall.value
+            continue
+        rho = _SIGNAL_SPREAD**2 / (_SIGNAL_SPREAD**2 + figure.se**2)
+        out[domain] = ability.overall.value + rho * (figure.value - ability.overall.value)
+    return out

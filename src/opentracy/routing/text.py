@@ -1,0 +1,122 @@
+"""What part of a request says what is asked: cutting, folding and stripping text before it is embedded.
+
+Belongs here: rules about words, not about models. A greeting, a "please answer the following", a role ("You are a careful
+expert.") or another quotation mark must not change who answers, so they are taken off before embedding, in training and
+in use alike. Not here: tokenising (wordpiece.py), vectors (embed.py).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+HEAD, TAIL = 2600, 1000  # characters kept of a long text; together more than the 512 tokens that are embedded
+TOO_LONG = 60_000  # characters; beyond it a digest of 3,600 says too little about what is asked
+_LONGEST_BOILERPLATE = 240  # characters of one strippable sentence
+_ROUNDS = 6  # sentences taken off each end at most
+
+_FOLD = str.maketrans({
+    "\u2018": "'", "\u2019": "'", "\u201a": "'", "\u201b": "'", "\u2032": "'", "\u00b4": "'",
+    "\u201c": '"', "\u201d": '"', "\u201e": '"', "\u201f": '"', "\u2033": '"', "\u00ab": '"', "\u00bb": '"',
+    "\u2010": "-", "\u2011": "-", "\u2012": "-", "\u2013": "-", "\u2014": "-", "\u2026": "...", "\u00a0": " ",
+    "\u200b": "", "\ufeff": "",
+})  # fmt: skip
+
+# Words of which a sentence may wholly consist and still ask nothing.
+_EMPTY_WORDS = frozenset(
+    """a about accurate accurately advance afternoon ahead all am an and answer answers answering any appreciate
+    appreciated are as ask asking assist assistance at attention be being below best better bit brief briefly but by can
+    care careful carefully clear clearly complete concise concisely correct correctly could day dear detail detailed
+    details do easy evening everyone expert explain final find folks following follow follows for from get give good
+    great greetings guidance hello help helpful helping here hey hi hope hoping how i if im in is it just kind kindly let
+    like little look lot love make many may me message moment morning much my need needed nice now of on one option please
+    possible precise precisely problem prompt provide question questions quick quickly read reply request respond
+    response right see so solution solve some step steps sure take task thank thanks that the there these thing think
+    this those thoroughly thought thoughtful thoughtfully time to today try understand very want wanted was well were
+    will wonder wondering work would you your yours day's i'd i'm i've it's let's you're cheers regards sincerely
+    assistant instruction instructions query user below's again everybody team friend sir madam mate okay ok yes
+    hopefully bye goodbye welcome sorry bother bothering excuse pardon pls plz thx ty tia""".split()
+)
+_PERSONA = re.compile(
+    r"(?:system\s*(?:prompt|message)?\s*:\s*)?"
+    r"(?:you\s+are|you're|you\s+will\s+(?:be|act)|act\s+(?:as|like)|acting\s+as|imagine\s+(?:that\s+)?you|"
+    r"pretend\s+(?:that\s+|to\s+)?(?:you|be)|as\s+(?:an?|the)\s+(?:\w+\s+){0,4}(?:assistant|expert|ai|model|tutor|teacher|"
+    r"professor|specialist|professional|chatbot)\b|i\s+want\s+you\s+to\s+act|your\s+(?:role|job|task|goal)\s+is\s+to\s+"
+    r"(?:answer|help|assist|be|respond|provide|give)|always\s+(?:answer|be|respond|reply|give|think)|"
+    r"(?:answer|respond|reply|think)\s+(?:as|with|in|only|step|carefully|honestly|truthfully|thoroughly|concisely|briefly))"
+    r"\b[^.!?:\n]{0,220}(?:[.!:?]+(?=\s|$)|\n+|,\s+and\s+here\s+is\s+your\s+task:)",
+    re.IGNORECASE,
+)
+_ROLE = re.compile(
+    r"(?:#{1,6}\s*)?(?:\[|<\|?|\*\*)?"
+    r"(?:system|user|human|assistant|question|q|prompt|query|instructions?|input|task|problem|answer|a|response|output)"
+    r"(?:\]|\|?>|\*\*)?\s*(?::|\n)\s*(?:\*\*)?\s*",
+    re.IGNORECASE,
+)
+_TAIL_ROLE = re.compile(r"\s*(?:answer|response|output|solution|assistant|a)\s*:\s*$", re.IGNORECASE)
+_HEAD_SENTENCE = re.compile(r"[^.!?:;,\n]{1,240}(?:[.!?:;,]+(?=\s|$)|\n+|-+\s)")
+_TAIL_SENTENCE = re.compile(r"(?:(?<=[.!?:;,\n\)\]\"'$0-9a-z])\s+|\n)([^.!?:;,\n]{1,240}[.!?:;,\s]*)$", re.IGNORECASE)
+_WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
+_COURTESY_HEAD = re.compile(
+    r"(?:(?:please|kindly|could\s+you|can\s+you|would\s+you|will\s+you|i\s+would\s+like\s+you\s+to|"
+    r"i\s+want\s+you\s+to|i\s+need\s+you\s+to|help\s+me(?:\s+to)?|hi|hello|hey|dear\s+\w+|good\s+(?:morning|afternoon|evening))"
+    r"(?:\s+(?:please|kindly|there))?\s*[,!-]*\s+)",
+    re.IGNORECASE,
+)
+
+
+def cut(text: str) -> str:
+    """Head and tail of a long text: bounded work whatever comes in."""
+    return text if len(text) <= HEAD + TAIL else text[:HEAD] + "\n" + text[-TAIL:]
+
+
+def fold(text: str) -> str:
+    """One spelling for quotation marks, dashes and width variants."""
+    if text.isascii():
+        return text
+    return unicodedata.normalize("NFKC", text.translate(_FOLD))
+
+
+def _asks_nothing(sentence: str) -> bool:
+    words = _WORD.findall(sentence.lower())
+    return bool(words) and len(words) <= 30 and not any(c.isdigit() for c in sentence) and all(
+        w in _EMPTY_WORDS for w in words
+    )
+
+
+def _strip_head(text: str) -> str:
+    for _ in range(_ROUNDS):
+        found = _PERSONA.match(text) or _ROLE.match(text)
+        if found is None:
+            found = _HEAD_SENTENCE.match(text)
+            if found is None or not _asks_nothing(found.group()):
+                found = _COURTESY_HEAD.match(text)
+        if found is None or found.end() >= len(text):
+            return text
+        text = text[found.end() :].lstrip()
+    return text
+
+
+def _strip_tail(text: str) -> str:
+    for _ in range(_ROUNDS):
+        window = text[-_LONGEST_BOILERPLATE - 20 :]
+        found = _TAIL_ROLE.search(window)
+        if found is None:
+            found = _TAIL_SENTENCE.search(window)
+            if found is None or not _asks_nothing(found.group(1)):
+                return text
+        rest = text[: len(text) - len(window) + found.start()].rstrip()
+        if not rest:
+            return text
+        text = rest
+    return text
+
+
+def core_text(text: str) -> str:
+    """What `text` asks, without greetings, courtesies, role labels and personas; `text` itself if nothing else is left.
+
+    Bounded: at most HEAD + TAIL characters are looked at.
+    """
+    whole = fold(cut(text)).strip()
+    core = _strip_tail(_strip_head(whole))
+    return core if _WORD.search(core) or any(c.isdigit() for c in core) else whole

@@ -1,0 +1,124 @@
+"""WordPiece tokeniser of the uncased BERT vocabularies: text -> token ids.
+
+Belongs here: splitting text the way BERT does and looking pieces up. Not here: what the ids mean (embed.py), and what part
+of a request is worth tokenising (text.py). Own code because the request path must not pay 40 ms of import and 30 MB of
+installed packages for it; tests/routing/test_wordpiece.py holds the ids to those of the reference tokeniser.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+UNKNOWN = "[UNK]"
+_LONGEST_WORD = 100  # characters; BERT calls anything longer unknown
+_CACHE_LIMIT = 50_000  # words; a bound, because prompts are not ours
+_ASCII_WORDS = re.compile(r"[a-z0-9]+|[!-/:-@\[-`{-~]")
+_CJK = (
+    (0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F),
+    (0x2B740, 0x2B81F), (0x2B820, 0x2CEAF), (0xF900, 0xFAFF), (0x2F800, 0x2FA1F),
+)  # fmt: skip
+
+
+def _is_cjk(code: int) -> bool:
+    return code >= 0x3400 and any(low <= code <= high for low, high in _CJK)
+
+
+def _splits_alone(char: str) -> bool:
+    """Punctuation in BERT's sense: every ASCII symbol, and Unicode's P categories elsewhere."""
+    code = ord(char)
+    if code < 128:
+        return 33 <= code <= 126 and not char.isalnum()
+    return unicodedata.category(char)[0] == "P"
+
+
+def _words_unicode(text: str) -> Iterator[str]:
+    """Words of lower-cased text that is not pure ASCII."""
+    word: list[str] = []
+    for char in unicodedata.normalize("NFD", text):
+        code = ord(char)
+        if code in (0, 0xFFFD):
+            continue
+        category = unicodedata.category(char)
+        if category == "Mn":
+            continue
+        alone = _is_cjk(code) or _splits_alone(char)
+        space = char.isspace() or category == "Zs"
+        if not space and category in ("Cc", "Cf", "Co", "Cs"):
+            continue  # control characters vanish without splitting the word they stand in
+        if (alone or space) and word:
+            yield "".join(word)
+            word = []
+        if alone:
+            yield char
+        elif not space:
+            word.append(char)
+    if word:
+        yield "".join(word)
+
+
+_CONTROL = {code: None for code in range(32) if chr(code) not in "\t\n\r"} | {127: None}
+
+
+def split_words(text: str) -> list[str]:
+    """Lower-cased words, punctuation and CJK characters apart, accents stripped."""
+    if text.isascii():
+        if not text.isprintable():
+            text = text.translate(_CONTROL)
+        return _ASCII_WORDS.findall(text.lower())
+    return list(_words_unicode(text.lower()))
+
+
+class WordPiece:
+    """A vocabulary and its word cache. Thread-safe: the cache is a dict that only ever gains equal values."""
+
+    def __init__(self, vocabulary: Sequence[str]) -> None:
+        self._ids = {token: index for index, token in enumerate(vocabulary)}
+        if UNKNOWN not in self._ids:
+            raise ValueError(f"the vocabulary has no {UNKNOWN} token")
+        self.unknown = self._ids[UNKNOWN]
+        self._cache: dict[str, tuple[int, ...]] = {}
+
+    @classmethod
+    def load(cls, path: Path) -> WordPiece:
+        """Read a vocab.txt: one token per line, the line number is the id."""
+        return cls(path.read_text(encoding="utf-8").rstrip("\n").split("\n"))
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def encode(self, text: str, limit: int | None = None) -> list[int]:
+        """Ids of `text` without [CLS] and [SEP], at most `limit` of them."""
+        out: list[int] = []
+        cache = self._cache
+        for word in split_words(text):
+            ids = cache.get(word)
+            out += self._pieces(word) if ids is None else ids
+            if limit is not None and len(out) >= limit:
+                return out[:limit]
+        return out
+
+    def _pieces(self, word: str) -> tuple[int, ...]:
+        ids = self._match(word)
+        if len(self._cache) < _CACHE_LIMIT and len(word) <= _LONGEST_WORD:
+            self._cache[word] = ids
+        return ids
+
+    def _match(self, word: str) -> tuple[int, ...]:
+        """Greedy longest match first; a word with any unknown rest is unknown as a whole."""
+        if len(word) > _LONGEST_WORD:
+            return (self.unknown,)
+        found: list[int] = []
+        start = 0
+        while start < len(word):
+            for end in range(len(word), start, -1):
+                piece = self._ids.get(("##" if start else "") + word[start:end])
+                if piece is not None:
+                    break
+            else:
+                return (self.unknown,)
+            found.append(piece)
+            start = end
+        return tuple(found)
