@@ -1,7 +1,7 @@
 """The binary event-stream framing of AWS (`application/vnd.amazon.eventstream`): bytes in, checked messages out.
 
 Source: the "Event stream encoding" chapter of the Smithy/AWS specifications. A frame, big endian:
-u32 total length, u32 length of the headers, u32 CRC-32 of these eight bytes, headers, payload, u32 CRC-32 of all before.
+u32 total length, u32 length of the headers, u32 CRC-32 of these eight bytes, headers, payload, u32 CRC-32 of all of it.
 A length is believed only after its checksum held, and a payload leaves this module only after the frame's did.
 
 Does not belong here: what the messages mean.
