@@ -189,10 +189,22 @@ class Relay(Protocol):
     bytes: it is held in `last`, since the engine adds its extras to it.
     """
 
-    done: bool
-    failure: Failure | None
-    progress: int
     last: Chunk | None
+
+    @property
+    def done(self) -> bool:
+        """The end marker was seen."""
+        ...
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why the stream broke."""
+        ...
+
+    @property
+    def progress(self) -> int:
+        """Content-bearing events so far."""
+        ...
 
     def feed(self, data: bytes) -> bytes:
         """`data: {chunk}` events completed by these provider bytes, each with its blank line; may be empty."""
