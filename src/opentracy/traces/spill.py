@@ -18,6 +18,7 @@ from typing import Final
 import msgspec
 
 from .codec import Block
+from .locks import FileLock
 
 _HEADER: Final = struct.Struct("<II")
 _ENCODER = msgspec.msgpack.Encoder()
@@ -25,7 +26,7 @@ _DECODER = msgspec.msgpack.Decoder(Block)
 
 
 class SpillFull(Exception):
-    """The spill file has reached its limit."""
+    """The spill has reached its limit."""
 
 
 def frame(block: Block) -> bytes:
@@ -47,63 +48,92 @@ def read_frames(data: bytes) -> Iterator[Block]:
 
 
 class Spill:
-    """The spill files beside a database: this process's own, and those that dead processes left.
+    """A first-in-first-out of blocks in a file, in memory where the disk takes nothing at all.
 
-    `waiting` counts the blocks of this process and of orphans that are not in the database yet.
+    One thread uses it. `waiting` counts the blocks in it.
     """
 
     def __init__(self, prefix: Path, limit: int) -> None:
-        self._prefix = prefix
-        self._limit = limit
-        self._own = prefix.with_name(f"{prefix.name}.{os.getpid()}.{os.urandom(4).hex()}")
-        self._size = 0
-        self._sent = 0
+        self.path = prefix.with_name(f"{prefix.name}.{os.getpid()}.{os.urandom(4).hex()}")
         self.waiting = 0
         #: for each waiting block, the trace ids whose commit somebody waits for
         self.promises: deque[list[tuple[str, Future[str]]]] = deque()
-        self._memory: list[bytes] = []
+        self._limit = limit
+        self._lock = FileLock(self.path)
+        self._sizes: deque[int] = deque()
+        self._offset = 0
+        self._end = 0
+        self._memory: deque[bytes] = deque()
+        self._memory_bytes = 0
 
-    def append(self, block: Block) -> None:
+    def append(self, block: Block, promises: list[tuple[str, Future[str]]]) -> None:
         """Adds a block. Raises SpillFull at the limit; an unwritable disk turns to memory, up to the same limit."""
         data = frame(block)
-        if self._size + len(data) > self._limit:
+        if self._end - self._offset + self._memory_bytes + len(data) > self._limit:
             raise SpillFull(f"the spill of {self._limit} bytes is full")
         if self._memory or not self._write(data):
             self._memory.append(data)
-        self._size += len(data)
+            self._memory_bytes += len(data)
+        self.promises.append(promises)
         self.waiting += 1
 
     def _write(self, data: bytes) -> bool:
         try:
-            with self._own.open("ab") as file:
-                start = file.tell()
+            # the lock says that its owner lives: whoever gets it may adopt the file
+            self._lock.acquire()
+            with self.path.open("r+b") as file:
+                file.seek(self._end)
                 try:
                     file.write(data)
                     file.flush()
                 except OSError:
-                    file.truncate(start)
+                    file.truncate(self._end)
                     raise
         except OSError:
             return False
+        self._sizes.append(len(data))
+        self._end += len(data)
         return True
 
-    def blocks(self) -> Iterator[Block]:
-        """The waiting blocks, oldest first, after those already `done`."""
-        data = self._own.read_bytes() if self._own.exists() else b""
-        everything = [*read_frames(data), *(block for part in self._memory for block in read_frames(part))]
-        yield from everything[self._sent :]
+    def peek(self) -> Block | None:
+        """The oldest block; None when there is none (or the file was taken away)."""
+        if self._sizes:
+            with self.path.open("rb") as file:
+                file.seek(self._offset)
+                return next(read_frames(file.read(self._sizes[0])), None)
+        if self._memory:
+            return next(read_frames(self._memory[0]), None)
+        return None
 
     def done(self) -> None:
-        """The block that `blocks` gave last is in the database."""
-        self._sent += 1
+        """Removes the oldest block; whoever waits for one of its records is told."""
+        if self._sizes:
+            self._offset += self._sizes.popleft()
+        else:
+            self._memory_bytes -= len(self._memory.popleft())
         self.waiting -= 1
-        for trace_id, future in self.promises.popleft() if self.promises else ():
+        for trace_id, future in self.promises.popleft():
             if future.set_running_or_notify_cancel():
                 future.set_result(trace_id)
-
-    def clear(self) -> None:
-        """Removes the file once nothing waits."""
         if not self.waiting:
-            self._own.unlink(missing_ok=True)
-            self._memory.clear()
-            self._size = self._sent = 0
+            self._remove()
+
+    def _remove(self) -> None:
+        self.path.unlink(missing_ok=True)
+        self._lock.release()
+        self._offset = self._end = 0
+
+    def close(self) -> int:
+        """Leaves what waits for the next start and returns how many blocks could only be kept in memory."""
+        while self._memory and self._write(self._memory[0]):
+            self._memory.popleft()
+        self._lock.release()
+        return len(self._memory)
+
+
+def orphans(prefix: Path) -> Iterator[tuple[FileLock, list[Block]]]:
+    """Spill files whose process is gone, with the blocks in them. The caller removes the file, then the lock."""
+    for path in sorted(prefix.parent.glob(f"{prefix.name}.*")):
+        lock = FileLock(path)
+        if lock.acquire():
+            yield lock, list(read_frames(path.read_bytes()))
