@@ -34,12 +34,17 @@ class SseParser:
 
     def feed(self, data: bytes) -> list[Event]:
         """Events completed by `data`."""
+        block = self.split(data)
+        return parse_block(block) if block else []
+
+    def split(self, data: bytes) -> bytes:
+        """The bytes of the events completed by `data`: LF only, blank lines between them, none after the last."""
         if not data or self.overflow:
-            return []
+            return b""
         if not self._started:
             data = self._strip_mark(data)
             if not data:
-                return []
+                return b""
         if self._skip_lf or b"\r" in data:
             data = self._unify(data)
         if b"\n" not in data:
@@ -47,7 +52,7 @@ class SseParser:
             self._scan.append(data)
             self._held += len(data)
             self._check_size()
-            return []
+            return b""
         if self._scan:
             data = b"".join((self._buffer, *self._scan, data))
             self._scan.clear()
@@ -58,16 +63,16 @@ class SseParser:
         if end < 0:
             self._buffer = data
             self._check_size()
-            return []
+            return b""
         self._buffer = data[end + 2 :]
-        return _events(data[:end])
+        return data[:end]
 
     def close(self) -> list[Event]:
         """End of file: the last event, when its blank line never came."""
         rest = b"".join((self._buffer, *self._scan))
         self._buffer = b""
         self._scan.clear()
-        return _events(rest) if rest and not self.overflow else []
+        return parse_block(rest) if rest and not self.overflow else []
 
     def _strip_mark(self, data: bytes) -> bytes:
         if self._scan:
@@ -92,7 +97,8 @@ class SseParser:
             self._scan.clear()
 
 
-def _events(block: bytes) -> list[Event]:
+def parse_block(block: bytes) -> list[Event]:
+    """The events in what `SseParser.split` returned."""
     out = []
     for raw in block.split(b"\n\n"):
         if raw.startswith(b"data: ") and b"\n" not in raw:  # what nearly every event looks like

@@ -49,6 +49,8 @@ class Quirks:
     """OpenAI's name -> the provider's name."""
     effort: Mapping[str, str] = field(default_factory=dict)
     """Values of `reasoning_effort` that are spelled otherwise."""
+    effort_off: Mapping[str, Any] = field(default_factory=dict)
+    """What is sent instead of `reasoning_effort: "none"`."""
     rules: tuple[ModelRule, ...] = ()
     """Families of models with rules of their own; the first that fits."""
     usage_option: bool = True
@@ -83,6 +85,8 @@ class Quirks:
     """URLs name deployments and an API version."""
     think_tags: str = ""
     """Pattern of models that put their reasoning into the text, as `<think>...</think>` at its start."""
+    reasoning_outside: bool = False
+    """`completion_tokens` does not hold the reasoning tokens; only the total does."""
     verbatim: bool = False
     """The other side is our own engine: nothing is changed."""
 

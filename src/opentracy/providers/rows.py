@@ -53,6 +53,7 @@ DEEPSEEK = Quirks(
     cap="max_tokens",
     drop=_STORED | {"logit_bias", "seed"},
     single=frozenset({"n"}),
+    effort_off={"thinking": {"type": "disabled"}},
     echo_tool_reasoning=True,
     schema=False,
     embeddings=False,
@@ -108,13 +109,14 @@ XAI = Quirks(
         ),
     ),
     embeddings=False,
+    reasoning_outside=True,
 )  # fmt: skip
 OLLAMA = Quirks(
     path="/v1/chat/completions",
     drop=_STORED | {"logit_bias", "user", "tool_choice"},
     single=frozenset({"n"}),
 )
-VLLM = Quirks(drop=frozenset({"store", "metadata", "service_tier"}))
+VLLM = Quirks(echo=frozenset({"reasoning_content"}), drop=frozenset({"store", "metadata", "service_tier"}))
 ENGINE = Quirks(developer_role=True, cache_marks=True, verbatim=True)
 
 ROWS: tuple[Provider, ...] = (

@@ -1,0 +1,151 @@
+"""Messages on their way to a server of the OpenAI family: what is ours is taken off, what it demands is put on.
+
+Other parameters stand in `openai_request`. Nothing is changed in place; a clean list of messages is sent as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any
+
+from ..core.jsonio import encode
+from .openai_quirks import Quirks
+
+Message = dict[str, Any]
+
+# what answers of any provider carry in our form, and no server of this family takes back
+_OURS = frozenset(
+    {"reasoning_content", "reasoning", "reasoning_details", "thinking_blocks", "citations", "annotations", "references",
+     "provider_specific_fields", "tool_plan", "search_results", "executed_tools"}
+)  # fmt: skip
+_PLAIN_ROLES = frozenset({"user", "system", "assistant"})
+_NINE = re.compile(r"[A-Za-z0-9]{9}")
+_LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_MAX_ID = 40  # longer tool-call ids (another provider's signature rides in ours) are refused
+
+
+def outgoing(messages: list[Message], quirks: Quirks, dropped: list[str]) -> list[Message]:
+    """`messages` in the form this provider takes; names of what had to go are appended to `dropped`."""
+    if quirks.verbatim:
+        return messages
+    keep_reasoning = _tool_turns(messages) if quirks.echo_tool_reasoning else frozenset()
+    out = [
+        m if _is_plain(m) else _message(m, quirks, dropped, echo_reasoning=i in keep_reasoning)
+        for i, m in enumerate(messages)
+    ]
+    if quirks.alternate:
+        out = _alternating(out)
+    if quirks.prefill and out and out[-1].get("role") == "assistant" and not out[-1].get("tool_calls"):
+        out[-1] = {"prefix": True, **out[-1]}
+    return out
+
+
+def _is_plain(m: Message) -> bool:
+    return len(m) == 2 and m.get("role") in _PLAIN_ROLES and type(m.get("content")) is str
+
+
+def _message(m: Message, quirks: Quirks, dropped: list[str], *, echo_reasoning: bool) -> Message:
+    out: Message = {}
+    for name, value in m.items():
+        if name == "role":
+            out[name] = "system" if value == "developer" and not quirks.developer_role else value
+        elif name == "content":
+            out[name] = value if quirks.cache_marks or not isinstance(value, list) else _parts(value)
+        elif value is None or name.startswith("_"):
+            continue
+        elif name == "tool_calls":
+            if value:
+                out[name] = [_tool_call(call, quirks) for call in value]
+        elif name == "tool_call_id":
+            out[name] = tool_id(value, quirks)
+        elif name in _OURS:
+            if name in quirks.echo or (echo_reasoning and name == "reasoning_content"):
+                out[name] = value
+        elif name == "name" and not quirks.names:
+            if "messages.name" not in dropped:
+                dropped.append("messages.name")
+        else:
+            out[name] = value
+    return out
+
+
+def _parts(parts: list[Any]) -> list[Any]:
+    """Content parts without cache marks, which are another provider's way to save money and change nothing else."""
+    if not any(isinstance(p, dict) and "cache_control" in p for p in parts):
+        return parts
+    return [{k: v for k, v in p.items() if k != "cache_control"} if isinstance(p, dict) else p for p in parts]
+
+
+def _tool_call(call: Any, quirks: Quirks) -> Any:
+    """A call of an earlier answer: OpenAI's fields only, arguments as text that is JSON."""
+    if not isinstance(call, dict) or not isinstance(call.get("function"), dict):
+        return call
+    function = call["function"]
+    arguments = function.get("arguments")
+    if not isinstance(arguments, str):
+        arguments = encode(arguments or {}).decode()
+    elif not arguments.strip():
+        arguments = "{}"
+    out = {"id": tool_id(call.get("id"), quirks), "type": call.get("type") or "function"}
+    out["function"] = {"name": function.get("name"), "arguments": arguments}
+    return out
+
+
+def tool_id(value: Any, quirks: Quirks) -> Any:
+    """The id in a form the provider takes; the same foreign id always becomes the same new one."""
+    if not isinstance(value, str):
+        return value
+    if quirks.nine_char_ids:
+        return value if _NINE.fullmatch(value) else _nine(value)
+    return value if len(value) <= _MAX_ID else "call_" + hashlib.sha256(value.encode()).hexdigest()[:24]
+
+
+def _nine(value: str) -> str:
+    number = int.from_bytes(hashlib.sha256(value.encode("utf-8", "replace")).digest()[:8], "big")
+    out = ""
+    for _ in range(9):
+        number, digit = divmod(number, 62)
+        out += _LETTERS[digit]
+    return out
+
+
+def _tool_turns(messages: list[Message]) -> frozenset[int]:
+    """Positions of the assistant messages in turns (from one user message to the next) in which tools were called."""
+    keep: set[int] = set()
+    turn: list[int] = []
+    called = False
+    for i, m in enumerate([*messages, {"role": "user"}]):
+        if m.get("role") == "user":
+            if called:
+                keep.update(turn)
+            turn, called = [], False
+        elif m.get("role") == "assistant":
+            turn.append(i)
+            called = called or bool(m.get("tool_calls"))
+    return frozenset(keep)
+
+
+def _alternating(messages: list[Message]) -> list[Message]:
+    """System messages first and as one, then neighbours of the same role joined."""
+    system = [m for m in messages if m.get("role") == "system"]
+    rest = [m for m in messages if m.get("role") != "system"]
+    out: list[Message] = []
+    for m in (*system, *rest):
+        if out and out[-1].get("role") == m.get("role") and "tool_calls" not in m and "tool_calls" not in out[-1]:
+            out[-1] = {**out[-1], "content": _joined(out[-1].get("content"), m.get("content"))}
+        else:
+            out.append(m)
+    return out
+
+
+def _joined(a: Any, b: Any) -> Any:
+    if not a or not b:
+        return a or b
+    if isinstance(a, str) and isinstance(b, str):
+        return f"{a}\n\n{b}"
+    return [*_as_parts(a), *_as_parts(b)]
+
+
+def _as_parts(content: Any) -> list[Any]:
+    return content if isinstance(content, list) else [{"type": "text", "text": content}]

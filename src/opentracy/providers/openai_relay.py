@@ -1,0 +1,141 @@
+"""The engine's cheap way through a stream of the OpenAI family: clean events go on as the bytes they came in.
+
+An event is clean when a typed decode says so; then it is neither rebuilt nor encoded again. Everything else is left to
+the decoder that the plan began with, and its chunks are encoded. What comes out is the same stream either way.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from ..core.relay import MessageFold, sse_chunks
+from ..core.sse import parse_block
+from ..core.wire import Chunk, Failure
+from .openai_stream import OpenAIDecoder
+
+
+class _Delta(msgspec.Struct, forbid_unknown_fields=True):
+    content: str
+
+
+class _Choice(msgspec.Struct):
+    index: Literal[0]
+    delta: _Delta
+    finish_reason: None
+    error: None = None
+
+
+class _Event(msgspec.Struct):
+    id: str
+    object: Literal["chat.completion.chunk"]
+    created: int
+    model: str
+    choices: tuple[_Choice]
+    usage: None = None
+    error: None = None
+
+
+_decode = msgspec.json.Decoder(_Event).decode
+_START = b"data: {"
+
+
+class OpenAIRelay:
+    """A `wire.Relay` that continues an `OpenAIDecoder`."""
+
+    __slots__ = ("_decoder", "_fold", "_pieces", "_shown", "last", "progress")
+
+    def __init__(self, decoder: OpenAIDecoder, shown: list[Chunk]) -> None:
+        self._decoder = decoder
+        self._shown = list(shown)
+        self._fold = MessageFold()
+        self._pieces: list[str] = []  # text that was forwarded since the last entry of _shown
+        self.last: Chunk | None = None
+        self.progress = decoder.progress
+
+    @property
+    def done(self) -> bool:
+        """The end marker was seen."""
+        return self._decoder.done
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why the stream broke."""
+        return self._decoder.failure
+
+    def feed(self, data: bytes) -> bytes:
+        """Events completed by these provider bytes."""
+        decoder = self._decoder
+        if decoder.done or decoder.failure is not None:
+            return b""
+        block = decoder.parser.split(data)
+        if not block:
+            return self._write(decoder.feed(b"")) if decoder.parser.overflow else b""
+        out: list[bytes] = []
+        plain, stream_id = decoder.plain, decoder.id
+        for raw in block.split(b"\n\n"):
+            if plain and raw.startswith(_START) and b"\n" not in raw:
+                try:
+                    event = _decode(raw[6:])
+                except (ValueError, RecursionError):  # not clean: the decoder says what it is
+                    pass
+                else:
+                    if event.id == stream_id:
+                        text = event.choices[0].delta.content
+                        if text:
+                            self.progress += 1
+                            self._pieces.append(text)
+                        out.append(raw)
+                        continue
+            written = self._slow(raw)
+            if written:
+                out.append(written[:-2])
+            if decoder.over:
+                break
+            plain = decoder.plain
+        if not out:
+            return b""
+        out.append(b"")
+        return b"\n\n".join(out)
+
+    def close(self) -> bytes:
+        """What was still held back at the end of the provider's stream."""
+        before = self._decoder.progress
+        chunks = self._decoder.close()
+        self.progress += self._decoder.progress - before
+        return self._write(chunks, final=True)
+
+    def message(self) -> dict[str, Any]:
+        """The assistant message as far as it came."""
+        self._flush()
+        for chunk in self._shown:
+            self._fold.add(chunk)
+        self._shown = []
+        return self._fold.message()
+
+    def _slow(self, raw: bytes) -> bytes:
+        decoder = self._decoder
+        chunks: list[Chunk] = []
+        before = decoder.progress
+        for event in parse_block(raw):
+            if decoder.event(event, chunks):
+                break
+        self.progress += decoder.progress - before
+        return self._write(chunks, final=decoder.done)
+
+    def _write(self, chunks: list[Chunk], *, final: bool = False) -> bytes:
+        if not chunks:
+            return b""
+        self._flush()
+        self._shown += chunks
+        if final and self._decoder.failure is None:
+            self.last = chunks[-1]
+            chunks = chunks[:-1]
+        return sse_chunks(chunks) if chunks else b""
+
+    def _flush(self) -> None:
+        """Forwarded text takes its place among the chunks that the message is folded from."""
+        if self._pieces:
+            self._shown.append({"choices": [{"index": 0, "delta": {"content": "".join(self._pieces)}}]})
+            self._pieces = []

@@ -1,0 +1,237 @@
+"""The request of OpenAI's chat and embedding endpoints, with each server's own rules for the parameters.
+
+Messages stand in `openai_messages`; the settings that steer all this, in `openai_quirks`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from ..core.jsonio import encode
+from ..core.params import CHAT_PARAMS, json_schema_of, max_tokens, refuse_dropped, response_format
+from ..core.wire import Call, HttpRequest, Target
+from .openai_messages import outgoing
+from .openai_quirks import DEFAULT, ModelRule, Quirks, rule_for
+
+_RANGES = {"temperature": (0, 2), "top_p": (0, 1), "presence_penalty": (-2, 2), "frequency_penalty": (-2, 2)}
+_NO_RULE = ModelRule("")
+
+
+def build_request(call: Call, target: Target) -> HttpRequest:
+    """The POST for `call`; ValueError names what cannot be sent."""
+    quirks: Quirks = target.quirks or DEFAULT
+    dropped: list[str] = []
+    if call.operation == "embedding":
+        path = "/embeddings"
+        body = _embedding_body(call, target, quirks)
+    else:
+        path = quirks.path
+        body = _chat_body(call, target, quirks, dropped)
+    if dropped:
+        refuse_dropped(dropped, strict=call.strict_params, provider=target.provider)
+    url = _url(target.base_url, path, quirks.deployments, target.model, target.options.get("api_version", ""))
+    return HttpRequest("POST", url, headers(target, quirks), encode(body), tuple(dropped))
+
+
+def headers(target: Target, quirks: Quirks) -> dict[str, str]:
+    """Content type, credentials, and what the options fill."""
+    out = {"content-type": "application/json"}
+    credentials = target.credentials
+    if credentials.key:
+        if quirks.auth == "bearer":
+            out["authorization"] = f"Bearer {credentials.key}"
+        else:
+            out[quirks.auth] = credentials.key
+    elif credentials.extra.get("ad_token"):
+        out["authorization"] = f"Bearer {credentials.extra['ad_token']}"
+    for header, option in quirks.headers.items():
+        value = target.options.get(option)
+        if value:
+            out[header] = value
+    return out
+
+
+@lru_cache(maxsize=4096)
+def _url(base: str, path: str, deployments: bool, model: str, version: str) -> str:
+    if deployments:
+        return _deployment_url(base, path, model, version)
+    # a base that already holds (part of) the path is what people paste from a provider's page
+    if urlsplit(base).path.endswith(path):
+        return base
+    if path.startswith("/v1/") and base.endswith("/v1"):
+        return base + path[3:]
+    if path == "/embeddings":
+        base = base.removesuffix("/chat/completions")
+    return base + path
+
+
+def _deployment_url(base: str, path: str, model: str, version: str) -> str:
+    """The classic form names the deployment and a dated version; the newer one is OpenAI's own under /openai/v1."""
+    if "api-version=" in base:
+        return base
+    if base.endswith("/openai/v1"):
+        return base + path
+    if version in ("v1", "preview", "latest"):
+        return f"{base}/openai/v1{path}"
+    if "/openai/deployments/" in base:
+        return f"{base}{path}?api-version={quote(version, safe='')}"
+    return f"{base}/openai/deployments/{quote(model, safe='')}{path}?api-version={quote(version, safe='')}"
+
+
+def _model_name(target: Target, quirks: Quirks) -> str:
+    return quirks.model_prefix + target.model if quirks.model_prefix and "/" not in target.model else target.model
+
+
+def _embedding_body(call: Call, target: Target, quirks: Quirks) -> dict[str, Any]:
+    if not quirks.embeddings:
+        raise ValueError(f"{target.provider} offers no embeddings")
+    if call.params.get("input") is None:
+        raise ValueError("an embedding needs input=: a string or a list of strings")
+    return {"model": target.model, **{k: v for k, v in call.params.items() if v is not None}}
+
+
+def _chat_body(call: Call, target: Target, quirks: Quirks, dropped: list[str]) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "model": _model_name(target, quirks),
+        "messages": outgoing(call.messages, quirks, dropped),
+    }
+    if call.params:
+        if quirks.verbatim:
+            body.update((k, v) for k, v in call.params.items() if v is not None)
+            if "response_format" in body:
+                body["response_format"] = response_format(body["response_format"])
+        else:
+            _Parameters(call, target.model, quirks, body, dropped).write()
+    if call.stream:
+        body["stream"] = True
+        if quirks.usage_option and "stream_options" not in body:
+            body["stream_options"] = {"include_usage": True}
+    else:
+        body.pop("stream_options", None)  # without `stream` it is refused
+    return body
+
+
+class _Parameters:
+    """Writes the parameters of one call into its body: one method per parameter that has rules."""
+
+    __slots__ = ("body", "dropped", "params", "quirks", "rule")
+
+    def __init__(self, call: Call, model: str, quirks: Quirks, body: dict[str, Any], dropped: list[str]) -> None:
+        self.params = call.params
+        self.quirks = quirks
+        self.body = body
+        self.dropped = dropped
+        self.rule = (rule_for(quirks, model) if quirks.rules else None) or _NO_RULE
+
+    def write(self) -> None:
+        """All of them."""
+        quirks = self.quirks
+        rule = self.rule
+        strict_sampling = not rule.when_effort or self.params.get("reasoning_effort") not in (None, "none")
+        for name, value in self.params.items():
+            if value is None:
+                continue
+            if name not in CHAT_PARAMS:
+                self.body[name] = value
+            elif name in quirks.drop or (strict_sampling and name in rule.drop):
+                self._drop(name, value)
+            elif name in rule.only and strict_sampling:
+                self._only(name, value, rule.only[name])
+            elif (method := _SPECIAL.get(name)) is not None:
+                method(self, name, value)
+            else:
+                self.body[quirks.rename.get(name, name)] = value
+
+    def _drop(self, name: str, value: Any) -> None:
+        # an empty or switched-off value asks for nothing, so nothing is lost
+        if value is not False and value != [] and value != {}:
+            self.dropped.append(name)
+
+    def _only(self, name: str, value: Any, default: Any) -> None:
+        if value == default:
+            self.body[name] = value
+            return
+        low, high = _RANGES[name]
+        if isinstance(value, (int, float)) and low <= value <= high:
+            self.dropped.append(name)
+        else:
+            self.body[name] = value  # nonsense: the provider's own words are the better error
+
+    def n(self, name: str, value: Any) -> None:
+        """Number of answers."""
+        if name not in self.quirks.single:
+            self.body[name] = value
+        elif value != 1:
+            self.dropped.append(name)
+
+    def cap(self, name: str, value: Any) -> None:
+        """The output cap under the name that the model wants; once, when both names were given."""
+        wanted = self.rule.cap or self.quirks.cap
+        if wanted == "either":
+            wanted = "max_tokens" if self.params.get("max_completion_tokens") is None else "max_completion_tokens"
+        self.body[wanted] = max_tokens(self.params)
+
+    def effort(self, name: str, value: Any) -> None:
+        """How much the model may think."""
+        if value == "none" and self.quirks.effort_off:
+            self.body.update(self.quirks.effort_off)
+        else:
+            words = self.rule.effort or self.quirks.effort
+            self.body[name] = words.get(value, value) if isinstance(value, str) else value
+
+    def format(self, name: str, value: Any) -> None:
+        """The form of the answer; where schemas are unknown, JSON is asked for and the schema explained in words."""
+        fmt = response_format(value)
+        if fmt is None:
+            return
+        schema = json_schema_of(fmt)
+        if schema is None:
+            self.body[name] = fmt
+        elif self.quirks.schema:
+            inner = fmt.get("json_schema")
+            named = isinstance(inner, dict) and inner.get("name")
+            self.body[name] = fmt if named else {**fmt, "json_schema": {"name": "response", **(inner or {})}}
+        else:
+            self.body[name] = {"type": "json_object"}
+            hint = "Answer with one JSON object, and nothing else, that follows this JSON schema:\n"
+            text = hint + encode(schema).decode()
+            self.body["messages"] = [{"role": "system", "content": text}, *self.body["messages"]]
+            self.dropped.append("response_format.json_schema")
+
+    def stream_options(self, name: str, value: Any) -> None:
+        """Where usage comes unasked the field is unknown, and nothing is lost without it."""
+        if self.quirks.usage_option:
+            self.body[name] = value
+
+    def tools(self, name: str, value: Any) -> None:
+        """Tool definitions; an empty list is refused everywhere and means the same as none."""
+        if not value:
+            return
+        if not self.quirks.cache_marks and any(isinstance(t, dict) and "cache_control" in t for t in value):
+            value = [{k: v for k, v in t.items() if k != "cache_control"} for t in value]
+        self.body[name] = value
+
+    def logprobs(self, name: str, value: Any) -> None:
+        """A switch and a number at OpenAI, one number elsewhere."""
+        if not self.quirks.int_logprobs:
+            self.body[name] = value
+        elif name == "logprobs" and value is True:
+            self.body[name] = self.params.get("top_logprobs") or 1
+        elif name == "logprobs" and value is not False:
+            self.body[name] = value
+
+
+_SPECIAL: dict[str, Callable[[_Parameters, str, Any], None]] = {
+    "n": _Parameters.n,
+    "max_tokens": _Parameters.cap,
+    "max_completion_tokens": _Parameters.cap,
+    "reasoning_effort": _Parameters.effort,
+    "response_format": _Parameters.format,
+    "stream_options": _Parameters.stream_options,
+    "tools": _Parameters.tools,
+    "logprobs": _Parameters.logprobs,
+    "top_logprobs": _Parameters.logprobs,
+}
