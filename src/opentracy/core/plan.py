@@ -138,9 +138,13 @@ def run(
     wall: Clock,
     uniform: Clock,
     guard: Guard | None = None,
+    attempts: list[Attempt] | None = None,
 ) -> Run:
-    """Tries `targets` in order. `clock` is monotonic seconds, `wall` Unix seconds, `uniform` random in [0, 1)."""
-    attempts: list[Attempt] = []
+    """Tries `targets` in order. `clock` is monotonic seconds, `wall` Unix seconds, `uniform` random in [0, 1).
+
+    `attempts`: a list to note them in as they begin, for a driver that may have to give up half-way.
+    """
+    attempts = [] if attempts is None else attempts
     failures: list[tuple[Target, Failure]] = []
     limit = clock() + policy.total if policy.total is not None else None
     for position, target in enumerate(targets):

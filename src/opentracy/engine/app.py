@@ -1,0 +1,161 @@
+"""The engine of one worker: its parts, the hot routes, and the list of all others.
+
+Belongs here: composition, admission and the counting of what is being served. Not here: what any route does, processes
+and signals (`supervisor`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+
+import opentracy
+from opentracy.traces import new_trace_id
+from opentracy.traces import TraceRecord
+from opentracy.transport.aio import AioTransport
+
+from .auth import Identity
+from .bridge import Bridge
+from .chat import ServedCall, chat, embeddings
+from .errors import Refused, error_body
+from .health import Health
+from .http import Exchange
+from .metrics import Metrics
+from .routes import Route, mount
+from .server import HttpLimits, HttpServer
+from .state import Snapshot
+from .table import ROUTES
+from .tracing import Tracing
+
+log = logging.getLogger("opentracy.engine")
+Hot = Callable[["Engine", Exchange], None]
+
+# called without any layer between; each checks the caller itself, with the scope named here
+HOT: dict[bytes, tuple[str, str, Hot]] = {
+    b"/v1/chat/completions": ("POST", "inference", chat),
+    b"/v1/embeddings": ("POST", "inference", embeddings),
+}
+
+
+class Engine:
+    """Everything that one worker holds."""
+
+    version = opentracy.__version__
+    new_id = staticmethod(new_trace_id)
+
+    def __init__(self, state: Snapshot, tracing: Tracing, *, reload: Callable[[], Snapshot] | None = None) -> None:
+        self.state = state
+        self.traces = tracing
+        self.loop = asyncio.get_running_loop()
+        self.metrics = Metrics(self)
+        self.health = Health(time.monotonic, random.random)
+        self.transport = AioTransport(limit=max(2000, state.config.server.max_in_flight))
+        self.calls: set[ServedCall] = set()
+        self.begun = time.time()
+        self.reload_source = reload
+        server, limits = state.config.server, state.config.limits
+        self.server = HttpServer(
+            self.dispatch,
+            HttpLimits(
+                max_body=int(server.max_body_mb * (1 << 20)), max_connections=server.max_connections,
+                header_timeout=limits.header, body_timeout=limits.body, write_stall=limits.write_stall,
+            ),
+        )  # fmt: skip
+        self._app = Starlette(
+            routes=[mount(self, route) for route in ROUTES],
+            exception_handlers={404: _missing, 405: _wrong_method, Exception: _bug},
+        )
+        self._hot: dict[bytes, tuple[str, Hot]] = {path: (m, handler) for path, (m, _, handler) in HOT.items()}
+
+    @property
+    def routes(self) -> list[Route]:
+        """Every route that is not hot."""
+        return list(ROUTES)
+
+    # ---------------------------------------------------------------- requests
+    def dispatch(self, exchange: Exchange) -> None:
+        """Called with every whole request."""
+        hot = self._hot.get(exchange.path)
+        if hot is not None:
+            if exchange.method == hot[0]:
+                hot[1](self, exchange)
+            else:
+                lines = b"allow: %b\r\n" % hot[0].encode()
+                exchange.respond(405, error_body(405, f"Use {hot[0]}"), b"application/json", lines)
+            return
+        try:
+            self.state.hosts.check(exchange.headers, http11=exchange.http11)
+        except Refused as e:
+            exchange.respond(e.status, e.body())
+            return
+        Bridge(self._app, exchange, self.loop)
+
+    def admit(self, identity: Identity | None) -> None:
+        """Refused 503 at once when this worker has as much as it can do."""
+        if len(self.calls) >= self.state.config.server.max_in_flight or self.server.draining:
+            text = "The engine is shutting down" if self.server.draining else "The engine is serving as much as it can"
+            raise Refused(503, text, code="overloaded", headers={"retry-after": "1"})
+
+    def started(self, call: ServedCall) -> None:
+        """A call begins."""
+        self.calls.add(call)
+        assert call.resolved is not None
+        provider = call.resolved.targets[0].provider
+        active = self.health.active
+        active[provider] = active.get(provider, 0) + 1
+
+    def finished(self, call: ServedCall) -> None:
+        """A call is over; may be said twice."""
+        if call in self.calls:
+            self.calls.discard(call)
+            assert call.resolved is not None
+            self.health.active[call.resolved.targets[0].provider] -= 1
+
+    def observe(self, call: ServedCall, record: TraceRecord) -> None:
+        """A call has its trace."""
+        self.metrics.observe(record)
+
+    # ---------------------------------------------------------------- life
+    def reload(self) -> None:
+        """Swaps the snapshot for a fresh one; the old one stays when the configuration cannot be used (ConfigError)."""
+        if self.reload_source is not None:
+            fresh = self.reload_source()
+            self.state = fresh
+            self.health.forget()
+            log.warning("configuration reloaded (%s)", fresh.hash)
+
+    async def shut_down(self, seconds: float) -> int:
+        """Drains, tells what is left that it is over, and flushes the traces; returns the number of calls cut short."""
+        await self.server.drain(seconds)
+        left = list(self.calls)
+        for call in left:
+            call.stop()
+        if left:
+            await asyncio.sleep(0.05)
+        await self.server.close()
+        self.transport.close()
+        await self.loop.run_in_executor(None, self.traces.close)
+        return len(left)
+
+
+async def _missing(request: Request, exc: Any) -> Response:
+    text = f"There is nothing at {request.url.path[:200]}"
+    return Response(error_body(404, text), 404, None, "application/json")
+
+
+async def _wrong_method(request: Request, exc: Any) -> Response:
+    allow = getattr(exc, "headers", None) or {}
+    text = f"{request.method} is not possible here"
+    return Response(error_body(405, text), 405, dict(allow), "application/json")
+
+
+async def _bug(request: Request, exc: Exception) -> Response:
+    return Response(error_body(500, "The engine failed to answer"), 500, None, "application/json")

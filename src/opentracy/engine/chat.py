@@ -1,0 +1,415 @@
+"""`POST /v1/chat/completions` and `/v1/embeddings`: from a request to targets, through the plan, to one whole answer.
+
+Belongs here: the order of things for one call, its headers and extras, and its trace. Not here: what a valid request is
+(`validate`), which targets a name means (`state`, `route`), how a stream runs once it has begun (`stream`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from typing import TYPE_CHECKING, Any
+
+from opentracy.core.jsonio import encode
+from opentracy.core.plan import Completed, PlanFailed, Policy, run
+from opentracy.core.wire import Attempt, Call, Failure, Target
+from opentracy.traces import TraceRecord
+
+from . import record as records
+from .auth import Identity, authenticate, authorize
+from .errors import Refused, error_body, error_object, failure_object
+from .http import Exchange
+from .route import auto
+from .state import Resolved
+from .stream import Stream
+from .tags import Tags, read_tags
+from .validate import check_chat, check_embedding, decode_body
+
+if TYPE_CHECKING:
+    from .app import Engine
+
+log = logging.getLogger("opentracy.engine")
+_now = time.monotonic
+_LOCAL = frozenset({"model", "messages", "stream", "strict_params"})
+_JSON = b"application/json"
+
+
+def chat(engine: Engine, exchange: Exchange) -> None:
+    """The handler of `POST /v1/chat/completions`."""
+    serve(engine, exchange, "chat")
+
+
+def embeddings(engine: Engine, exchange: Exchange) -> None:
+    """The handler of `POST /v1/embeddings`."""
+    serve(engine, exchange, "embedding")
+
+
+def serve(engine: Engine, exchange: Exchange, operation: str) -> None:
+    """Checks a request and starts its call; refuses at once what cannot be served."""
+    call = ServedCall(engine, exchange, operation)
+    try:
+        call.identity = _admit(engine, exchange)
+    except Refused as e:  # not an accepted request: counted, but no trace
+        engine.metrics.refused(e.status)
+        _refuse(exchange, e, call.trace_id)
+        return
+    try:
+        call.read()
+        engine.admit(call.identity)
+        call.resolve()
+    except Refused as e:
+        call.refuse(e)
+        return
+    call.begin()
+
+
+def _admit(engine: Engine, exchange: Exchange) -> Identity:
+    headers = exchange.headers
+    snapshot = engine.state
+    snapshot.hosts.check(headers, http11=exchange.http11)
+    identity = authenticate(snapshot.keys, headers)
+    authorize(identity, "inference")
+    kind = headers.get(b"content-type", b"")
+    if kind != _JSON and kind.partition(b";")[0].strip().lower() != _JSON:
+        raise Refused(415, "Send the body as application/json")
+    if b"content-encoding" in headers and headers[b"content-encoding"].lower() != b"identity":
+        raise Refused(415, "Compressed request bodies are not accepted")
+    return identity
+
+
+def _refuse(exchange: Exchange, refusal: Refused, trace_id: str) -> None:
+    lines = b"".join(b"%b: %b\r\n" % (k.encode(), v.encode("latin-1", "replace")) for k, v in refusal.headers.items())
+    lines += b"x-request-id: %b\r\n" % trace_id.encode()
+    exchange.respond(refusal.status, refusal.body(trace_id), _JSON, lines)
+
+
+class ServedCall:
+    """One call from its request to its trace. It owns its exchange until the answer is complete."""
+
+    __slots__ = (
+        "attempts", "body", "engine", "exchange", "ended", "guard", "identity", "operation", "requested", "reservation",
+        "resolved", "routing", "slot", "snapshot", "started", "stream", "streaming", "tags", "task", "trace_id", "ts_ms",
+    )  # fmt: skip
+
+    def __init__(self, engine: Engine, exchange: Exchange, operation: str) -> None:
+        self.engine = engine
+        self.exchange = exchange
+        self.operation = operation
+        self.snapshot = engine.state
+        self.started = _now()
+        self.trace_id = engine.new_id()
+        self.ts_ms = time.time_ns() // 1_000_000
+        self.identity: Identity | None = None
+        self.body: dict[str, Any] = {}
+        self.requested = ""
+        self.resolved: Resolved | None = None
+        self.routing: dict[str, Any] | None = None
+        self.streaming = False
+        self.stream: Stream | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.tags: Tags | None = None
+        self.guard: Any = None
+        self.reservation: Any = None
+        self.attempts: list[Attempt] = []
+        self.slot = -1
+        self.ended = False
+
+    # ---------------------------------------------------------------- before the call
+    def read(self) -> None:
+        """The body, checked."""
+        self.body = body = decode_body(self.exchange.body)
+        model = body.get("model")
+        if isinstance(model, str):
+            self.requested = model[:256]
+        if self.operation == "chat":
+            check_chat(body)
+            self.streaming = body.get("stream") is True
+        else:
+            check_embedding(body)
+        self.tags = read_tags(self.exchange.headers, body)
+
+    def resolve(self) -> None:
+        """Which targets are to be tried."""
+        model = self.body["model"]
+        allowed = self.identity.models if self.identity is not None else None
+        if model == "auto":
+            if self.operation != "chat":
+                raise Refused(400, "'auto' chooses chat models; name an embedding model", param="model")
+            self.resolved, self.routing = auto(self.snapshot, self.engine.health, self.body, allowed)
+            return
+        self.resolved = self.snapshot.resolve(model)
+        if allowed is not None and model not in allowed and self.resolved.targets[0].name not in allowed:
+            raise Refused(403, f"This key may not use {model}", code="model_not_allowed", param="model")
+
+    def refuse(self, refusal: Refused) -> None:
+        """Ends the call before it began; the trace says why."""
+        _refuse(self.exchange, refusal, self.trace_id)
+        record = self._record("shed" if refusal.code == "overloaded" else "rejected", refusal.status)
+        record.error_type, record.error_code, record.error_msg = "refused", refusal.code, refusal.message[:500]
+        self.engine.traces.put(record)
+        self.engine.metrics.rejected(record)
+
+    def begin(self) -> None:
+        """Starts the provider call."""
+        assert self.resolved is not None
+        engine = self.engine
+        engine.started(self)
+        self.exchange.owner = self
+        self.task = engine.loop.create_task(self._run())
+
+    def _call(self) -> Call:
+        params = {k: v for k, v in self.body.items() if k not in _LOCAL and v is not None}
+        return Call(
+            self.body.get("messages") or [],
+            params,
+            stream=self.streaming,
+            strict_params=self.body.get("strict_params") is True,
+            created=self.ts_ms // 1000,
+            fallback_id=self.trace_id,
+            operation="chat" if self.operation == "chat" else "embedding",
+        )
+
+    def _policy(self) -> Policy:
+        limits = self.snapshot.config.limits
+        resolved, tags = self.resolved, self.tags
+        assert resolved is not None and tags is not None
+        total = limits.total if tags.timeout is None else min(limits.total, tags.timeout)
+        attempt = resolved.timeout or total
+        retries = resolved.num_retries if tags.num_retries is None else min(tags.num_retries, 2)
+        first = min(resolved.timeout or limits.first_token, total)
+        return Policy(min(attempt, total), limits.connect, retries, first, total)
+
+    # ---------------------------------------------------------------- the call
+    async def _run(self) -> None:
+        engine = self.engine
+        resolved = self.resolved
+        assert resolved is not None
+        self.guard = guard = engine.health.guard()
+        try:
+            plan = run(
+                self._call(), resolved.targets, self._policy(), clock=_now, wall=time.time, uniform=random.random,
+                guard=guard, attempts=self.attempts,
+            )  # fmt: skip
+            result = await engine.transport.drive(plan)
+            if isinstance(result, Completed):
+                await self._answer(result)
+            else:
+                opened, answer = result
+                self.attempts = opened.attempts
+                self.stream = Stream(self, opened, answer)
+                self.stream.start()
+        except PlanFailed as e:
+            self._failed(e)
+        except ValueError as e:
+            self._bad_request(e)
+        except asyncio.CancelledError:
+            self.cancelled()
+        except Exception:
+            log.exception("request %s failed", self.trace_id)
+            self._bug()
+
+    async def _answer(self, done: Completed) -> None:
+        target, response = done.target, done.response
+        self.attempts = done.attempts
+        usage = response.get("usage")
+        price = records.cost(target.provider, target.model, response.get("model"), usage)
+        response.update(self.extras(target, price.usd if price is not None else None))
+        body = encode(response)
+        record = self._record("ok", 200)
+        record.model, record.provider = target.model, target.provider
+        rows = record.attempts = records.attempt_rows(done.attempts, self.started, usage, price)
+        records.add_usage(record, usage, price)
+        if len(rows) > 1:
+            record.fallback_from = rows[0].target if rows[0].target != target.name else None
+            record.cost_nano = records.total_cost(rows)
+        choices = response.get("choices")
+        if choices:
+            record.finish_reason = choices[0].get("finish_reason")
+        record.response = body
+        headers = self.headers(target)
+        if price is not None:
+            headers += b"x-opentracy-cost-usd: %.9f\r\n" % price.usd
+        if self.snapshot.config.traces.durability == "strict":
+            await self.engine.traces.durable(record)
+            self.exchange.respond(200, body, _JSON, headers)
+        else:
+            self.exchange.respond(200, body, _JSON, headers)
+            self.engine.traces.put(record)
+        self.end(record)
+
+    def _failed(self, problem: PlanFailed) -> None:
+        """Every target failed: the last one's error is the answer."""
+        self.attempts = problem.attempts
+        target, failure = problem.failures[-1]
+        status, shown = failure_object(failure, target.provider, self.trace_id)
+        notes = [f"{t.name}: {f.message}"[:300] for t, f in problem.failures[:-1]]
+        if notes:
+            shown["earlier"] = notes
+        headers = self.headers(target) + b"x-should-retry: false\r\n"
+        if failure.retry_after is not None and failure.retry_after > 0:
+            headers += b"retry-after: %d\r\n" % max(1, round(failure.retry_after))
+        elif status == 503:
+            headers += b"retry-after: 1\r\n"
+        self.exchange.respond(status, encode({"error": shown}), _JSON, headers)
+        self.fail(failure, status, shown["code"], target)
+
+    def _bad_request(self, problem: ValueError) -> None:
+        """The dialect cannot say this (a local mistake of the caller's)."""
+        self.settle()
+        self.refuse(Refused(400, str(problem)[:2000]))
+        self.end(None)
+
+    def _bug(self) -> None:
+        text = "The engine failed to answer; its log says why under this request id"
+        if self.exchange.started:
+            self.exchange.abort()
+        else:
+            self.exchange.respond(500, error_body(500, text, request_id=self.trace_id), _JSON, self.headers(None))
+        record = self._record("upstream_error", 500)
+        record.error_type, record.error_code, record.error_msg = "internal_error", "internal_error", text
+        record.attempts = records.attempt_rows(self.attempts, self.started, None, None)
+        self.engine.traces.put(record)
+        self.end(record)
+
+    def fail(self, failure: Failure, status: int, code: str, target: Target, record: TraceRecord | None = None) -> None:
+        """The trace of a call that did not succeed, once its client has been told."""
+        record = record or self._record("ok", status)
+        record.model, record.provider = target.model, target.provider
+        records.add_failure(record, failure, status, code)
+        rows = record.attempts = records.attempt_rows(self.attempts, self.started, None, None)
+        record.cost_nano = records.total_cost(rows)
+        self.engine.traces.put(record)
+        self.end(record)
+
+    # ---------------------------------------------------------------- what answers carry
+    def extras(self, target: Target, cost_usd: float | None) -> dict[str, Any]:
+        """The four extras of the contract."""
+        resolved = self.resolved
+        assert resolved is not None
+        routing: dict[str, Any] = {
+            "requested_model": self.requested,
+            "selected_model": target.model,
+            "provider": target.provider,
+            "attempts": sum(1 for a in self.attempts if a.sent),
+            "trace_id": self.trace_id,
+        }
+        if resolved.alias is not None:
+            routing["alias"] = resolved.alias
+        if self.routing is not None:
+            routing.update(self.routing)
+            routing.pop("selected_by_router", None)
+        dropped = self.attempts[-1].dropped if self.attempts else ()
+        if dropped:
+            routing["dropped_params"] = list(dropped)
+        return {
+            "_provider": target.provider,
+            "_cost": cost_usd,
+            "_latency_ms": round((_now() - self.started) * 1000, 3),
+            "_routing": routing,
+        }
+
+    def headers(self, target: Target | None) -> bytes:
+        """Header lines that every answer of this call carries."""
+        trace_id = self.trace_id.encode()
+        lines = b"x-request-id: %b\r\nx-opentracy-trace-id: %b\r\n" % (trace_id, trace_id)
+        if target is not None:
+            lines += b"x-opentracy-provider: %b\r\nx-opentracy-selected-model: %b\r\nx-opentracy-attempts: %d\r\n" % (
+                target.provider.encode(), target.model.encode("latin-1", "replace"), len(self.attempts),
+            )  # fmt: skip
+        if self.routing is not None:
+            if self.routing.get("cluster_id") is not None:
+                lines += b"x-opentracy-cluster-id: %d\r\n" % self.routing["cluster_id"]
+            lines += b"x-opentracy-routing-ms: %.3f\r\n" % self.routing.get("routing_ms", 0.0)
+        return lines
+
+    # ---------------------------------------------------------------- owner of the exchange
+    def client_gone(self) -> None:
+        """The client left: the provider is stopped, and the trace says how far it came."""
+        if self.stream is not None:
+            self.stream.client_gone()
+        elif self.task is not None and not self.ended:
+            self.task.cancel()
+
+    def client_paused(self) -> None:
+        """The client is slow: so is the provider, from here on."""
+        if self.stream is not None:
+            self.stream.pause()
+
+    def client_resumed(self) -> None:
+        """The client caught up."""
+        if self.stream is not None:
+            self.stream.resume()
+
+    def tick(self, now: float) -> None:
+        """A few times a second."""
+        if self.stream is not None:
+            self.stream.tick(now)
+
+    def stop(self) -> None:
+        """The engine shuts down and this call is not through."""
+        failure = Failure("unavailable", "the engine is shutting down")
+        if self.stream is not None:
+            self.stream.broken(failure)
+        elif not self.ended:
+            target = self.resolved.targets[0] if self.resolved is not None else None
+            shown = error_object(503, failure.message, code="shutting_down", request_id=self.trace_id)
+            self.exchange.respond(503, encode({"error": shown}), _JSON, self.headers(target) + b"retry-after: 1\r\n")
+            if self.task is not None:
+                self.task.cancel()
+
+    def cancelled(self) -> None:
+        """The call was given up before it was committed."""
+        assert self.resolved is not None
+        now = _now()
+        gone = Failure("cancelled", "the client left before the answer was complete")
+        for attempt in self.attempts:
+            if not attempt.ended:
+                attempt.ended, attempt.failure = now, gone
+        failure = gone if self.exchange.gone else Failure("unavailable", "the engine was shut down")
+        target = self.attempts[-1].target if self.attempts else self.resolved.targets[0]
+        record = self._record("client_cancelled", 499)
+        record.cost_estimated = True
+        self.fail(failure, 499 if self.exchange.gone else 503, failure.kind, target, record)
+        if not self.exchange.gone:
+            record.outcome = "interrupted"
+
+    # ---------------------------------------------------------------- the end
+    def settle(self) -> None:
+        """Gives back what the call held: its place among the active ones, its retry, its reservation."""
+        if self.guard is not None:
+            self.guard.release()
+        self.engine.finished(self)
+
+    def end(self, record: TraceRecord | None) -> None:
+        """Nothing more happens to this call."""
+        if not self.ended:
+            self.ended = True
+            self.settle()
+            if record is not None:
+                self.engine.observe(self, record)
+
+    def _record(self, outcome: str, status: int) -> TraceRecord:
+        record = TraceRecord(self.trace_id, self.ts_ms, outcome, status, self.requested)
+        record.operation = self.operation
+        record.stream = self.streaming
+        record.latency_ms = round((_now() - self.started) * 1000, 3)
+        record.request = self.exchange.body
+        record.config_hash = self.snapshot.hash
+        record.engine_version = self.engine.version
+        if self.identity is not None:
+            record.key_id = self.identity.key_id
+        if "tools" in self.body:
+            record.has_tools = True
+        if self.resolved is not None:
+            record.alias = self.resolved.alias
+        if self.tags is not None:
+            self.tags.put(record)
+        if self.routing is not None:
+            records.add_routing(record, self.routing)
+        return record
+
+    def record(self, outcome: str, status: int) -> TraceRecord:
+        """A trace of this call as it stands now."""
+        return self._record(outcome, status)

@@ -1,0 +1,170 @@
+"""`auto`: which of the models that can be called should answer a request; and `POST /v1/route`, the same explained.
+
+Belongs here: reading the prompt and the requirements out of a request, and what happens when the router cannot say. Not
+here: the decision rule (`opentracy.routing`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from opentracy.core.wire import Target
+
+from .errors import Refused
+from .routes import json_body, json_response
+from .state import Resolved, Snapshot, candidate
+
+if TYPE_CHECKING:
+    from opentracy.routing import Candidate, Decision, Requirements
+
+    from .app import Engine
+    from .health import Health
+
+log = logging.getLogger("opentracy.engine")
+_CHARS_PER_TOKEN = 4
+
+
+def auto(snapshot: Snapshot, health: Health, body: Mapping[str, Any], models: frozenset[str] | None = None) -> tuple[Resolved, dict[str, Any]]:
+    """Targets for `model="auto"` and the routing that explains them; Refused 503 when nothing can be chosen."""
+    started = time.perf_counter()
+    candidates = available(snapshot, health, models)
+    order, routing = _decide(snapshot, candidates, body, snapshot.config.auto.cost_weight)
+    targets = _targets(snapshot, order)
+    if not targets:
+        raise Refused(503, "None of the models of 'auto' can be called", code="router_unavailable", param="model")
+    routing["routing_ms"] = round((time.perf_counter() - started) * 1000, 3)
+    routing["selected_by_router"] = order[0]
+    return Resolved("auto", None, targets, snapshot.config.limits.num_retries, None), routing
+
+
+def available(snapshot: Snapshot, health: Health, models: frozenset[str] | None = None) -> tuple[Candidate, ...]:
+    """The candidates as they are now: those whose circuit is open are marked, those the key may not use are left out."""
+    candidates = snapshot.candidates()
+    if models is not None:
+        candidates = tuple(c for c in candidates if c.model in models)
+    for name in health.known():
+        if health.state(name)[0] in ("open", "cooling"):
+            candidates = tuple(dataclasses.replace(c, healthy=False) if c.model == name else c for c in candidates)
+    return candidates
+
+
+def _decide(
+    snapshot: Snapshot, candidates: Sequence[Candidate], body: Mapping[str, Any], cost_weight: float
+) -> tuple[list[str], dict[str, Any]]:
+    """Models in the order of preference, and why. Whatever the router does, the default answers."""
+    default = snapshot.auto_default
+    problem = snapshot.router_problem
+    if not candidates:
+        known = ", ".join(snapshot.config.auto.models) or "no model with published figures"
+        raise Refused(503, f"'auto' has nothing to choose from: no provider key for {known}", code="router_unavailable")
+    if snapshot.router is not None:
+        prompt, system = prompt_of(body["messages"])
+        try:
+            decision: Decision = snapshot.router.decide(
+                prompt, system=system, candidates=candidates, default=default, cost_weight=cost_weight,
+                requirements=requirements(body),
+            )  # fmt: skip
+            return decision.ranked()[: 1 + snapshot.config.auto.fallbacks], dict(decision.routing())
+        except ValueError as e:
+            raise Refused(400, f"No model of 'auto' can serve this request: {e}", code="no_capable_model") from None
+        except Exception as e:
+            log.exception("the router failed")
+            problem = f"router_error: {e.__class__.__name__}"
+    if default is None:
+        raise Refused(503, f"The router is not available ({problem}) and no auto.default is set", code="router_unavailable")
+    return [default], {"fallback_reason": problem, "strategy": "default", "scores": {}}
+
+
+def _targets(snapshot: Snapshot, order: Sequence[str]) -> tuple[Target, ...]:
+    targets = []
+    for model in order:
+        try:
+            targets.append(snapshot.target(model))
+        except ValueError as e:
+            log.warning("auto: %s cannot be called: %s", model, e)
+    return tuple(targets)
+
+
+def prompt_of(messages: Sequence[Mapping[str, Any]]) -> tuple[str, str | None]:
+    """The last user turn, and all system text."""
+    prompt = ""
+    system = []
+    for message in messages:
+        role = message["role"]
+        if role == "user":
+            prompt = _text(message.get("content"))
+        elif role in ("system", "developer"):
+            system.append(_text(message.get("content")))
+    return prompt, "\n".join(system) if system else None
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "\n".join(str(p.get("text", "")) for p in content if isinstance(p, dict) and p.get("type") == "text")
+    return ""
+
+
+def requirements(body: Mapping[str, Any]) -> Requirements:
+    """What the request needs of whoever answers it."""
+    from opentracy.routing import Requirements
+
+    characters = 0
+    images = False
+    for message in body["messages"]:
+        content = message.get("content")
+        if isinstance(content, str):
+            characters += len(content)
+        elif isinstance(content, list):
+            characters += len(_text(content))
+            images = images or any(isinstance(p, dict) and p.get("type") == "image_url" for p in content)
+    form = body.get("response_format")
+    cap = body.get("max_completion_tokens") or body.get("max_tokens")
+    return Requirements(
+        tokens=math.ceil(characters / _CHARS_PER_TOKEN) or None,
+        output_tokens=cap if isinstance(cap, int) else None,
+        tools=bool(body.get("tools")),
+        images=images,
+        json_schema=isinstance(form, dict) and form.get("type") == "json_schema",
+    )
+
+
+async def explain(engine: Engine, request: Request) -> Response:
+    """`POST /v1/route`: the decision and its reasons, without a provider call."""
+    body = await json_body(request)
+    snapshot = engine.state
+    if "messages" not in body:
+        if not isinstance(body.get("prompt"), str):
+            raise Refused(400, "Give a prompt (text) or messages", param="prompt")
+        body["messages"] = [{"role": "user", "content": body["prompt"]}]
+    messages = body["messages"]
+    if not isinstance(messages, list) or not messages or not all(isinstance(m, dict) and isinstance(m.get("role"), str) for m in messages):
+        raise Refused(400, "messages must be a non-empty list of objects with a role", param="messages")
+    weight = body.get("cost_weight", snapshot.config.auto.cost_weight)
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight <= 1:
+        raise Refused(400, "cost_weight must be a number from 0 to 1", param="cost_weight")
+    started = time.perf_counter()
+    candidates = _asked(snapshot, body.get("models")) or available(snapshot, engine.health)
+    order, routing = _decide(snapshot, candidates, body, weight)
+    routing["routing_ms"] = round((time.perf_counter() - started) * 1000, 3)
+    return json_response({"object": "route", "model": order[0], "selected_model": order[0], "fallbacks": order[1:], **routing})
+
+
+def _asked(snapshot: Snapshot, models: Any) -> tuple[Candidate, ...] | None:
+    if models is None:
+        return None
+    if not isinstance(models, list) or not models or not all(isinstance(m, str) for m in models):
+        raise Refused(400, "models must be a non-empty list of model names", param="models")
+    try:
+        return tuple(candidate(model) for model in models)
+    except ValueError as e:
+        raise Refused(400, str(e).partition(", or set")[0], param="models") from None

@@ -1,0 +1,85 @@
+"""The engine's end of the trace store: opens it, hands records over, closes it; a silent stand-in where it is off.
+
+Belongs here: how the engine's configuration maps onto `opentracy.traces`. Not here: anything about storage itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from pathlib import Path
+
+from opentracy.traces import Reader, Store, TraceRecord, TraceWriter
+
+from .config import TracesConfig
+
+log = logging.getLogger("opentracy.engine")
+
+
+def store_path(config: TracesConfig, environ: Mapping[str, str]) -> Path:
+    """Where the traces of this configuration are."""
+    if config.path is not None:
+        return Path(config.path).expanduser()
+    home = environ.get("OPENTRACY_DATA_HOME")
+    return (Path(home) if home else Path("~/.opentracy")).expanduser() / "traces.db"
+
+
+class Tracing:
+    """Takes finished records. Made after the fork of a worker, never before."""
+
+    def __init__(self, config: TracesConfig, store: Store | None) -> None:
+        self.store = store
+        self.reader = Reader(store) if store is not None else None
+        self.writer: TraceWriter | None = None
+        if store is not None:
+            self.writer = TraceWriter(store, before_write=_before_write(config))
+        self.put: Callable[[TraceRecord], object] = self.writer.put if self.writer is not None else _nothing
+
+    def put_durable(self, record: TraceRecord) -> Future[str]:
+        """The future is done once the record is committed, or had to be dropped."""
+        if self.writer is None:
+            done: Future[str] = Future()
+            done.set_result(record.trace_id)
+            return done
+        return self.writer.put_durable(record)
+
+    async def durable(self, record: TraceRecord) -> None:
+        """Returns once the record is committed; a store that fails is logged, never the caller's problem."""
+        try:
+            await asyncio.wait_for(asyncio.wrap_future(self.put_durable(record)), 5.0)
+        except (RuntimeError, OSError, TimeoutError) as e:
+            log.warning("trace %s is not durable: %s", record.trace_id, e)
+
+    async def current(self) -> None:
+        """Waits (at most 2 s) until what was handed over so far can be read."""
+        if self.writer is not None:
+            await asyncio.get_running_loop().run_in_executor(None, self.writer.flush, 2.0)
+
+    @property
+    def degraded(self) -> str | None:
+        """None while the store keeps up, else a sentence for /health."""
+        return self.writer.degraded if self.writer is not None else None
+
+    def close(self) -> None:
+        """Commits what waits."""
+        if self.writer is not None:
+            self.writer.close()
+        if self.store is not None:
+            self.store.close()
+
+
+def _nothing(record: TraceRecord) -> None:
+    """Traces are off."""
+
+
+def _before_write(config: TracesConfig) -> Callable[[TraceRecord], None] | None:
+    """Runs on the writer's thread: what of the texts may be kept."""
+    if config.content == "all":
+        return None
+
+    def strip(record: TraceRecord) -> None:
+        record.request = record.response = None
+
+    return strip
