@@ -161,9 +161,8 @@ def _sampling(params: Mapping[str, Any], unknown: Body, model: Claude, body: Bod
     if not given:
         return
     if _thinks(body, unknown):
-        refused = [
-            k for k, v in given.items() if not (k == "temperature" and v == 1) and not (k == "top_p" and v >= 0.95)
-        ]
+        fits = {"temperature": given.get("temperature") == 1, "top_p": given.get("top_p", 0) >= 0.95}
+        refused = [name for name in given if not fits.get(name)]
     elif not model.sampling:
         refused = list(given)
     else:

@@ -1,0 +1,348 @@
+"""Gemini's answers in OpenAI's form: candidates, usage, finish reasons, errors, embeddings.
+
+A stream sends the same objects in pieces; `gemini_stream` uses the functions here. Source: PROTOCOLS section 4.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import struct
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ..core import jsonio
+from ..core.failure import embedded_failure, message_of, status_failure
+from ..core.usage import build, sum_ints
+from ..core.wire import Call, Failure, HttpResponse, Json, Target
+from .answers import error_document, not_the_protocol, read_document
+from .gemini_request import ANSWER_FUNCTION, uses_answer_function
+from .gemini_signatures import extra_content, made_id, sealed_id
+
+_FINISH = {
+    "STOP": "stop", "MAX_TOKENS": "length", "SAFETY": "content_filter", "RECITATION": "content_filter",
+    "BLOCKLIST": "content_filter", "PROHIBITED_CONTENT": "content_filter", "SPII": "content_filter",
+    "IMAGE_SAFETY": "content_filter", "IMAGE_PROHIBITED_CONTENT": "content_filter",
+    "IMAGE_RECITATION": "content_filter", "MODEL_ARMOR": "content_filter", "MALFORMED_FUNCTION_CALL": "stop",
+    "UNEXPECTED_TOOL_CALL": "stop",
+    "TOO_MANY_TOOL_CALLS": "stop", "MISSING_THOUGHT_SIGNATURE": "stop", "MALFORMED_RESPONSE": "stop",
+    "LANGUAGE": "stop", "NO_IMAGE": "stop", "IMAGE_OTHER": "stop", "OTHER": "stop", "FINISH_REASON_UNSPECIFIED": "stop",
+}  # fmt: skip
+_READ = frozenset(("content", "finishReason", "index", "logprobsResult", "avgLogprobs"))
+_READ_TOP = frozenset(("candidates", "usageMetadata", "modelVersion", "responseId", "createTime"))
+
+
+def finish_reason(raw: Any, calls: int) -> str:
+    """OpenAI's word; the API says STOP for a tool call, too. `calls`: tool calls shown to the caller."""
+    finish = _FINISH.get(raw, raw) if isinstance(raw, str) else "stop"
+    return "tool_calls" if calls and finish == "stop" else finish
+
+
+def usage_of(raw: Any) -> dict[str, Any] | None:
+    """Usage in OpenAI's meaning: thoughts are part of the completion, tool use part of the prompt."""
+    if not isinstance(raw, Mapping) or not raw:
+        return None
+    thoughts = raw.get("thoughtsTokenCount")
+    answer = raw.get("candidatesTokenCount")
+    if answer is None and thoughts is None and raw.get("promptTokenCount") is not None:
+        answer = 0  # nothing was generated: the field is left out
+    return build(
+        prompt=_sum(raw.get("promptTokenCount"), raw.get("toolUsePromptTokenCount")),
+        completion=_sum(answer, thoughts),
+        total=raw.get("totalTokenCount"),
+        cached=raw.get("cachedContentTokenCount"),
+        reasoning=thoughts,
+        audio=_modality(raw.get("promptTokensDetails"), "AUDIO"),
+        audio_output=_modality(raw.get("candidatesTokensDetails"), "AUDIO"),
+    )
+
+
+def _sum(*counts: object) -> object:
+    """The sum of the counts; one that is no number makes the sum none (NaN), which is not the same as absent."""
+    if all(c is None for c in counts):
+        return None
+    total = sum_ints(*counts)
+    return math.nan if total is None else total
+
+
+def _modality(details: Any, name: str) -> object:
+    if not isinstance(details, list):
+        return None
+    return next((d.get("tokenCount") for d in details if isinstance(d, dict) and d.get("modality") == name), None)
+
+
+def parts_of(candidate: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The parts of a candidate; `content` may lack them."""
+    content = candidate.get("content")
+    parts = content.get("parts") if isinstance(content, dict) else None
+    if isinstance(parts, list):
+        yield from (part for part in parts if isinstance(part, dict))
+
+
+def tool_call(part: dict[str, Any], seed: str, taken: set[str]) -> dict[str, Any]:
+    """A functionCall part as an entry of `tool_calls`; `taken` are the ids of the answer so far."""
+    function = part["functionCall"]
+    id = function.get("id")
+    if not isinstance(id, str) or not id or id in taken:
+        id = made_id(seed)
+    taken.add(id)
+    signature = part.get("thoughtSignature")
+    signature = signature if isinstance(signature, str) and signature else None
+    args = function.get("args")
+    arguments = args if isinstance(args, str) else jsonio.encode(args).decode() if args else "{}"
+    call: dict[str, Any] = {
+        "id": sealed_id(id, signature),
+        "type": "function",
+        "function": {"name": str(function.get("name") or ""), "arguments": arguments},
+    }
+    if signature is not None:
+        call["extra_content"] = extra_content(signature)
+    return call
+
+
+def annotations_of(candidate: Mapping[str, Any], content: str) -> list[dict[str, Any]]:
+    """Google's grounding as OpenAI's url citations; its segments count bytes, OpenAI's count characters."""
+    metadata = candidate.get("groundingMetadata")
+    if not isinstance(metadata, dict):
+        return []
+    chunks = metadata.get("groundingChunks") or []
+    raw = content.encode("utf-8", "replace")
+    out: list[dict[str, Any]] = []
+    for support in metadata.get("groundingSupports") or ():
+        segment = support.get("segment") or {} if isinstance(support, dict) else {}
+        start, end = (_characters(raw, segment.get(name)) for name in ("startIndex", "endIndex"))
+        for index in support.get("groundingChunkIndices") or () if isinstance(support, dict) else ():
+            web = chunks[index].get("web") if isinstance(index, int) and 0 <= index < len(chunks) else None
+            if isinstance(web, dict) and isinstance(web.get("uri"), str):
+                citation = {"url": web["uri"], "title": web.get("title") or "", "start_index": start, "end_index": end}
+                out.append({"type": "url_citation", "url_citation": citation})
+    return out
+
+
+def _characters(raw: bytes, offset: Any) -> int:
+    return len(raw[:offset].decode("utf-8", "ignore")) if isinstance(offset, int) and offset > 0 else 0
+
+
+def media_url(part: dict[str, Any]) -> dict[str, Any] | None:
+    """A generated picture as an `image_url` part."""
+    data = part.get("inlineData")
+    if not isinstance(data, dict) or not str(data.get("mimeType") or "").startswith("image/"):
+        return None
+    return {"type": "image_url", "image_url": {"url": f"data:{data['mimeType']};base64,{data.get('data') or ''}"}}
+
+
+def parse_response(call: Call, target: Target, response: HttpResponse) -> Json | Failure:
+    """A 2xx answer as a `chat.completion`, or why it is none."""
+    body = read_document(response)
+    if isinstance(body, Failure):
+        return body
+    if call.stream and isinstance(body, list) and body and all(isinstance(piece, dict) for piece in body):
+        body = _joined(body)  # a stream without `alt=sse`: an array of pieces
+    if isinstance(body, dict) and body.get("error"):
+        return error_object(body)
+    candidates = _candidates(body)
+    if candidates is None:
+        return not_the_protocol(response, "the answer has no candidates", body)
+    id = body.get("responseId") or f"chatcmpl-{call.fallback_id}"
+    answer = ANSWER_FUNCTION if uses_answer_function(call, target.model) else None
+    return {
+        "id": id,
+        "object": "chat.completion",
+        "created": call.created,
+        "model": body.get("modelVersion") or target.model,
+        "choices": [_choice(n, c, f"{id}:{call.fallback_id}:{n}", answer) for n, c in enumerate(candidates)],
+        "usage": usage_of(body.get("usageMetadata")),
+        **{k: v for k, v in body.items() if k not in _READ_TOP},
+    }
+
+
+def _candidates(body: Any) -> list[dict[str, Any]] | None:
+    """The candidates of an answer; a blocked prompt has none and is an empty filtered answer."""
+    if not isinstance(body, dict):
+        return None
+    candidates = body.get("candidates")
+    if isinstance(candidates, list) and candidates:
+        return candidates if all(isinstance(c, dict) for c in candidates) else None
+    return [{"finishReason": "SAFETY"}] if blocked(body) else None
+
+
+def blocked(body: Mapping[str, Any]) -> bool:
+    """Whether the prompt was refused."""
+    feedback = body.get("promptFeedback")
+    return isinstance(feedback, dict) and bool(feedback.get("blockReason"))
+
+
+def _joined(pieces: list[dict[str, Any]]) -> dict[str, Any]:
+    """The pieces of a stream as one answer with one candidate."""
+    whole: dict[str, Any] = {}
+    parts: list[dict[str, Any]] = []
+    candidate: dict[str, Any] = {}
+    for piece in pieces:
+        whole.update(piece)
+        for part in piece.get("candidates") or ():
+            if isinstance(part, dict) and not part.get("index"):
+                candidate.update(part)
+                parts += parts_of(part)
+    if candidate:
+        whole["candidates"] = [{**candidate, "content": {"role": "model", "parts": parts}}]
+    return whole
+
+
+def _choice(number: int, candidate: dict[str, Any], seed: str, answer: str | None) -> dict[str, Any]:
+    text: list[str] = []
+    thoughts: list[str] = []
+    calls: list[dict[str, Any]] = []
+    images: list[dict[str, Any]] = []
+    taken: set[str] = set()
+    signature: str | None = None
+    for part in parts_of(candidate):
+        if isinstance(part.get("functionCall"), dict):
+            call = tool_call(part, f"{seed}:{len(calls)}", taken)
+            if call["function"]["name"] == answer:
+                text.append(call["function"]["arguments"])
+            else:
+                calls.append(call)
+            continue
+        if isinstance(part.get("text"), str):
+            (thoughts if part.get("thought") is True else text).append(part["text"])
+        elif (image := media_url(part)) is not None:
+            images.append(image)
+        if isinstance(part.get("thoughtSignature"), str):
+            signature = part["thoughtSignature"]
+    content = "".join(text)
+    message: dict[str, Any] = {"role": "assistant", "content": content if content or not calls else None}
+    if any(thoughts):
+        message["reasoning_content"] = "".join(thoughts)
+    annotations = annotations_of(candidate, content)
+    if annotations:
+        message["annotations"] = annotations
+    if images:
+        message["images"] = images
+    if signature is not None:
+        message["extra_content"] = extra_content(signature)
+    if calls:
+        message["tool_calls"] = calls
+    return {
+        "index": number,
+        "message": message,
+        "finish_reason": finish_reason(candidate.get("finishReason"), len(calls)),
+        "logprobs": logprobs_of(candidate.get("logprobsResult")),
+        **{k: v for k, v in candidate.items() if k not in _READ},
+    }
+
+
+def logprobs_of(raw: Any) -> dict[str, Any] | None:
+    """Token probabilities in OpenAI's form."""
+    chosen = raw.get("chosenCandidates") if isinstance(raw, dict) else None
+    if not isinstance(chosen, list):
+        return None
+    tops = raw.get("topCandidates") or []
+    content = []
+    for n, token in enumerate(chosen):
+        others = tops[n].get("candidates") or [] if n < len(tops) and isinstance(tops[n], dict) else []
+        content.append({**_token(token), "top_logprobs": [_token(t) for t in others]})
+    return {"content": content, "refusal": None}
+
+
+def _token(raw: Any) -> dict[str, Any]:
+    token = str(raw.get("token") or "")
+    return {"token": token, "logprob": raw.get("logProbability", 0.0), "bytes": list(token.encode("utf-8", "replace"))}
+
+
+def parse_embeddings(call: Call, target: Target, response: HttpResponse) -> Json | Failure:
+    """A 2xx answer to an embedding request as OpenAI's list."""
+    body = read_document(response)
+    if isinstance(body, Failure):
+        return body
+    if isinstance(body, dict) and body.get("error"):
+        return error_object(body)
+    rows = body.get("embeddings") or body.get("predictions") if isinstance(body, dict) else None
+    if isinstance(body, dict) and isinstance(body.get("embedding"), dict):
+        rows = [body["embedding"]]
+    if not isinstance(rows, list) or not all(isinstance(r, dict) for r in rows):
+        return not_the_protocol(response, "the answer has no embeddings", body)
+    vectors = [(r.get("embeddings") or r).get("values") for r in rows]
+    if not all(isinstance(v, list) for v in vectors):
+        return not_the_protocol(response, "an embedding has no values", body)
+    packed = call.params.get("encoding_format") == "base64"
+    return {
+        "object": "list",
+        "data": [
+            {"object": "embedding", "index": n, "embedding": _packed(v) if packed else v} for n, v in enumerate(vectors)
+        ],
+        "model": target.model,
+        "usage": _embedding_usage(body, rows),
+    }
+
+
+def _packed(vector: list[float]) -> str:
+    """Little-endian 32-bit floats in base64, as OpenAI sends them."""
+    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+
+
+def _embedding_usage(body: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any] | None:
+    metadata = body.get("usageMetadata")
+    tokens = metadata.get("promptTokenCount") if isinstance(metadata, dict) else None
+    if tokens is None:
+        counts = [((r.get("embeddings") or {}).get("statistics") or {}).get("token_count") for r in rows]
+        tokens = sum_ints(*counts) if None not in counts else None
+    return None if tokens is None else build(prompt=tokens, completion=0)
+
+
+def error_object(body: Any, response: HttpResponse | None = None) -> Failure:
+    """An error inside a 200 or inside a stream, in Google's shape."""
+    error = _error(body)
+    status = error.get("code")
+    return embedded_failure(
+        message_of(body) or "the provider reported an error without a message",
+        status=status if isinstance(status, int) and 400 <= status < 600 else None,
+        code=_code(error), type=_status(error), body=body, retry_after=_retry_delay(error),
+    )  # fmt: skip
+
+
+def parse_error(response: HttpResponse) -> Failure:
+    """A non-2xx answer: `{"error": {"code", "message", "status", "details"}}`, for some streams in a list."""
+    body = error_document(response)
+    error = _error(body)
+    headers = response.headers
+    return status_failure(
+        response, message_of(body, response), code=_code(error), type=_status(error), body=body,
+        request_id=headers.get("x-goog-request-id") or headers.get("x-request-id"), hint=_retry_delay(error),
+    )  # fmt: skip
+
+
+def _error(body: Any) -> dict[str, Any]:
+    if isinstance(body, list) and body:
+        body = body[0]
+    error = body.get("error") if isinstance(body, dict) else None
+    return error if isinstance(error, dict) else {}
+
+
+def _status(error: dict[str, Any]) -> str | None:
+    status = error.get("status")
+    return status if isinstance(status, str) else None
+
+
+def _details(error: dict[str, Any], kind: str) -> Iterator[dict[str, Any]]:
+    details = error.get("details")
+    for detail in details if isinstance(details, list) else ():
+        if isinstance(detail, dict) and str(detail.get("@type") or "").endswith(kind):
+            yield detail
+
+
+def _code(error: dict[str, Any]) -> str | None:
+    """The reason (API_KEY_INVALID ...) where one is told, else the status word."""
+    reason = next((d["reason"] for d in _details(error, "ErrorInfo") if isinstance(d.get("reason"), str)), None)
+    return reason or _status(error)
+
+
+def _retry_delay(error: dict[str, Any]) -> float | None:
+    """Seconds of RetryInfo, a duration such as "34.4s"."""
+    for detail in _details(error, "RetryInfo"):
+        try:
+            delay = float(str(detail.get("retryDelay") or "").removesuffix("s"))
+        except ValueError:
+            continue
+        if math.isfinite(delay) and delay > 0:
+            return delay
+    return None

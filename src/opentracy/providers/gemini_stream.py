@@ -1,0 +1,223 @@
+"""Gemini's stream of partial answers as OpenAI chunks.
+
+Every event is a whole answer object with a piece of the text; there is no end marker. `finishReason` may stand on
+several events and usage on most, so both are held until the end of the body. Source: PROTOCOLS section 4.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..core import jsonio
+from ..core.chunks import ChunkWriter
+from ..core.sse import SseParser
+from ..core.wire import Call, Chunk, Failure, Target
+from .answers import bad_event, ended_early, event_limit
+from .gemini_partial import PartialCall
+from .gemini_request import ANSWER_FUNCTION, uses_answer_function
+from .gemini_response import (
+    annotations_of,
+    blocked,
+    error_object,
+    finish_reason,
+    logprobs_of,
+    media_url,
+    parts_of,
+    tool_call,
+    usage_of,
+)  # fmt: skip
+from .gemini_signatures import extra_content
+
+_PIECES = frozenset(("content", "finishReason", "index", "logprobsResult", "avgLogprobs"))
+
+
+class _Candidate:
+    """One answer of the stream."""
+
+    def __init__(self, index: int, writer: ChunkWriter, seed: str, answer: str | None) -> None:
+        self.index = index
+        self.writer = writer
+        self.finish: str | None = None
+        self.progress = 0
+        self._seed = seed
+        self._answer = answer
+        self._taken: set[str] = set()
+        self._text: list[str] = []
+        self._signature: str | None = None
+        self._partial: PartialCall | None = None
+        self._rest: dict[str, Any] = {}
+        self._logprobs: list[Any] = []
+
+    def take(self, raw: dict[str, Any]) -> None:
+        """Takes this candidate's piece of one event."""
+        for part in parts_of(raw):
+            self._part(part)
+        if isinstance(raw.get("finishReason"), str):
+            self.finish = raw["finishReason"]
+            self.progress += 1
+        probabilities = logprobs_of(raw.get("logprobsResult"))
+        if probabilities is not None:
+            self._logprobs += probabilities["content"]
+        self._rest.update({k: v for k, v in raw.items() if k not in _PIECES})
+
+    def _part(self, part: dict[str, Any]) -> None:
+        if isinstance(part.get("functionCall"), dict):
+            self._call(part)
+            return
+        text = part.get("text")
+        if isinstance(text, str):
+            if part.get("thought") is True:
+                self.writer.reasoning(text)
+            else:
+                self.writer.text(text)
+                self._text.append(text)
+            self.progress += bool(text)
+        elif (image := media_url(part)) is not None:
+            self.writer.delta({"images": [image]})
+            self.progress += 1
+        if isinstance(part.get("thoughtSignature"), str):
+            self._signature = part["thoughtSignature"]
+
+    def _call(self, part: dict[str, Any]) -> None:
+        function = part["functionCall"]
+        if self._partial is not None or "partialArgs" in function or function.get("willContinue"):
+            self._partial = self._partial or PartialCall()
+            if not self._partial.add(part):
+                return
+            part, self._partial = self._partial.part(), None
+        call = tool_call(part, f"{self._seed}:{self.writer.tool_count}", self._taken)
+        arguments = call["function"]["arguments"]
+        self.progress += 1
+        if call["function"]["name"] == self._answer:
+            self.writer.text(arguments)
+            self._text.append(arguments)
+        else:
+            extra = {k: v for k, v in call.items() if k not in ("id", "type", "function")}
+            self.writer.tool_start(call["id"], call["function"]["name"], arguments, **extra)
+
+    def end(self) -> Chunk:
+        """Writes what was held back and the last chunk, and returns that one."""
+        writer = self.writer
+        if self._partial is not None:
+            part, self._partial = self._partial.part(), None
+            self._call(part)
+        annotations = annotations_of(self._rest, "".join(self._text))
+        if annotations:
+            writer.delta({"annotations": annotations})
+        if self._signature is not None:
+            writer.delta({"extra_content": extra_content(self._signature)})
+        writer.finish_reason = finish_reason(self.finish, writer.tool_count)
+        writer.end()
+        last = writer.out[-1]
+        if self._logprobs:
+            last["choices"][0]["logprobs"] = {"content": self._logprobs, "refusal": None}
+        last["choices"][0].update(self._rest)
+        return last
+
+
+class GeminiDecoder:
+    """wire.Decoder of one Gemini stream."""
+
+    def __init__(self, call: Call, target: Target) -> None:
+        self.done = False
+        self.failure: Failure | None = None
+        self.progress = 0
+        self._sse = SseParser()
+        self._call = call
+        self._answer = ANSWER_FUNCTION if uses_answer_function(call, target.model) else None
+        self._id = f"chatcmpl-{call.fallback_id}"
+        self._model = target.model
+        self._candidates: dict[int, _Candidate] = {}
+        self._usage: Any = None
+        self._blocked = False
+        self._rest: dict[str, Any] = {}
+
+    def feed(self, data: bytes) -> list[Chunk]:
+        """Chunks completed by `data`."""
+        for event in self._sse.feed(data):
+            if self.failure is not None:
+                break
+            self._event(event.data)
+        if self._sse.overflow and self.failure is None:
+            self.failure = event_limit()
+        return self._take()
+
+    def close(self) -> list[Chunk]:
+        """End of file: an answer is complete when it has a finish reason."""
+        for event in self._sse.close():
+            if self.failure is None:
+                self._event(event.data)
+        if self.failure is None and not self.done:
+            self._end()
+        return self._take()
+
+    def _take(self) -> list[Chunk]:
+        if len(self._candidates) == 1 and 0 in self._candidates:
+            return self._candidates[0].writer.take()
+        chunks: list[Chunk] = []
+        for index, candidate in self._candidates.items():
+            for chunk in candidate.writer.take():
+                chunk["choices"][0]["index"] = index
+                chunks.append(chunk)
+        return chunks
+
+    def _event(self, data: bytes) -> None:
+        try:
+            event = jsonio.decode(data)
+        except jsonio.BadJson:
+            if data.strip() not in (b"", b"[DONE]"):
+                self.failure = bad_event(data)
+            return
+        if isinstance(event, list) and event:
+            event = event[0]
+        if not isinstance(event, dict):
+            self.failure = bad_event(data)
+        elif event.get("error"):
+            self.failure = error_object(event)
+        else:
+            self._piece(event)
+
+    def _piece(self, event: dict[str, Any]) -> None:
+        if not self._candidates:  # one id for all chunks: that of the first event which has a candidate
+            if isinstance(event.get("responseId"), str) and event["responseId"]:
+                self._id = event["responseId"]
+            if isinstance(event.get("modelVersion"), str) and event["modelVersion"]:
+                self._model = event["modelVersion"]
+        candidates = event.get("candidates")
+        for raw in candidates if isinstance(candidates, list) else ():
+            if isinstance(raw, dict):
+                index = raw.get("index")
+                candidate = self._candidate(index if isinstance(index, int) else 0)
+                before = candidate.progress
+                candidate.take(raw)
+                self.progress += candidate.progress - before
+        if isinstance(event.get("usageMetadata"), dict):
+            self._usage = event["usageMetadata"]
+        if blocked(event):
+            self._blocked = True
+            self.progress += 1
+            self._rest["promptFeedback"] = event["promptFeedback"]
+
+    def _candidate(self, index: int) -> _Candidate:
+        candidate = self._candidates.get(index)
+        if candidate is None:
+            writer = ChunkWriter(self._id, self._call.created, self._model)
+            seed = f"{self._id}:{self._call.fallback_id}:{index}"
+            candidate = self._candidates[index] = _Candidate(index, writer, seed, self._answer)
+            writer.role()
+        return candidate
+
+    def _end(self) -> None:
+        if self._blocked and not any(c.finish for c in self._candidates.values()):
+            self._candidate(0).finish = "SAFETY"
+        if not self._candidates or any(c.finish is None for c in self._candidates.values()):
+            self.failure = ended_early(self.progress)
+            return
+        self.done = True
+        last: Chunk = {}
+        for candidate in self._candidates.values():
+            last = candidate.end()
+        usage = usage_of(self._usage)
+        if usage is not None:
+            last["usage"] = usage
+        last.update(self._rest)
