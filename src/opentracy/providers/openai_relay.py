@@ -11,23 +11,22 @@ from typing import Any, Literal
 import msgspec
 
 from ..core.relay import MessageFold, sse_chunks
-from ..core.sse import parse_block
 from ..core.wire import Chunk, Failure
 from .openai_stream import OpenAIDecoder
 
 
-class _Delta(msgspec.Struct, forbid_unknown_fields=True):
+class _Delta(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     content: str
 
 
-class _Choice(msgspec.Struct):
+class _Choice(msgspec.Struct, gc=False):
     index: Literal[0]
     delta: _Delta
     finish_reason: None
     error: None = None
 
 
-class _Event(msgspec.Struct):
+class _Event(msgspec.Struct, gc=False):
     id: str
     object: Literal["chat.completion.chunk"]
     created: int
@@ -38,7 +37,6 @@ class _Event(msgspec.Struct):
 
 
 _decode = msgspec.json.Decoder(_Event).decode
-_START = b"data: {"
 
 
 class OpenAIRelay:
@@ -72,32 +70,43 @@ class OpenAIRelay:
         block = decoder.parser.split(data)
         if not block:
             return self._write(decoder.feed(b"")) if decoder.parser.overflow else b""
-        out: list[bytes] = []
-        plain, stream_id = decoder.plain, decoder.id
-        for raw in block.split(b"\n\n"):
-            if plain and raw.startswith(_START) and b"\n" not in raw:
-                try:
-                    event = _decode(raw[6:])
-                except (ValueError, RecursionError):  # not clean: the decoder says what it is
-                    pass
-                else:
-                    if event.id == stream_id:
-                        text = event.choices[0].delta.content
-                        if text:
-                            self.progress += 1
-                            self._pieces.append(text)
-                        out.append(raw)
-                        continue
-            written = self._slow(raw)
+        raws = block.split(b"\n\n")
+        clean = self._clean(raws, 0) if decoder.plain else 0
+        if clean == len(raws):
+            return block + b"\n\n"
+        out = raws[:clean]
+        at = clean
+        while at < len(raws):
+            written = self._slow(raws[at])
             if written:
                 out.append(written[:-2])
             if decoder.over:
                 break
-            plain = decoder.plain
-        if not out:
-            return b""
-        out.append(b"")
-        return b"\n\n".join(out)
+            at += 1
+            if decoder.plain:
+                clean = self._clean(raws, at)
+                out += raws[at:clean]
+                at = clean
+        return b"\n\n".join((*out, b"")) if out else b""
+
+    def _clean(self, raws: list[bytes], at: int) -> int:
+        """Notes the clean events from `at` on; the position of the first one that is not."""
+        stream_id = self._decoder.id
+        for raw in raws[at:] if at else raws:
+            if not raw.startswith(b"data: {") or b"\n" in raw:
+                return at
+            try:
+                event = _decode(raw[6:])
+            except (ValueError, RecursionError):  # the decoder will say what it is
+                return at
+            if event.id != stream_id:
+                return at
+            text = event.choices[0].delta.content
+            if text:
+                self.progress += 1
+                self._pieces.append(text)
+            at += 1
+        return at
 
     def close(self) -> bytes:
         """What was still held back at the end of the provider's stream."""
@@ -118,9 +127,7 @@ class OpenAIRelay:
         decoder = self._decoder
         chunks: list[Chunk] = []
         before = decoder.progress
-        for event in parse_block(raw):
-            if decoder.event(event, chunks):
-                break
+        decoder.take(raw, chunks)
         self.progress += decoder.progress - before
         return self._write(chunks, final=decoder.done)
 

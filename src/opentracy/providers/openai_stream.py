@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from ..core.chunks import is_content
 from ..core.failure import transport_failure
-from ..core.jsonio import BadJson, decode
-from ..core.sse import Event, SseParser
+from ..core.jsonio import BadJson, decode, encode
+from ..core.sse import Event, SseParser, parse_block
 from ..core.usage import normalise_openai
 from ..core.wire import Call, Chunk, Failure, Target
 from .openai_content import ThinkSplitter, arguments_text, finish_word, split_parts
@@ -20,6 +22,7 @@ from .openai_errors import choice_error, found_error, request_id
 from .openai_quirks import DEFAULT, Quirks, thinks_in_text
 from .openai_tools import ToolCalls
 
+_decode = msgspec.json.Decoder().decode
 _KIND = "chat.completion.chunk"
 _CHOICE_FIELDS = frozenset({"index", "delta", "finish_reason", "message", "text", "error", "usage"})
 
@@ -38,12 +41,15 @@ class _Choice:
 
 
 class OpenAIDecoder:
-    """One stream. `feed` bytes, then `close` at the end of file."""
+    """One stream. `feed` bytes, then `close` at the end of file.
+
+    `id`: what every chunk carries. `plain`: a clean content event of choice 0 may pass unchanged.
+    """
 
     __slots__ = (
-        "_call", "_choices", "_created", "_headers", "_id", "_last_response", "_model", "_plain", "_quirks", "_tail",
+        "_call", "_choices", "_created", "_headers", "_last_response", "_model", "_quirks", "_tail",
         "_thinks", "_usage",
-        "done", "failure", "parser", "progress",
+        "done", "failure", "id", "parser", "plain", "progress",
     )  # fmt: skip
 
     def __init__(self, call: Call, target: Target, headers: Mapping[str, str]) -> None:
@@ -57,36 +63,28 @@ class OpenAIDecoder:
         self._model = target.model
         self._quirks: Quirks = target.quirks or DEFAULT
         self._thinks = thinks_in_text(self._quirks, target.model)
-        self._id = ""
+        self.id = ""
         self._choices: dict[int, _Choice] = {}
         self._usage: Any = None
         self._tail: dict[str, Any] = {}
-        self._plain = False  # clean events may pass: the role was sent, and there is one choice only
+        self.plain = False  # clean events may pass: the role was sent, and there is one choice only
         self._last_response = False
-
-    @property
-    def id(self) -> str:
-        """The id that every chunk carries; '' before the first event."""
-        return self._id
 
     @property
     def over(self) -> bool:
         """Nothing more is to be read: the end marker was seen, or the stream broke."""
         return self.done or self.failure is not None
 
-    @property
-    def plain(self) -> bool:
-        """Whether a clean content event of choice 0 may pass unchanged."""
-        return self._plain
-
     def feed(self, data: bytes) -> list[Chunk]:
         """Chunks completed by `data`."""
         if self.done or self.failure is not None:
             return []
         out: list[Chunk] = []
-        for event in self.parser.feed(data):
-            if self.event(event, out):
-                break
+        block = self.parser.split(data)
+        if block:
+            for raw in block.split(b"\n\n"):
+                if self.take(raw, out):
+                    break
         if self.parser.overflow and self.failure is None:
             self.failure = Failure("event_limit", "an event of the stream is larger than 16 MiB", code="event_limit")
         return out
@@ -96,58 +94,67 @@ class OpenAIDecoder:
         out: list[Chunk] = []
         if self.done or self.failure is not None:
             return out
-        for event in self.parser.close():
-            if self.event(event, out):
-                return out
+        if any(self._event(event, out) for event in self.parser.close()):
+            return out
         self.end(out)
         return out
 
-    def event(self, event: Event, out: list[Chunk]) -> bool:
-        """Takes in one event; True when the stream is over, one way or the other."""
+    def take(self, raw: bytes, out: list[Chunk]) -> bool:
+        """One event as its lines came, without the blank line; True when the stream is over, one way or the other."""
+        if not raw.startswith(b"data: {") or b"\n" in raw:
+            return any(self._event(event, out) for event in parse_block(raw))
+        try:
+            chunk = _decode(raw[6:])
+        except (ValueError, RecursionError):
+            return self._event(Event(b"", raw[6:]), out)
+        if self.plain:
+            try:
+                choices = chunk["choices"]
+                choice = choices[0]
+                delta = choice["delta"]
+                content = delta["content"]
+                if (
+                    type(content) is str
+                    and len(delta) == 1
+                    and len(choices) == 1
+                    and choice["index"] == 0
+                    and choice["finish_reason"] is None
+                    and chunk["id"] == self.id
+                    and chunk["object"] == _KIND
+                    and type(chunk["created"]) is int
+                    and chunk.get("usage") is None
+                    and "error" not in chunk
+                    and "error" not in choice
+                ):
+                    # one piece of text of choice 0 and nothing else: it passes as it was decoded
+                    out.append(chunk)
+                    if content:
+                        self.progress += 1
+                    return False
+            except (KeyError, TypeError, IndexError):
+                pass
+        return self._object(b"", chunk, out)
+
+    def _event(self, event: Event, out: list[Chunk]) -> bool:
+        """The long way, for any event."""
         name, data = event
         try:
             chunk = decode(data)
         except BadJson:
             return self._no_json(data, out)
-        if self._plain and self._is_plain(chunk):
-            out.append(chunk)
-            if chunk["choices"][0]["delta"]["content"]:
-                self.progress += 1
-            return False
-        if type(chunk) is not dict:
-            return self._bad(data)
+        return self._object(name, chunk, out) if type(chunk) is dict else self._bad(data)
+
+    def _object(self, name: bytes, chunk: dict[str, Any], out: list[Chunk]) -> bool:
         failure = self._error(name, chunk)
         if failure is not None:
             self.failure = failure
             return True
         if not isinstance(chunk.get("choices"), list):
             if chunk.get("choices") is not None:
-                return self._bad(data)
+                return self._bad(encode(chunk))
             chunk["choices"] = []
         self._take(chunk, out)
         return self.failure is not None
-
-    def _is_plain(self, chunk: Any) -> bool:
-        """Whether an event is one piece of text of choice 0 and nothing else."""
-        try:
-            choices = chunk["choices"]
-            choice = choices[0]
-            delta = choice["delta"]
-            return (
-                type(delta["content"]) is str
-                and len(delta) == 1
-                and len(choices) == 1
-                and choice["index"] == 0
-                and choice["finish_reason"] is None
-                and chunk["id"] == self._id
-                and chunk["object"] == _KIND
-                and type(chunk["created"]) is int
-                and chunk.get("usage") is None
-                and "error" not in chunk
-                and "error" not in choice
-            )
-        except (KeyError, TypeError, IndexError):
-            return False
 
     def _no_json(self, data: bytes, out: list[Chunk]) -> bool:
         text = data.strip()
@@ -193,7 +200,8 @@ class OpenAIDecoder:
         else:
             del chunk["choices"]
             self._tail.update((k, v) for k, v in chunk.items() if v is not None)
-        self._plain = len(self._choices) == 1 and not self._thinks and 0 in self._choices and self._choices[0].opened
+        choices = self._choices
+        self.plain = len(choices) == 1 and not self._thinks and 0 in choices and choices[0].opened
 
     def _note(self, chunk: Chunk) -> None:
         """Fields of the whole chunk: one id, one kind, whole seconds; usage is kept for the end."""
@@ -205,8 +213,8 @@ class OpenAIDecoder:
             self._usage = usage
             self._last_response = self._last_response or usage.get("is_last_response") is True
         given, created, model = chunk.get("id"), chunk.get("created"), chunk.get("model")
-        if not self._id and type(given) is str:
-            self._id = given
+        if not self.id and type(given) is str:
+            self.id = given
         if isinstance(created, (int, float)) and 0 < created < 1e11:
             self._created = int(created)
         if type(model) is str and model:
@@ -214,8 +222,8 @@ class OpenAIDecoder:
 
     def _base(self) -> dict[str, Any]:
         """What every chunk says of its stream."""
-        self._id = self._id or f"chatcmpl-{self._call.fallback_id}"
-        return {"id": self._id, "object": _KIND, "created": self._created, "model": self._model}
+        self.id = self.id or f"chatcmpl-{self._call.fallback_id}"
+        return {"id": self.id, "object": _KIND, "created": self._created, "model": self._model}
 
     def _choice(self, raw: dict[str, Any]) -> dict[str, Any] | None:
         """One choice of an event: what it adds, or None when that is nothing."""
