@@ -30,7 +30,7 @@ def finish_reason(raw: Any, has_calls: bool) -> str:
 
 def broken_finish(raw: Any, told: Any, body: Any, request_id: str | None) -> Failure | None:
     """The failure behind finish_reason ERROR or TIMEOUT; None for every other word."""
-    if raw not in _BROKEN:
+    if not isinstance(raw, str) or raw not in _BROKEN:
         return None
     words = told if isinstance(told, str) and told else message_of(told) if told else ""
     words = words or f"the answer ended with finish_reason {raw}"
