@@ -43,6 +43,13 @@ def transport_failure(kind: Kind, message: str, *, sent: bool = True, code: str 
     return Failure(kind, message, code=code, retryable=kind in RETRYABLE_KINDS, sent=sent)
 
 
+def interrupted(failure: Failure) -> Failure:
+    """A stream's body broke off: one kind whatever broke it, so that a cut is never mistaken for an end."""
+    if failure.kind in ("reset", "eof", "truncated", "bad_response"):
+        failure.kind, failure.code, failure.retryable = "stream_interrupted", "stream_interrupted", True
+    return failure
+
+
 def status_failure(
     response: HttpResponse,
     message: str,
@@ -60,7 +67,7 @@ def status_failure(
     headers = response.headers
     if 300 <= status < 400:
         return Failure(
-            "redirect", f"the provider answered with a redirect ({status}), which is never followed: {message}"[:MAX_MESSAGE],
+            "redirect", f"redirect ({status}), which is never followed: {message}"[:MAX_MESSAGE],
             status=status, code=code, body=body, request_id=request_id, headers=headers,
         )  # fmt: skip
     if status in (400, 413) and is_context_overflow(message, code):
@@ -150,7 +157,7 @@ def backoff(failure: Failure, retry: int, uniform: float) -> float | None:
 
 
 def mask(text: str, secrets: Iterable[str]) -> str:
-    """`text` cut to 2,000 characters with every secret replaced by `***`; also a quoted part of eight or more characters."""
+    """`text` cut to 2,000 characters, every secret replaced by `***`, also its first or last eight characters alone."""
     for secret in secrets:
         if len(secret) >= 4:
             text = text.replace(secret, "***")
@@ -181,7 +188,9 @@ def message_of(body: Any, response: HttpResponse | None = None) -> str:
     if response is None:
         return ""
     text = response.body[:800].decode("utf-8", "replace")[:200]
-    return f"HTTP {response.status}, {response.content_type or 'no content type'}: {text}" if text else f"HTTP {response.status} without a body"
+    if not text:
+        return f"HTTP {response.status} without a body"
+    return f"HTTP {response.status}, {response.content_type or 'no content type'}: {text}"
 
 
 def _detail(detail: Any) -> Any:

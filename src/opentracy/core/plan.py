@@ -2,8 +2,8 @@
 
 A driver runs it: it performs each step that the generator yields and sends the result back in. The same plan therefore
 serves the blocking SDK, the asyncio SDK and the engine, and "what happens on 429, then 503, then 200" is a unit test
-with `plan.send(...)`. A stream is committed only at its first content (or finish): whatever breaks before that can still
-be retried or fall back; after it nothing is ever sent again.
+with `plan.send(...)`. A stream is committed only at its first content (or finish): whatever breaks before that can
+still be retried or fall back; after it nothing is ever sent again.
 
 Steps and what the driver sends back:
   Send(request, stream, deadline, connect_deadline) -> HttpResponse | HttpHead (stream and 2xx: body unread) | Failure
@@ -19,7 +19,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from .failure import backoff, mask, transport_failure
+from .failure import backoff, interrupted, mask, transport_failure
 from .wire import Attempt, Call, Chunk, Decoder, Failure, HttpHead, HttpRequest, HttpResponse, Target
 
 MAX_CONNECT_S = 5.0
@@ -153,7 +153,14 @@ def run(
         if skipped is not None:
             failures.append((target, Failure("unavailable", skipped, retryable=False, sent=False)))
             continue
-        request = target.dialect.build_request(call, target)
+        try:
+            request = target.dialect.build_request(call, target)
+        except ValueError as e:
+            if not position:
+                raise
+            # this fallback cannot express the call; that must not hide why the ones before it failed
+            failures.append((target, Failure("unavailable", str(e), sent=False)))
+            continue
         retry = 0
         waited = 0.0
         while True:
@@ -161,7 +168,7 @@ def run(
             attempt = Attempt(target, reason, clock(), waited=waited, dropped=request.dropped)  # type: ignore[arg-type]
             attempts.append(attempt)
             signed = target.dialect.sign(request, target, wall())
-            outcome = yield from _attempt(call, target, signed, policy, attempt, clock, limit)
+            outcome = yield from _attempt(call, target, signed, policy, attempt, limit)
             attempt.ended = clock()
             if not isinstance(outcome, Failure):
                 if guard is not None:
@@ -194,7 +201,12 @@ def _mask(failure: Failure, target: Target, policy: Policy) -> None:
 
 
 def _attempt(
-    call: Call, target: Target, request: HttpRequest, policy: Policy, attempt: Attempt, clock: Clock, limit: float | None
+    call: Call,
+    target: Target,
+    request: HttpRequest,
+    policy: Policy,
+    attempt: Attempt,
+    limit: float | None,
 ) -> Generator[Step, Any, Completed | Opened | Failure]:
     """One request and its answer, up to the commit point."""
     start = attempt.started
@@ -256,9 +268,7 @@ def _first_content(
     while True:
         data = yield Read(deadline)
         if isinstance(data, Failure):
-            if data.kind in ("reset", "eof", "truncated", "bad_response"):
-                data.kind, data.code, data.retryable = "stream_interrupted", "stream_interrupted", True
-            return data
+            return interrupted(data)
         if not data:
             chunks += decoder.close()
             if decoder.failure is not None:

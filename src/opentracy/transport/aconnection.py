@@ -28,8 +28,8 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_answer", "_loop", "_paused_at", "_reading_paused", "_sink", "_tail", "_timer", "_timer_at", "_transport", "_waiter",
-        "_want_whole", "deadline", "expires", "lost", "on_idle_loss", "origin", "proxy", "reader", "resting",
+        "_answer", "_loop", "_paused_at", "_reading_paused", "_sink", "_tail", "_timer", "_timer_at", "_transport",
+        "_waiter", "_want_whole", "deadline", "expires", "lost", "on_idle_loss", "origin", "proxy", "reader", "resting",
     )  # fmt: skip
 
     def __init__(self, origin: Origin, proxy: Proxy | None, max_body: int) -> None:
@@ -102,7 +102,8 @@ class Connection(asyncio.Protocol):
             self._tail += len(data)
             self.reader.feed(data)
             self.reader.take()
-            if self.reader.failure is None and (self.reader.reusable or self._tail < MAX_TAIL):
+            fine = self.reader.reusable if self.reader.complete else self._tail < MAX_TAIL
+            if fine and self.reader.failure is None:
                 return
         if self.on_idle_loss is not None:
             self.on_idle_loss(self)

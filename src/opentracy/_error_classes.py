@@ -1,0 +1,173 @@
+"""The classes of `errors`, which explains them. Importing this imports the openai package; nothing else may do so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import openai as _base
+else:
+    try:
+        import openai as _base
+    except ImportError:
+        from . import _error_bases as _base
+
+
+class _Described:
+    """What all of them carry. Built without an HTTP library; `request` and `response` are made when asked for."""
+
+    if TYPE_CHECKING:
+        message: str
+        status_code: int | None
+        code: str | None
+        type: str | None
+        param: str | None
+        body: Any
+        headers: Mapping[str, str]
+        provider: str | None
+        model: str | None
+        attempts: int
+        request_id: str | None
+        retry_after: float | None
+        partial: Any
+        _url: str
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status_code: int | None = None,
+        code: str | None = None,
+        type: str | None = None,
+        param: str | None = None,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        provider: str | None = None,
+        model: str | None = None,
+        url: str = "",
+        attempts: int = 0,
+        request_id: str | None = None,
+        retry_after: float | None = None,
+        partial: Any = None,
+    ) -> None:
+        Exception.__init__(self, message)
+        self.message = message
+        self.status_code = status_code
+        self.code = code
+        self.type = type
+        self.param = param
+        self.body = body
+        self.headers = dict(headers or {})
+        self.provider = provider
+        self.model = model
+        self.attempts = attempts
+        self.request_id = request_id
+        self.retry_after = retry_after
+        self.partial = partial
+        self._url = url
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __repr__(self) -> str:
+        facts = f", status_code={self.status_code}" if self.status_code is not None else ""
+        facts += f", code={self.code!r}" if self.code else ""
+        return f"{self.__class__.__name__}({self.message!r}, provider={self.provider!r}, model={self.model!r}{facts})"
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return _rebuild, (self.__class__.__name__, self.message, dict(vars(self)))
+
+    @property
+    def request(self) -> Any:
+        """An HTTP library's request object without credentials or body, for code written against the openai package."""
+        return _http().Request("POST", self._url or "http://unknown.invalid")
+
+    @property
+    def response(self) -> Any:
+        """The answer as an HTTP library's response object; AttributeError where none was received."""
+        if self.status_code is None:
+            raise AttributeError("no response was received")
+        import json
+
+        headers = {k: v for k, v in self.headers.items() if k not in ("content-encoding", "content-length")}
+        text = self.body if isinstance(self.body, str) else json.dumps(self.body)
+        return _http().Response(self.status_code, headers=headers, content=text.encode(), request=self.request)
+
+
+def _http() -> Any:
+    """The HTTP library whose types the openai package uses."""
+    import importlib
+
+    for name in ("httpx2", "httpx"):
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            continue
+    raise AttributeError("request and response objects need the httpx2 package")
+
+
+def _rebuild(name: str, message: str, state: dict[str, Any]) -> Any:
+    error = globals()[name](message)
+    vars(error).update(state)
+    return error
+
+
+class APIError(_Described, _base.APIError):
+    """Whatever a provider, the network or the engine did wrong."""
+
+    def __init__(self, message: str, **facts: Any) -> None:
+        _Described.__init__(self, message, **facts)
+
+
+class APIResponseValidationError(APIError, _base.APIResponseValidationError):
+    """A successful status whose body is not the protocol."""
+
+
+class APIConnectionError(APIError, _base.APIConnectionError):
+    """No usable answer arrived."""
+
+
+class APITimeoutError(APIConnectionError, _base.APITimeoutError):
+    """A deadline passed."""
+
+
+class APIStatusError(APIError, _base.APIStatusError):
+    """The provider answered with an error status."""
+
+
+class BadRequestError(APIStatusError, _base.BadRequestError):
+    """400."""
+
+
+class AuthenticationError(APIStatusError, _base.AuthenticationError):
+    """401."""
+
+
+class PermissionDeniedError(APIStatusError, _base.PermissionDeniedError):
+    """403."""
+
+
+class NotFoundError(APIStatusError, _base.NotFoundError):
+    """404."""
+
+
+class ConflictError(APIStatusError, _base.ConflictError):
+    """409."""
+
+
+class UnprocessableEntityError(APIStatusError, _base.UnprocessableEntityError):
+    """422."""
+
+
+class RateLimitError(APIStatusError, _base.RateLimitError):
+    """429."""
+
+
+class InternalServerError(APIStatusError, _base.InternalServerError):
+    """500 and above."""
+
+
+for _class in list(globals().values()):
+    if isinstance(_class, type) and issubclass(_class, APIError):
+        _class.__module__ = f"{__package__}.errors"

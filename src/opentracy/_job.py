@@ -1,0 +1,166 @@
+"""One call of the SDK between the caller's arguments and the caller's result: checked, resolved, priced, described.
+
+Shared by the blocking and the asyncio functions, the streams and the router. Where a model string leads is decided here
+(CONTRACT: engine or provider, whose key); how bytes travel is the transport's business.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ._arguments import Place
+from .core.plan import Completed, Guard, PlanFailed, Policy, Run, run
+from .core.pricing import cost_of, price_of
+from .core.wire import Attempt, Call, Target, split_url
+from .errors import APIError, class_name, error_from
+from .providers import registry
+
+ENGINE_URL = "http://localhost:8080"
+_LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
+_warned: set[tuple[str, str]] = set()
+
+
+def _uniform() -> float:
+    import random  # only backoff needs it, and importing it costs as much as half of ours
+
+    return random.random()
+
+
+@dataclass(slots=True)
+class Job:
+    """A resolved call: what to send where, and what the caller will want to know afterwards."""
+
+    call: Call
+    targets: list[Target]
+    policy: Policy
+    requested: str
+    started: float
+    via_engine: bool = False
+
+    def run(self, guard: Guard | None = None) -> Run:
+        """The plan, ready for a driver."""
+        return run(
+            self.call, self.targets, self.policy, clock=time.monotonic, wall=time.time, uniform=_uniform, guard=guard
+        )
+
+    def answer(self, done: Completed) -> dict[str, Any]:
+        """The answer with its extras."""
+        response: dict[str, Any] = done.response
+        response.update(self.extras(done.target, done.attempts, response))
+        return response
+
+    def extras(self, target: Target, attempts: Sequence[Attempt], response: Mapping[str, Any]) -> dict[str, Any]:
+        """`_provider`, `_cost`, `_latency_ms`, `_routing`; what the engine said of itself is kept."""
+        dropped = attempts[-1].dropped
+        if dropped:
+            warn_dropped(target, dropped)
+        latency = (time.monotonic() - self.started) * 1e3
+        said = response.get("_routing")
+        if self.via_engine and isinstance(said, dict):
+            kept = {k: response[k] for k in ("_provider", "_cost") if k in response}
+            return {"_provider": None, "_cost": None, **kept, "_latency_ms": latency, "_routing": said}
+        routing: dict[str, Any] = {
+            "requested_model": self.requested,
+            "selected_model": target.model,
+            "provider": target.provider,
+            "attempts": sum([a.sent for a in attempts]),
+        }
+        if dropped:
+            routing["dropped_params"] = list(dropped)
+        cost = cost_in_usd(target, response)
+        return {"_provider": target.provider, "_cost": cost, "_latency_ms": latency, "_routing": routing}
+
+    def error(self, failed: PlanFailed) -> APIError:
+        """The last target's failure as an exception, the earlier ones in its notes."""
+        target, failure = failed.failures[-1]
+        error = error_from(failure, target, failed.attempts, self.policy.secrets)
+        for other, earlier in failed.failures[:-1]:
+            status = f" {earlier.status}" if earlier.status is not None else ""
+            error.add_note(f"before that, {other.name} failed: {class_name(earlier)}{status}: {earlier.message}")
+        return error
+
+
+def cost_in_usd(target: Target, response: Mapping[str, Any]) -> float | None:
+    """What the answer cost; None when its usage or its price is not known."""
+    usage = response.get("usage")
+    model = target.model
+    if price_of(target.provider, model) is None:
+        served = response.get("model")  # an alias or a deployment of the caller's own: the answer says what served it
+        model = served if isinstance(served, str) else model
+    cost = cost_of(target.provider, model, usage)
+    return cost.usd if cost is not None else None
+
+
+def warn_dropped(target: Target, dropped: Sequence[str]) -> None:
+    """Says once per provider and parameter that it was left out."""
+    for name in dropped:
+        if (target.provider, name) not in _warned:
+            _warned.add((target.provider, name))
+            warnings.warn(
+                f"{target.provider} has no equivalent for {name!r}, so it was left out (strict_params=True makes this "
+                f"an error; _routing['dropped_params'] lists what was left out)",
+                stacklevel=5,
+            )
+
+
+def resolve(place: Place) -> tuple[list[Target], bool]:
+    """The targets in order, and whether they are the engine's. ValueError as the reference page words it."""
+    env = os.environ
+    if place.force_engine and place.force_direct:
+        raise ValueError("force_engine and force_direct exclude each other; pass one of them")
+    url = None
+    if place.force_engine:
+        url = place.api_base or env.get("OPENTRACY_ENGINE_URL") or ENGINE_URL
+    elif not place.force_direct and not place.api_base:
+        url = env.get("OPENTRACY_ENGINE_URL")
+    if url:
+        return _at_engine(place, url), True
+    first = _direct(place.model, place.api_key, place.api_base)
+    targets = [first]
+    for fallback in place.fallbacks:
+        same = registry.split(fallback.model)[0].name == first.provider
+        key = fallback.api_key or (place.api_key if same else None)
+        base = fallback.api_base or (place.api_base if same else None)
+        targets.append(_direct(fallback.model, key, base))
+    return targets, False
+
+
+def _at_engine(place: Place, url: str) -> list[Target]:
+    """A provider's key never goes to the engine; one of the engine's own does, when the caller addresses it."""
+    token = os.environ.get("OPENTRACY_API_KEY")
+    if place.api_key and (place.api_key.startswith("ot_") or (place.force_engine and place.api_base)):
+        token = place.api_key
+    models = [place.model, *(f.model for f in place.fallbacks)]
+    return [registry.engine_target(model, url=url, api_key=token) for model in models]
+
+
+def _direct(model: str, api_key: str | None, api_base: str | None) -> Target:
+    target = registry.target(model, env=os.environ, api_key=api_key, api_base=api_base)
+    if api_base and not api_key and api_base.startswith("http://") and target.credentials.key:
+        _warn_plain(target, api_base)
+    return target
+
+
+def _warn_plain(target: Target, api_base: str) -> None:
+    host = split_url(api_base)[0].host
+    if host not in _LOCAL and (target.provider, host) not in _warned:
+        _warned.add((target.provider, host))
+        warnings.warn(f"the key of {target.provider} from the environment goes to {host} unencrypted", stacklevel=5)
+
+
+def secrets_of(targets: Sequence[Target]) -> tuple[str, ...]:
+    """Everything that must not be shown of a call."""
+    return tuple([secret for target in targets for secret in target.credentials.secrets()])
+
+
+def check_keys(targets: Sequence[Target]) -> None:
+    """Keys must be able to stand in a header; a stray line break in a key is the usual copying mistake."""
+    for target in targets:
+        for secret in target.credentials.secrets():
+            if not secret.isprintable() or not secret.isascii() or " " in secret:
+                raise ValueError(f"the key for {target.provider} holds a space, line break or non-ASCII character")
