@@ -17,7 +17,7 @@ Message = dict[str, Any]
 # what answers of any provider carry in our form, and no server of this family takes back
 _OURS = frozenset(
     {"reasoning_content", "reasoning", "reasoning_details", "thinking_blocks", "citations", "annotations", "references",
-     "provider_specific_fields", "tool_plan", "search_results", "executed_tools"}
+     "provider_specific_fields", "tool_plan", "search_results", "executed_tools", "extra_content", "images"}
 )  # fmt: skip
 _PLAIN_ROLES = frozenset({"user", "system", "assistant"})
 _NINE = re.compile(r"[A-Za-z0-9]{9}")
