@@ -20,9 +20,12 @@ class Event(NamedTuple):
 
 
 class SseParser:
-    """Bytes in, events out. `overflow` is set once an event grew beyond 16 MiB, and nothing is parsed after that."""
+    """Bytes in, events out. `overflow` is set once an event grew beyond 16 MiB, and nothing is parsed after that.
 
-    __slots__ = ("_buffer", "_held", "_scan", "_skip_lf", "_started", "overflow")
+    `idle`: what came so far ended with a whole event, so that the next bytes begin one.
+    """
+
+    __slots__ = ("_buffer", "_held", "_scan", "_skip_lf", "_started", "idle", "overflow")
 
     def __init__(self) -> None:
         self._buffer = b""
@@ -30,6 +33,7 @@ class SseParser:
         self._held = 0  # bytes in _scan
         self._skip_lf = False
         self._started = False
+        self.idle = False
         self.overflow = False
 
     def feed(self, data: bytes) -> list[Event]:
@@ -41,6 +45,7 @@ class SseParser:
         """The bytes of the events completed by `data`: LF only, blank lines between them, none after the last."""
         if not data or self.overflow:
             return b""
+        self.idle = False
         if not self._started:
             data = self._strip_mark(data)
             if not data:
@@ -65,6 +70,7 @@ class SseParser:
             self._check_size()
             return b""
         self._buffer = data[end + 2 :]
+        self.idle = not self._buffer and not self._skip_lf
         return data[:end]
 
     def close(self) -> list[Event]:

@@ -67,6 +67,10 @@ class OpenAIRelay:
         decoder = self._decoder
         if decoder.done or decoder.failure is not None:
             return b""
+        # by far the commonest read: one event of one line
+        if decoder.plain and decoder.parser.idle and data.endswith(b"\n\n") and data.count(b"\n") == 2:
+            if b"\r" not in data and self._clean([data], 0):
+                return data
         block = decoder.parser.split(data)
         if not block:
             return self._write(decoder.feed(b"")) if decoder.parser.overflow else b""
@@ -93,7 +97,7 @@ class OpenAIRelay:
         """Notes the clean events from `at` on; the position of the first one that is not."""
         stream_id = self._decoder.id
         for raw in raws[at:] if at else raws:
-            if not raw.startswith(b"data: {") or b"\n" in raw:
+            if not raw.startswith(b"data: {") or b"\n" in raw[:-2]:
                 return at
             try:
                 event = _decode(raw[6:])
