@@ -68,9 +68,9 @@ class OpenAIRelay:
         if decoder.done or decoder.failure is not None:
             return b""
         # by far the commonest read: one event of one line
-        if decoder.plain and decoder.parser.idle and data.endswith(b"\n\n") and data.count(b"\n") == 2:
-            if b"\r" not in data and self._clean([data], 0):
-                return data
+        single = decoder.plain and decoder.parser.idle and data.endswith(b"\n\n") and data.count(b"\n") == 2
+        if single and b"\r" not in data and self._clean([data], 0):
+            return data
         block = decoder.parser.split(data)
         if not block:
             return self._write(decoder.feed(b"")) if decoder.parser.overflow else b""
