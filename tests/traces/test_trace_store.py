@@ -81,7 +81,7 @@ def test_a_newer_schema_is_refused_and_untouched(tmp_path: Path) -> None:
     connection.commit()
     connection.close()
     before = path.read_bytes()
-    with pytest.raises(SchemaTooNew, match="schema 999.*update opentracy"):
+    with pytest.raises(SchemaTooNew, match=r"schema 999.*update opentracy"):
         Store.open(path)
     assert path.read_bytes() == before
     assert not list(tmp_path.glob("*.corrupt-*"))

@@ -42,7 +42,7 @@ SQLITE = Dialect(
 DUCKDB = Dialect(
     "duckdb",
     divide="({0} // {1})",
-    tag_has="list_contains(tags, ?)",
+    tag_has="coalesce(list_contains(tags, ?), false)",
     tag_rows="(SELECT *, unnest(tags) AS tag_value FROM traces) AS traces",
     tag_value="tag_value",
     count_if="sum(CASE WHEN {0} THEN 1 ELSE 0 END)",

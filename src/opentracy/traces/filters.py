@@ -49,8 +49,8 @@ FIELDS: Final[dict[str, Field]] = {
     "fallback": Field("fallback", "flag"),
     "attempts": Field("attempts", "int"),
     "cost": Field("cost_nano", "usd"),
-    "latency": Field("latency_ms", "ms"),
-    "ttft": Field("ttft_ms", "ms"),
+    "latency": Field("latency_us", "ms"),
+    "ttft": Field("ttft_us", "ms"),
     "tokens_in": Field("tokens_in", "int"),
     "tokens_out": Field("tokens_out", "int"),
     "error": Field("error_type", "text"),
@@ -202,18 +202,18 @@ def _value(name: str, kind: Kind, text: str) -> Value:
         return _flag(name, text)
     if kind == "status":
         return _status(text)
-    scale = 1.0
+    scale = 1e3 if kind == "ms" else 1.0
     if kind == "usd":
         text, scale = text.lstrip("$"), 1e9
     elif kind == "ms" and (match := re.fullmatch(r"([\d.eE+]+)(ms|s|m)", text)):
-        text, scale = match[1], {"ms": 1.0, "s": 1e3, "m": 6e4}[match[2]]
+        text, scale = match[1], {"ms": 1e3, "s": 1e6, "m": 6e7}[match[2]]
     try:
         number = float(text) * scale
     except ValueError:
         raise QueryError(f"{name} needs a number, not {text!r}") from None
     if number != number or number in (float("inf"), float("-inf")):
         raise QueryError(f"{name} needs a finite number, not {text!r}")
-    return round(number) if kind in ("int", "usd") else number
+    return number if kind == "int" and number != int(number) else round(number)
 
 
 def _flag(name: str, text: str) -> int:

@@ -50,9 +50,9 @@ def m001_journal(run: Callable[[str], object]) -> None:
             has_tools INTEGER NOT NULL,
             fallback INTEGER NOT NULL,
             attempts INTEGER NOT NULL,
-            latency_ms REAL NOT NULL,
+            latency_us INTEGER NOT NULL,
             latency_bucket INTEGER NOT NULL,
-            ttft_ms REAL,
+            ttft_us INTEGER,
             tokens_in INTEGER,
             tokens_out INTEGER,
             tokens_cached INTEGER,
@@ -75,9 +75,9 @@ def m002_rollups(run: Callable[[str], object]) -> None:
             dim TEXT NOT NULL, hour INTEGER NOT NULL, k1 TEXT NOT NULL, k2 TEXT NOT NULL,
             requests INTEGER NOT NULL, errors INTEGER NOT NULL,
             cost_nano INTEGER NOT NULL, unpriced INTEGER NOT NULL, counterfactual_nano INTEGER NOT NULL,
-            tokens_in INTEGER NOT NULL, tokens_out INTEGER NOT NULL, latency_sum REAL NOT NULL,
+            tokens_in INTEGER NOT NULL, tokens_out INTEGER NOT NULL, latency_us INTEGER NOT NULL,
             tokens_cached INTEGER NOT NULL DEFAULT 0, tokens_reasoning INTEGER NOT NULL DEFAULT 0,
-            ttft_sum REAL NOT NULL DEFAULT 0, ttft_count INTEGER NOT NULL DEFAULT 0,
+            ttft_us INTEGER NOT NULL DEFAULT 0, ttft_count INTEGER NOT NULL DEFAULT 0,
             attempts INTEGER NOT NULL DEFAULT 0, fallbacks INTEGER NOT NULL DEFAULT 0,
             streams INTEGER NOT NULL DEFAULT 0, cache_hits INTEGER NOT NULL DEFAULT 0,
             PRIMARY KEY (dim, hour, k1, k2)) WITHOUT ROWID"""
@@ -90,7 +90,21 @@ def m002_rollups(run: Callable[[str], object]) -> None:
     )
 
 
-MIGRATIONS: Final[tuple[Callable[[Callable[[str], object]], None], ...]] = (m001_journal, m002_rollups)
+def m003_segments(run: Callable[[str], object]) -> None:
+    """Parquet files that hold the narrow rows of whole blocks, for scans; `deleted` hides single rows in them."""
+    run(
+        """CREATE TABLE segments (
+            first_block INTEGER PRIMARY KEY, last_block INTEGER NOT NULL, rows INTEGER NOT NULL,
+            ts_min INTEGER NOT NULL, ts_max INTEGER NOT NULL, bytes INTEGER NOT NULL, file TEXT NOT NULL)"""
+    )
+    run("CREATE TABLE deleted (seq INTEGER PRIMARY KEY)")
+
+
+MIGRATIONS: Final[tuple[Callable[[Callable[[str], object]], None], ...]] = (
+    m001_journal,
+    m002_rollups,
+    m003_segments,
+)
 
 
 def migrate(connection: sqlite3.Connection) -> int:

@@ -7,7 +7,6 @@ one. Whoever asks a question calls `catch_up` first, so answers are always curre
 
 from __future__ import annotations
 
-import math
 import sqlite3
 from collections.abc import Iterator
 from typing import Final
@@ -15,42 +14,19 @@ from typing import Final
 import msgspec
 
 from .codec import decode_records
+from .columns import NAMES
+from .compile import SUMS, sum_sql
+from .dialects import SQLITE
+from .latency import latency_bucket
 from .model import TraceRecord
 
 #: rows of one block stand at `block << SEQ_BITS | position`, so a sequence number names its block
 SEQ_BITS: Final = 12
-#: latency buckets are `floor(ln(ms) * BUCKETS_PER_E)`, each about ten percent wide
-BUCKETS_PER_E: Final = 10.5
 CHUNK_ROWS: Final = 5_000
 
-ROW_FIELDS: Final = (
-    "seq", "ts_ms", "outcome", "http_status", "model", "provider", "requested_model", "alias", "project", "key_id",
-    "user_id", "session_id", "tags", "cluster_id", "stream", "cache_hit", "has_tools", "fallback", "attempts",
-    "latency_ms", "latency_bucket", "ttft_ms", "tokens_in", "tokens_out", "tokens_cached", "tokens_reasoning",
-    "cost_nano", "counterfactual_nano", "error_type", "finish_reason",
-)  # fmt: skip
-_INSERT: Final = f"INSERT INTO traces ({', '.join(ROW_FIELDS)}) VALUES ({', '.join('?' * len(ROW_FIELDS))})"
+_INSERT: Final = f"INSERT INTO traces ({', '.join(NAMES)}) VALUES ({', '.join('?' * len(NAMES))})"
 
-#: sum of the rollups -> its expression over `traces`
-SUMS: Final[dict[str, str]] = {
-    "requests": "count(*)",
-    "errors": "sum(outcome <> 'ok')",
-    "cost_nano": "ifnull(sum(cost_nano), 0)",
-    "unpriced": "sum(cost_nano IS NULL)",
-    "counterfactual_nano": "ifnull(sum(counterfactual_nano), 0)",
-    "tokens_in": "ifnull(sum(tokens_in), 0)",
-    "tokens_out": "ifnull(sum(tokens_out), 0)",
-    "latency_sum": "sum(latency_ms)",
-    "tokens_cached": "ifnull(sum(tokens_cached), 0)",
-    "tokens_reasoning": "ifnull(sum(tokens_reasoning), 0)",
-    "ttft_sum": "ifnull(sum(ttft_ms), 0.0)",
-    "ttft_count": "count(ttft_ms)",
-    "attempts": "sum(attempts)",
-    "fallbacks": "sum(fallback)",
-    "streams": "sum(stream)",
-    "cache_hits": "sum(cache_hit)",
-}
-#: what the rollups of every dimension hold; those of model and key hold all of `SUMS`
+#: what the rollups of every dimension hold; those of model and key hold all of `compile.SUMS`
 SHORT_SUMS: Final = tuple(SUMS)[:8]
 
 #: rollup -> its two key expressions over `traces` ("tag" has one row per tag of a trace). Sums over everything, and
@@ -64,25 +40,16 @@ DIMENSIONS: Final[dict[str, tuple[str, str]]] = {
 }
 
 
-def latency_bucket(ms: float) -> int:
-    """The logarithmic bucket of a latency; everything up to one millisecond is bucket 0."""
-    return int(math.log(ms) * BUCKETS_PER_E) if ms > 1.0 else 0
-
-
-def bucket_ms(bucket: int) -> float:
-    """The latency that stands for a bucket: its geometric middle, within five percent of every value in it."""
-    return math.exp((bucket + 0.5) / BUCKETS_PER_E)
-
-
 def row_of(seq: int, record: TraceRecord) -> tuple[object, ...]:
-    """The `traces` row of a record, in the order of `ROW_FIELDS`."""
+    """The `traces` row of a record, in the order of `NAMES`."""
     tags = record.tags
     return (
         seq, record.ts_ms, record.outcome, record.http_status, record.model, record.provider, record.requested_model,
         record.alias, record.project, record.key_id, record.user_id, record.session_id,
         msgspec.json.encode(tags).decode() if tags else None,
         record.cluster_id, record.stream, record.cache_hit, record.has_tools, record.fallback_from is not None,
-        len(record.attempts), record.latency_ms, latency_bucket(record.latency_ms), record.ttft_ms, record.tokens_in,
+        len(record.attempts), round(record.latency_ms * 1000), latency_bucket(record.latency_ms),
+        None if record.ttft_ms is None else round(record.ttft_ms * 1000), record.tokens_in,
         record.tokens_out, record.tokens_cached, record.tokens_reasoning, record.cost_nano, record.counterfactual_nano,
         record.error_type, record.finish_reason,
     )  # fmt: skip
@@ -166,7 +133,8 @@ def _roll_up(connection: sqlite3.Connection, first: int, end: int) -> None:
         where = "seq >= ? AND seq < ?" + (" AND tags IS NOT NULL" if dim == "tag" else "")
         connection.execute(
             f"INSERT INTO rollups (dim, hour, k1, k2, {', '.join(names)}) "
-            f"SELECT '{dim}', ts_ms / 3600000 AS hour, {k1} AS k1, {k2} AS k2, {', '.join(SUMS[n] for n in names)} "
+            f"SELECT '{dim}', ts_ms / 3600000 AS hour, {k1} AS k1, {k2} AS k2, "
+            f"{', '.join(sum_sql(name, SQLITE) for name in names)} "
             f"FROM {source} WHERE {where} GROUP BY hour, {k1}, {k2} ON CONFLICT (dim, hour, k1, k2) "
             f"DO UPDATE SET {', '.join(f'{name} = {name} + excluded.{name}' for name in names)}",
             (first, end),

@@ -18,11 +18,12 @@ import msgspec
 
 from . import project
 from .codec import Body, decode_bodies, decode_records, split_ids
+from .columns import NAMES
 from .errors import QueryError
 from .filters import EVERYTHING, Filters, Value, where
 from .ids import id_time_ms, normalise_id
 from .model import TraceRecord
-from .project import ROW_FIELDS, SEQ_BITS
+from .project import SEQ_BITS
 from .sqlite import Store
 
 MAX_PAGE: Final = 1000
@@ -127,7 +128,7 @@ class Reader:
         """Rows of `traces` that fulfil a condition made by `filters.where`."""
         connection = self.current()
         found = connection.execute(
-            f"SELECT {', '.join(ROW_FIELDS)} FROM traces WHERE {condition} ORDER BY {order} LIMIT ?",
+            f"SELECT {', '.join(NAMES)} FROM traces WHERE {condition} ORDER BY {order} LIMIT ?",
             (*params, limit),
         ).fetchall()
         return self.rows(found)
@@ -215,8 +216,11 @@ def _attach(record: TraceRecord, texts: list[Body | None] | None, at: int) -> No
 
 
 def _trace_row(row: tuple[object, ...], ids: dict[int, str]) -> TraceRow:
-    values = dict(zip(ROW_FIELDS, row, strict=True))
+    values = dict(zip(NAMES, row, strict=True))
     del values["latency_bucket"]
+    values["latency_ms"] = values.pop("latency_us") / 1000  # type: ignore[operator]
+    ttft = values.pop("ttft_us")
+    values["ttft_ms"] = None if ttft is None else ttft / 1000  # type: ignore[operator]
     tags = values["tags"]
     values["tags"] = msgspec.json.decode(tags) if isinstance(tags, str) else []
     for name in ("stream", "cache_hit", "has_tools", "fallback"):

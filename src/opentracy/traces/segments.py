@@ -1,0 +1,186 @@
+"""Sealed segments: the narrow rows of many blocks as one Parquet file, scanned with DuckDB.
+
+Belongs here: sealing, scanning and dropping segment files. A segment never changes; the manifest (table `segments`)
+says which blocks it covers, so rows are counted once, whichever file or table they are read from. Everything here is
+optional: without duckdb there are no segments and SQLite answers alone.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from .columns import COLUMNS, NAMES, duckdb_columns
+from .compile import Cells, Query, compile_query
+from .dialects import DUCKDB
+from .project import SEQ_BITS, projected_upto
+from .sqlite import Store
+
+SEAL_ROWS: Final = 100_000
+#: below this many rows SQLite is done before DuckDB is awake
+SCAN_ROWS: Final = 60_000
+
+_guard = threading.Lock()
+_shared: list[Any] = []
+
+
+def available() -> bool:
+    """True when duckdb is installed."""
+    from importlib.util import find_spec
+
+    return find_spec("duckdb") is not None
+
+
+def cursor() -> Any:
+    """A cursor on this process's in-memory DuckDB."""
+    import duckdb
+
+    with _guard:
+        if not _shared:
+            _shared.append(duckdb.connect(config={"memory_limit": "1GB", "threads": "2"}))
+        return _shared[0].cursor()
+
+
+def directory(store: Store) -> Path:
+    """Where the segment files of a store stand."""
+    return store.path.with_name(store.path.name + ".segments")
+
+
+def sealed_upto(connection: sqlite3.Connection) -> int:
+    """The last block that stands in a segment; 0 when none does."""
+    return int(connection.execute("SELECT ifnull(max(last_block), 0) FROM segments").fetchone()[0])
+
+
+def seal(store: Store, connection: sqlite3.Connection, *, min_rows: int = SEAL_ROWS) -> int:
+    """Writes one segment of at least `min_rows` rows, if so many are waiting; returns its number of rows.
+
+    The leader calls it. A crash at any point leaves the manifest right: the file counts once its row is committed.
+    """
+    first = sealed_upto(connection) + 1
+    last, rows = _enough_blocks(connection, first, min_rows)
+    if last is None:
+        return 0
+    place = directory(store)
+    place.mkdir(exist_ok=True, mode=0o700)
+    target = place / f"{first:012d}-{last:012d}.parquet"
+    lines = place / f"{target.name}.lines"
+    try:
+        count, ts_min, ts_max = _write_lines(connection, first, last, lines)
+        if count:
+            _to_parquet(lines, target)
+    finally:
+        lines.unlink(missing_ok=True)
+    size = target.stat().st_size if count else 0
+    connection.execute(
+        "INSERT INTO segments VALUES (?, ?, ?, ?, ?, ?, ?)", (first, last, count, ts_min, ts_max, size, target.name)
+    )
+    return rows
+
+
+def _enough_blocks(connection: sqlite3.Connection, first: int, min_rows: int) -> tuple[int | None, int]:
+    """The last block of the next segment and its rows; None when there are too few."""
+    rows = 0
+    upto = projected_upto(connection)
+    for block, count in connection.execute(
+        "SELECT id, rows FROM blocks WHERE id >= ? AND id <= ? ORDER BY id", (first, upto)
+    ):
+        rows += count
+        if rows >= min_rows:
+            return block, rows
+    return None, rows
+
+
+def _write_lines(connection: sqlite3.Connection, first: int, last: int, target: Path) -> tuple[int, int, int]:
+    """The rows as JSON lines; returns their number and time range."""
+    encode = msgspec.json.Encoder().encode
+    tags = NAMES.index("tags")
+    times: list[int] = []
+    found = connection.execute(
+        f"SELECT {', '.join(NAMES)} FROM traces WHERE seq >= ? AND seq < ? ORDER BY ts_ms",
+        (first << SEQ_BITS, (last + 1) << SEQ_BITS),
+    )
+    with target.open("wb") as out:
+        for row in found:
+            values = dict(zip(NAMES, row, strict=True))
+            if row[tags] is not None:
+                values["tags"] = msgspec.Raw(row[tags].encode())
+            out.write(encode(values) + b"\n")
+            times.append(row[1])
+    return len(times), min(times, default=0), max(times, default=0)
+
+
+def _to_parquet(lines: Path, target: Path) -> None:
+    part = target.with_suffix(".part")
+    typed = ", ".join(f"'{name}': '{kind}'" for name, kind in duckdb_columns().items())
+    cursor().execute(
+        f"COPY (SELECT * FROM read_json(?, format = 'newline_delimited', columns = {{{typed}}})) "
+        f"TO '{_quoted(part)}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 30000)",
+        [str(lines)],
+    )
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+    part.rename(target)
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("'", "''")
+
+
+def files(store: Store, since: int | None, until: int | None) -> Iterator[Path]:
+    """The segment files that may hold rows of a time range."""
+    found = store.reader().execute(
+        "SELECT file FROM segments WHERE rows > 0 AND ts_max >= ? AND ts_min < ? ORDER BY first_block",
+        (since if since is not None else -(2**62), until if until is not None else 2**62),
+    )
+    for (name,) in found.fetchall():
+        yield directory(store) / name
+
+
+def worth_it(store: Store, query: Query) -> bool:
+    """True when so many rows are in the time range that DuckDB is the faster reader."""
+    since, until = query.filters.since, query.filters.until
+    row = store.reader().execute(
+        "SELECT ifnull(sum(rows), 0) FROM segments WHERE ts_max >= ? AND ts_min < ?",
+        (since if since is not None else -(2**62), until if until is not None else 2**62),
+    )
+    return int(row.fetchone()[0]) >= SCAN_ROWS and available()
+
+
+def scan(store: Store, query: Query, cells: Cells) -> int:
+    """Adds what the segments say and returns the last block they cover; 0 when SQLite is to read everything."""
+    if not worth_it(store, query):
+        return 0
+    paths = list(files(store, query.filters.since, query.filters.until))
+    if not all(path.exists() for path in paths):
+        return 0
+    deleted = [row[0] for row in store.reader().execute("SELECT seq FROM deleted").fetchall()]
+    extra = f"seq NOT IN ({DUCKDB.holes(len(deleted))})" if deleted else ""
+    main, histogram, params = compile_query(query, DUCKDB, extra=extra, extra_params=deleted)
+    names = ", ".join(f"'{_quoted(path)}'" for path in paths)
+    view = f"WITH traces AS (SELECT * FROM read_parquet([{names}])) "
+    keys = len(query.group_by) + (query.bucket_ms is not None)
+    run = cursor()
+    cells.add_sums(run.execute(view + main, params).fetchall(), keys)
+    if histogram is not None:
+        cells.add_latencies(run.execute(view + histogram, params).fetchall(), keys)
+    return sealed_upto(store.reader())
+
+
+def drop_before(store: Store, connection: sqlite3.Connection, ts_ms: int) -> int:
+    """Removes segments that end before a time (their rows are gone already); returns how many."""
+    condition = "rows > 0 AND ts_max < ?"
+    old = connection.execute(f"SELECT first_block, file FROM segments WHERE {condition}", (ts_ms,)).fetchall()
+    for first, name in old:
+        # the manifest row stays, emptied: it says that these blocks are sealed
+        connection.execute("UPDATE segments SET rows = 0, bytes = 0 WHERE first_block = ?", (first,))
+        (directory(store) / name).unlink(missing_ok=True)
+    return len(old)
+
+
+assert tuple(duckdb_columns()) == tuple(column.name for column in COLUMNS)
