@@ -11,14 +11,17 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._arguments import Place
 from .core.plan import Completed, Guard, PlanFailed, Policy, Run, run
 from .core.pricing import cost_of, price_of
-from .core.wire import Attempt, Call, Target, split_url
-from .errors import APIError, class_name, error_from
+from .core.wire import Attempt, Call, Failure, Target, split_url
+from .errors import class_name, error_from
 from .providers import registry
+
+if TYPE_CHECKING:
+    from .errors import APIError  # at run time this would import the openai package
 
 ENGINE_URL = "http://localhost:8080"
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -79,10 +82,24 @@ class Job:
         """The last target's failure as an exception, the earlier ones in its notes."""
         target, failure = failed.failures[-1]
         error = error_from(failure, target, failed.attempts, self.policy.secrets)
+        if self.via_engine:
+            error.provider = behind_engine(target, failure)
         for other, earlier in failed.failures[:-1]:
             status = f" {earlier.status}" if earlier.status is not None else ""
             error.add_note(f"before that, {other.name} failed: {class_name(earlier)}{status}: {earlier.message}")
         return error
+
+
+def behind_engine(target: Target, failure: Failure) -> str:
+    """Which provider failed, as the engine says it; else as the model string does."""
+    error = failure.body.get("error", failure.body) if isinstance(failure.body, dict) else None
+    said = error.get("provider") if isinstance(error, dict) else None
+    if isinstance(said, str) and said:
+        return said
+    try:
+        return registry.split(target.model)[0].name
+    except ValueError:
+        return target.provider
 
 
 def cost_in_usd(target: Target, response: Mapping[str, Any]) -> float | None:

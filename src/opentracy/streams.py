@@ -17,10 +17,11 @@ from .core.failure import interrupted
 from .core.fold import fold
 from .core.plan import Opened
 from .core.wire import Attempt, Chunk, Decoder, Failure, Target
-from .errors import APIError, error_from, loaded
+from .errors import error_from, loaded
 from .types import ModelResponse, StreamChunk, stream_chunk
 
 if TYPE_CHECKING:
+    from .errors import APIError  # at run time this would import the openai package
     from .transport.aio import Answer as AsyncAnswer
     from .transport.sync import Answer
 
@@ -59,6 +60,7 @@ class Progress:
         assert decoder is not None
         if isinstance(data, Failure):
             self.failure = interrupted(data)
+            self.over = True
             return []
         chunks = decoder.feed(data) if data else decoder.close()
         if decoder.progress != self._progress:

@@ -30,9 +30,23 @@ def decode(data: bytes | str) -> Any:
         raise BadJson("nested too deeply or too large") from e
     except (ValueError, UnicodeError):
         pass
+    text = _mended(data) if isinstance(data, bytes) else data
     try:
-        return _decoder.decode(_mended(data) if isinstance(data, bytes) else data)
+        return _decoder.decode(text)
     except (msgspec.DecodeError, RecursionError, OverflowError, ValueError) as e:
+        problem = str(e)[:200]
+    if "NaN" in text or "Infinity" in text:
+        return _without_constants(text)
+    raise BadJson(problem)
+
+
+def _without_constants(text: str) -> Any:
+    """JSON as Python's own encoder writes it: NaN and the infinities read as null, since nobody means a number."""
+    import json
+
+    try:
+        return json.loads(text, parse_constant=lambda _: None)
+    except (RecursionError, OverflowError, ValueError) as e:
         raise BadJson(str(e)[:200]) from None
 
 

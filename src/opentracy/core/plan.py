@@ -19,7 +19,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from .failure import backoff, interrupted, mask, transport_failure
+from .failure import backoff, interrupted, mask, retry_hint, transport_failure
 from .wire import Attempt, Call, Chunk, Decoder, Failure, HttpHead, HttpRequest, HttpResponse, Target
 
 MAX_CONNECT_S = 5.0
@@ -175,6 +175,8 @@ def run(
                     guard.report(target, None, attempt.ended - attempt.started)
                 outcome.attempts = attempts
                 return outcome
+            if outcome.retry_after is None and "retry-after" in outcome.headers:
+                outcome.retry_after = retry_hint(outcome.headers, wall())  # a date, which needs to know the time
             _mask(outcome, target, policy)
             attempt.failure = outcome
             attempt.status = outcome.status
