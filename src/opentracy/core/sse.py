@@ -110,10 +110,18 @@ def parse_block(block: bytes) -> list[Event]:
         if raw.startswith(b"data: ") and b"\n" not in raw:  # what nearly every event looks like
             out.append(Event(b"", raw[6:]))
         elif raw:
-            event = _fields(raw)
+            event = _named(raw) or _fields(raw)
             if event is not None:
                 out.append(event)
     return out
+
+
+def _named(raw: bytes) -> Event | None:
+    """An event of two lines, name and data, which is what every event of some providers looks like; else None."""
+    head, found, data = raw.partition(b"\ndata: ")
+    if found and head.startswith(b"event: ") and b"\n" not in data and b"\n" not in head:
+        return Event(head[7:], data)
+    return None
 
 
 def _fields(raw: bytes) -> Event | None:

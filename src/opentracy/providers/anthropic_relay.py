@@ -6,27 +6,25 @@ is checked, cut out and put between two prepared halves of a chunk. Everything e
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
 
 from ..core import jsonio
-from ..core.relay import MessageFold, sse_chunks
+from ..core.fold import MessageFold
+from ..core.relay import sse_chunks
+from ..core.sse import parse_block
 from ..core.wire import Chunk, Failure
 from .answers import event_limit
 from .anthropic_stream import AnthropicDecoder
 
-
-class _TextDelta(msgspec.Struct, tag_field="type", tag="text_delta"):
-    text: msgspec.Raw
-
-
-class _TextEvent(msgspec.Struct, tag_field="type", tag="content_block_delta"):
-    index: int
-    delta: _TextDelta
-
-
-_text_events = msgspec.json.Decoder(_TextEvent)
+# One event that is nothing but text, whole, as the API writes it. The quantifiers never give back, so what does not fit
+# is known in one pass. The text is a JSON string without escaped code units, which may be halves of a pair.
+_TEXT_EVENT = re.compile(
+    rb'event: content_block_delta\ndata: \{"type": ?"content_block_delta", ?"index": ?(\d+), ?'
+    rb'"delta": ?\{"type": ?"text_delta", ?"text": ?("(?:[^"\\\x00-\x1f\x7f]++|\\["\\/bfnrt])++")\} *+\} *+(?:\n\n)?'
+).fullmatch
 _strings = msgspec.json.Decoder(list[str])
 
 
@@ -42,7 +40,7 @@ class AnthropicRelay:
         for chunk in shown:
             self._fold.add(chunk)
         self._pieces: list[bytes] = []  # JSON strings of text that went by, not yet folded
-        self._plain = -1  # index of the block whose text may pass
+        self._plain = b""  # index of the block whose text may pass
         self._before = self._after = b""
         self.last: Chunk | None = None
 
@@ -63,23 +61,37 @@ class AnthropicRelay:
 
     def feed(self, data: bytes) -> bytes:
         """OpenAI events completed by these bytes of the provider's."""
-        out: list[bytes] = []
         decoder = self._decoder
-        for event in self._sse.feed(data):
-            if decoder.done or decoder.failure is not None:
-                break
-            raw = self._text(event.data)
-            if raw is not None:
-                decoder.progress += 1
-                self._pieces.append(raw)
-                out += (self._before, raw, self._after)
+        if decoder.done or decoder.failure is not None:
+            return b""
+        if self._sse.idle:  # by far the commonest read: one event, whole
+            text = self._text(data)
+            if text is not None and data.endswith(b"\n\n"):
+                return b"%b%b%b" % (self._before, self._shown(text), self._after)
+        block = self._sse.split(data)
+        if not block:
+            if self._sse.overflow:
+                decoder.failure = event_limit()
+            return b""
+        out: list[bytes] = []
+        for raw in block.split(b"\n\n"):
+            text = self._text(raw)
+            if text is not None:
+                out += (self._before, self._shown(text), self._after)
             else:
-                self._settle()
-                decoder.event(event.data)
-                out.append(self._write())
-        if self._sse.overflow and decoder.failure is None and not decoder.done:
-            decoder.failure = event_limit()
+                out += self._slow(raw)
+                if decoder.done or decoder.failure is not None:
+                    break
         return b"".join(out)
+
+    def _slow(self, raw: bytes) -> list[bytes]:
+        """An event of another kind (or several, where line ends are unusual), through the decoder."""
+        out: list[bytes] = []
+        for event in parse_block(raw):
+            self._settle()
+            self._decoder.event(event.data)
+            out.append(self._write())
+        return out
 
     def close(self) -> bytes:
         """End of file."""
@@ -91,29 +103,31 @@ class AnthropicRelay:
         self._settle()
         return self._fold.message()
 
-    def _text(self, data: bytes) -> bytes | None:
+    def _text(self, raw: bytes) -> bytes | None:
         """The JSON string of an event that is nothing but text; None when the decoder must see the event."""
-        try:
-            event = _text_events.decode(data)
-        except (msgspec.DecodeError, ValueError, RecursionError):
+        found = _TEXT_EVENT(raw)
+        if found is None:
             return None
-        raw = bytes(event.delta.text)
-        # an escaped code unit may be half of a pair, and bytes may be no text at all: those are for the decoder to mend
-        if not raw.startswith(b'"') or len(raw) == 2 or b"\\u" in raw:
+        index, text = found.groups()
+        if index != self._plain and not self._prepare(index):
             return None
-        if not raw.isascii():
+        if not text.isascii():
             try:
-                raw.decode()
-            except UnicodeDecodeError:
+                text.decode()
+            except UnicodeDecodeError:  # the decoder mends it
                 return None
-        if event.index != self._plain and not self._prepare(event.index):
-            return None
-        return raw
+        return text
 
-    def _prepare(self, index: int) -> bool:
+    def _shown(self, text: bytes) -> bytes:
+        """Takes note of text that goes by."""
+        self._decoder.progress += 1
+        self._pieces.append(text)
+        return text
+
+    def _prepare(self, index: bytes) -> bool:
         """Makes the two halves of a text chunk, once the stream is inside a block of plain text."""
-        if not self._decoder.plain_text(index):
-            return False
+        if not self._decoder.length or not self._decoder.plain_text(int(index)):
+            return False  # the first text goes through the decoder, which writes the role
         writer = self._decoder.writer
         writer.take()
         chunk = writer.delta({"content": "\x00"})
@@ -124,7 +138,7 @@ class AnthropicRelay:
 
     def _write(self) -> bytes:
         """The chunks of an event that went through the decoder."""
-        self._plain = -1 if not self._decoder.plain_text(self._plain) else self._plain
+        self._plain = b""  # the block may have ended
         chunks = self._decoder.writer.take()
         return self._encode(chunks, self._decoder.done) if chunks else b""
 

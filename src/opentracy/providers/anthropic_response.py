@@ -107,7 +107,6 @@ class _Message:
     def __init__(self, answer_tool: str | None) -> None:
         self.answer_tool = answer_tool
         self.text = ""
-        self.texts = 0
         self.reasoning: list[str] = []
         self.thoughts: list[dict[str, Any]] = []
         self.calls: list[dict[str, Any]] = []
@@ -122,7 +121,6 @@ class _Message:
             arguments = arguments_text(block.get("input"))
             if self.answer_tool is not None and block.get("name") == self.answer_tool:
                 self.text += arguments
-                self.texts += 1
             else:
                 id = block.get("id") or f"toolu_{len(self.calls)}"
                 function = {"name": block.get("name") or "", "arguments": arguments}
@@ -139,7 +137,6 @@ class _Message:
             return
         start = len(self.text)
         self.text += text
-        self.texts += 1
         citations = block.get("citations")
         if isinstance(citations, list) and citations:
             self.citations += citations
@@ -147,7 +144,7 @@ class _Message:
 
     def message(self, stop_details: Any) -> dict[str, Any]:
         """The assistant message; optional fields only where there is something to say."""
-        message: dict[str, Any] = {"role": "assistant", "content": self.text if self.texts or not self.calls else None}
+        message: dict[str, Any] = {"role": "assistant", "content": self.text if self.text or not self.calls else None}
         if isinstance(stop_details, dict) and isinstance(stop_details.get("explanation"), str):
             message["refusal"] = stop_details["explanation"]
         if any(self.reasoning):

@@ -171,7 +171,6 @@ class AnthropicDecoder:
             writer.model = message["model"]
         if isinstance(message.get("usage"), dict):
             self._usage.update(message["usage"])
-        writer.role()
 
     def _start(self, index: int, raw: dict[str, Any]) -> None:
         kind = str(raw.get("type") or "")
@@ -276,6 +275,8 @@ class AnthropicDecoder:
             self._stop_block(index)
         self.done = True
         writer = self.writer
+        if not self.length and not writer.tool_count:
+            writer.delta({"content": ""})  # an empty answer is no text, not null
         writer.finish_reason = finish_reason(self._stop, writer.tool_count)
         writer.usage = usage_of(self._usage)
         writer.end()

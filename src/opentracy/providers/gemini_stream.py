@@ -101,7 +101,10 @@ class _Candidate:
         if self._partial is not None:
             part, self._partial = self._partial.part(), None
             self._call(part)
-        annotations = annotations_of(self._rest, "".join(self._text))
+        content = "".join(self._text)
+        if not content and not writer.tool_count:
+            writer.delta({"content": ""})  # an empty answer is no text, not null
+        annotations = annotations_of(self._rest, content)
         if annotations:
             writer.delta({"annotations": annotations})
         if self._signature is not None:
@@ -204,7 +207,6 @@ class GeminiDecoder:
             writer = ChunkWriter(self._id, self._call.created, self._model)
             seed = f"{self._id}:{self._call.fallback_id}:{index}"
             candidate = self._candidates[index] = _Candidate(index, writer, seed, self._answer)
-            writer.role()
         return candidate
 
     def _end(self) -> None:
