@@ -5,12 +5,12 @@ Public names only, bound when they are first used: `import opentracy` itself loa
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
 __version__ = "1.0.0"
 
+TYPE_CHECKING = False  # type checkers know the name; importing `typing` for it would double what an import costs
 if TYPE_CHECKING:
+    from typing import Any
+
     from .client import acompletion, aembedding, completion, embedding
     from .core.pricing import register_price
     from .errors import (
@@ -79,6 +79,8 @@ def __getattr__(name: str) -> Any:
     home = _WHERE.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
     value = getattr(import_module(f".{home}", __name__), name)
     globals()[name] = value
     return value

@@ -23,14 +23,14 @@ class Fallback:
     api_base: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Place:
-    """Where the caller wants the call to go."""
+    """Where the caller wants the call to go. Not frozen: `check_place` cleans it where it stands."""
 
     model: str
     api_key: str | None = field(default=None, repr=False)
     api_base: str | None = None
-    fallbacks: Sequence[Fallback] = ()
+    fallbacks: Any = None
     force_engine: bool = False
     force_direct: bool = False
 
@@ -167,16 +167,12 @@ def check_text(value: Any, name: str) -> str | None:
     return value or None
 
 
-def check_place(place: Place) -> Place:
-    """Where the call shall go, every field of its type."""
-    return Place(
-        check_model(place.model),
-        check_text(place.api_key, "api_key"),
-        check_text(place.api_base, "api_base"),
-        check_fallbacks(place.fallbacks),
-        bool(place.force_engine),
-        bool(place.force_direct),
-    )
+def check_place(place: Place) -> None:
+    """Every field of its type; `fallbacks` a tuple of `Fallback` afterwards."""
+    check_model(place.model)
+    place.api_key = check_text(place.api_key, "api_key")
+    place.api_base = check_text(place.api_base, "api_base")
+    place.fallbacks = check_fallbacks(place.fallbacks)
 
 
 def check_input(value: Any) -> Any:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from ._arguments import Place
 from .core.plan import Completed, Guard, PlanFailed, Policy, Run, run
-from .core.pricing import cost_of, price_of
 from .core.wire import Attempt, Call, Failure, Target, split_url
 from .errors import class_name, error_from
 from .providers import registry
@@ -104,6 +103,8 @@ def behind_engine(target: Target, failure: Failure) -> str:
 
 def cost_in_usd(target: Target, response: Mapping[str, Any]) -> float | None:
     """What the answer cost; None when its usage or its price is not known."""
+    from .core.pricing import cost_of, price_of  # late: it brings `decimal` and the price table along
+
     usage = response.get("usage")
     model = target.model
     if price_of(target.provider, model) is None:

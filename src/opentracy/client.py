@@ -1,28 +1,18 @@
-"""The functions of the reference page: check, resolve, drive the plan, hand back. Nothing is decided here.
+"""The functions of the reference page: their signatures and what they promise. The work is done in `_calls`.
 
-Arguments are checked in `_arguments`, targets and extras made in `_job`. A key is packed away before anything can
-raise, so that no frame of ours in a traceback holds one by name.
+Nothing else is imported until the first call, so that `import opentracy` stays near free. A key is packed away before
+anything can raise, so that no frame of ours in a traceback holds one by name.
 """
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import AsyncIterator, Iterator
-from functools import cache
-from importlib.util import find_spec
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
-from . import _arguments as check
-from ._arguments import Place
-from ._job import Job, check_keys, resolve, secrets_of
-from .core.plan import Completed, Guard, PlanFailed, Policy
-from .core.wire import Call
-from .streams import AsyncStream, Stream, load_errors
-from .transport.sync import SyncTransport
-from .types import EmbeddingResponse, ModelResponse, StreamChunk
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
 
-_transport: SyncTransport | None = None
+    from .streams import AsyncStream, Stream
+    from .types import EmbeddingResponse, ModelResponse, StreamChunk
 
 
 @overload
@@ -63,13 +53,14 @@ def completion(
     Raises ValueError for what can be seen to be wrong before any request, and subclasses of `APIError` (see
     `opentracy.errors`) for everything a provider or the network did.
     """
-    place = Place(model, api_key, api_base, fallbacks or (), force_engine, force_direct)  # type: ignore[arg-type]
+    from . import _calls
+
+    place = _calls.Place(model, api_key, api_base, fallbacks, force_engine, force_direct)
     api_key = fallbacks = None
     kwargs.update(
         temperature=temperature, max_tokens=max_tokens, top_p=top_p, stop=stop, tools=tools, tool_choice=tool_choice
     )
-    job = _job(place, messages, kwargs, stream, timeout, num_retries)
-    return _run(job)
+    return _calls.run(_calls.chat(place, messages, kwargs, stream, timeout, num_retries))
 
 
 @overload
@@ -100,14 +91,15 @@ async def acompletion(
     force_direct: bool = False,
     **kwargs: Any,
 ) -> ModelResponse | AsyncIterator[StreamChunk]:
-    place = Place(model, api_key, api_base, fallbacks or (), force_engine, force_direct)  # type: ignore[arg-type]
+    from . import _calls
+
+    place = _calls.Place(model, api_key, api_base, fallbacks, force_engine, force_direct)
     api_key = fallbacks = None
-    _require_openai()
+    _calls.require_openai()
     kwargs.update(
         temperature=temperature, max_tokens=max_tokens, top_p=top_p, stop=stop, tools=tools, tool_choice=tool_choice
     )
-    job = _job(place, messages, kwargs, stream, timeout, num_retries)
-    return await _arun(job)
+    return await _calls.arun(_calls.chat(place, messages, kwargs, stream, timeout, num_retries))
 
 
 acompletion.__doc__ = completion.__doc__
@@ -127,10 +119,11 @@ def embedding(
     **kwargs: Any,
 ) -> EmbeddingResponse:
     """Vectors for one text or several, as OpenAI's list object with our extras; arguments as of `completion`."""
-    place = Place(model, api_key, api_base, fallbacks or (), force_engine, force_direct)  # type: ignore[arg-type]
+    from . import _calls
+
+    place = _calls.Place(model, api_key, api_base, fallbacks, force_engine, force_direct)
     api_key = fallbacks = None
-    kwargs["input"] = check.check_input(input)
-    return EmbeddingResponse(_completed(_job(place, None, kwargs, False, timeout, num_retries)))
+    return _calls.run_embedding(_calls.vectors(place, input, kwargs, timeout, num_retries))
 
 
 async def aembedding(
@@ -146,94 +139,12 @@ async def aembedding(
     force_direct: bool = False,
     **kwargs: Any,
 ) -> EmbeddingResponse:
-    place = Place(model, api_key, api_base, fallbacks or (), force_engine, force_direct)  # type: ignore[arg-type]
+    from . import _calls
+
+    place = _calls.Place(model, api_key, api_base, fallbacks, force_engine, force_direct)
     api_key = fallbacks = None
-    _require_openai()
-    kwargs["input"] = check.check_input(input)
-    return EmbeddingResponse(await _acompleted(_job(place, None, kwargs, False, timeout, num_retries)))
+    _calls.require_openai()
+    return await _calls.arun_embedding(_calls.vectors(place, input, kwargs, timeout, num_retries))
 
 
 aembedding.__doc__ = embedding.__doc__
-
-
-def _job(place: Place, messages: Any, given: dict[str, Any], stream: bool, timeout: Any, num_retries: Any) -> Job:
-    """Everything that can be wrong before the first request is found here. `messages` is None for embeddings."""
-    started = time.monotonic()
-    strict = bool(given.pop("strict_params", False))
-    place = check.check_place(place)
-    connect, total = check.check_timeout(timeout)
-    call = Call(
-        messages=check.check_messages(messages) if messages is not None else [],
-        params=check.check_params(given),
-        stream=bool(stream),
-        strict_params=strict,
-        created=int(time.time()),
-        fallback_id=os.urandom(12).hex(),
-        operation="chat" if messages is not None else "embedding",
-    )
-    targets, via_engine = resolve(place)
-    check_keys(targets)
-    for target in targets[1:]:
-        target.dialect.build_request(call, target)  # a fallback that cannot be asked is told at once
-    retries = check.check_retries(num_retries)
-    policy = Policy(timeout=total, connect=connect, num_retries=retries, secrets=secrets_of(targets))
-    return Job(call, targets, policy, place.model, started, via_engine)
-
-
-def sync_transport() -> SyncTransport:
-    """This process's connections for blocking calls."""
-    global _transport
-    if _transport is None:
-        _transport = SyncTransport()
-    return _transport
-
-
-def _run(job: Job, guard: Guard | None = None) -> ModelResponse | Stream:
-    error = None
-    try:
-        result = sync_transport().drive(job.run(guard))
-    except PlanFailed as failed:
-        error = job.error(failed)
-    if error is not None:
-        raise error  # outside of the handler: the plan's own exception is no context of it
-    if isinstance(result, Completed):
-        return ModelResponse(job.answer(result))
-    return Stream(job, *result)
-
-
-async def _arun(job: Job, guard: Guard | None = None) -> ModelResponse | AsyncStream:
-    from .transport.aio import current
-
-    failed: PlanFailed | None = None
-    try:
-        result = await current().drive(job.run(guard))
-    except PlanFailed as e:
-        failed = e
-    if failed is not None:
-        await load_errors()
-        raise job.error(failed)
-    if isinstance(result, Completed):
-        return ModelResponse(job.answer(result))
-    return AsyncStream(job, *result)
-
-
-def _completed(job: Job) -> dict[str, Any]:
-    done = _run(job)
-    assert isinstance(done, dict)
-    return done
-
-
-async def _acompleted(job: Job) -> dict[str, Any]:
-    done = await _arun(job)
-    assert isinstance(done, dict)
-    return done
-
-
-@cache
-def _has_openai() -> bool:
-    return find_spec("openai") is not None
-
-
-def _require_openai() -> None:
-    if not _has_openai():
-        raise ImportError("openai package required for async calls; it is in the default install: pip install openai")

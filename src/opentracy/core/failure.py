@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from .wire import Failure, HttpResponse, Kind
@@ -130,6 +129,8 @@ def retry_hint(headers: Mapping[str, str], now: float | None) -> float | None:
     seconds = _positive(text)
     if seconds is not None or now is None:
         return seconds
+    from email.utils import parsedate_to_datetime  # brings half of the standard library along, for a rare header
+
     try:
         wait = parsedate_to_datetime(text).timestamp() - now
     except (ValueError, TypeError, OverflowError):

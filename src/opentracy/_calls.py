@@ -1,0 +1,129 @@
+"""What `client` does once it is called: check, resolve, drive the plan, hand back. Nothing is decided here.
+
+Arguments are checked in `_arguments`, targets and extras made in `_job`, requests sent by `transport`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from functools import cache
+from importlib.util import find_spec
+from typing import Any, Literal
+
+from . import _arguments as check
+from ._arguments import Place
+from ._job import Job, check_keys, resolve, secrets_of
+from .core.plan import Completed, Guard, Opened, PlanFailed, Policy
+from .core.wire import Call
+from .streams import AsyncStream, Stream, load_errors
+from .transport.sync import Answer, SyncTransport
+from .types import EmbeddingResponse, ModelResponse
+
+__all__ = ["Place", "arun", "arun_embedding", "chat", "require_openai", "run", "run_embedding", "vectors"]
+
+_transport: SyncTransport | None = None
+
+
+def chat(
+    place: Place, messages: Any, given: dict[str, Any], stream: bool, timeout: Any, num_retries: Any
+) -> Job:
+    """A chat completion, checked and resolved; everything that can be wrong before the first request is found here."""
+    started = time.monotonic()
+    check.check_place(place)
+    return _job(place, check.check_messages(messages), given, bool(stream), timeout, num_retries, "chat", started)
+
+
+def vectors(place: Place, input: Any, given: dict[str, Any], timeout: Any, num_retries: Any) -> Job:
+    """The same for embeddings."""
+    started = time.monotonic()
+    check.check_place(place)
+    given["input"] = check.check_input(input)
+    return _job(place, [], given, False, timeout, num_retries, "embedding", started)
+
+
+def _job(
+    place: Place,
+    messages: list[dict[str, Any]],
+    given: dict[str, Any],
+    stream: bool,
+    timeout: Any,
+    num_retries: Any,
+    operation: Literal["chat", "embedding"],
+    started: float,
+) -> Job:
+    strict = bool(given.pop("strict_params", False))
+    connect, total = check.check_timeout(timeout)
+    retries = check.check_retries(num_retries)
+    params = check.check_params(given)
+    call = Call(messages, params, stream, strict, int(time.time()), os.urandom(12).hex(), operation)
+    targets, via_engine = resolve(place)
+    check_keys(targets)
+    for target in targets[1:]:
+        target.dialect.build_request(call, target)  # a fallback that cannot be asked is told at once
+    policy = Policy(timeout=total, connect=connect, num_retries=retries, secrets=secrets_of(targets))
+    return Job(call, targets, policy, place.model, started, via_engine)
+
+
+def sync_transport() -> SyncTransport:
+    """This process's connections for blocking calls."""
+    global _transport
+    if _transport is None:
+        _transport = SyncTransport()
+    return _transport
+
+
+def run(job: Job, guard: Guard | None = None) -> ModelResponse | Stream:
+    """The answer, or its stream once the first content is in hand."""
+    result = _drive(job, guard)
+    if isinstance(result, Completed):
+        return ModelResponse(job.answer(result))
+    return Stream(job, *result)
+
+
+def run_embedding(job: Job, guard: Guard | None = None) -> EmbeddingResponse:
+    """The vectors."""
+    result = _drive(job, guard)
+    assert isinstance(result, Completed)
+    return EmbeddingResponse(job.answer(result))
+
+
+def _drive(job: Job, guard: Guard | None) -> Completed | tuple[Opened, Answer | None]:
+    try:
+        return sync_transport().drive(job.run(guard))
+    except PlanFailed as e:
+        failed = e
+    raise job.error(failed)  # outside of the handler: the plan's own exception is no context of it
+
+
+async def arun(job: Job, guard: Guard | None = None) -> ModelResponse | AsyncStream:
+    """The same without blocking."""
+    from .transport.aio import current
+
+    failed: PlanFailed | None = None
+    try:
+        result = await current().drive(job.run(guard))
+    except PlanFailed as e:
+        failed = e
+    if failed is not None:
+        await load_errors()
+        raise job.error(failed)
+    if isinstance(result, Completed):
+        return ModelResponse(job.answer(result))
+    return AsyncStream(job, *result)
+
+
+async def arun_embedding(job: Job, guard: Guard | None = None) -> EmbeddingResponse:
+    """The same without blocking."""
+    return EmbeddingResponse(await arun(job, guard))  # type: ignore[arg-type]  # never a stream
+
+
+@cache
+def _has_openai() -> bool:
+    return find_spec("openai") is not None
+
+
+def require_openai() -> None:
+    """The documented error where the openai package is missing."""
+    if not _has_openai():
+        raise ImportError("openai package required for async calls; it is in the default install: pip install openai")
