@@ -100,10 +100,19 @@ def m003_segments(run: Callable[[str], object]) -> None:
     run("CREATE TABLE deleted (seq INTEGER PRIMARY KEY)")
 
 
+def m004_words(run: Callable[[str], object]) -> None:
+    """The index for full text search: one entry per block, words only (see `search`)."""
+    run(
+        "CREATE VIRTUAL TABLE words USING fts5(text, content='', columnsize=0, detail=none, "
+        "tokenize=\"unicode61 remove_diacritics 0\")"
+    )
+
+
 MIGRATIONS: Final[tuple[Callable[[Callable[[str], object]], None], ...]] = (
     m001_journal,
     m002_rollups,
     m003_segments,
+    m004_words,
 )
 
 

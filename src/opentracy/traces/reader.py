@@ -104,7 +104,7 @@ class Reader:
             condition = f"({condition}) AND (ts_ms, seq) < (?, ?)"
             params += [ts_ms, seq]
         rows = self.select(condition, params, order="ts_ms DESC, seq DESC", limit=limit + 1)
-        more = encode_cursor(rows[limit - 1]) if len(rows) > limit else None
+        more = encode_cursor(rows[limit - 1].ts_ms, rows[limit - 1].seq) if len(rows) > limit else None
         return Page(rows[:limit], more)
 
     def tail(
@@ -132,6 +132,13 @@ class Reader:
             (*params, limit),
         ).fetchall()
         return self.rows(found)
+
+    def by_seq(self, seqs: Sequence[int]) -> list[TraceRow]:
+        """The rows of some sequence numbers, in no order."""
+        if not seqs:
+            return []
+        holes = ", ".join("?" * len(seqs))
+        return self.select(f"seq IN ({holes})", list(seqs), order="seq", limit=len(seqs))
 
     def rows(self, found: Sequence[tuple[object, ...]]) -> list[TraceRow]:
         """TraceRows of raw `traces` rows, with the ids looked up in their blocks."""
@@ -235,9 +242,9 @@ def page_limit(limit: int) -> int:
     return min(limit, MAX_PAGE)
 
 
-def encode_cursor(row: TraceRow) -> str:
-    """The cursor that continues after `row`."""
-    return base64.urlsafe_b64encode(f"{row.ts_ms}:{row.seq}".encode()).decode().rstrip("=")
+def encode_cursor(ts_ms: int, seq: int) -> str:
+    """The cursor that continues below this place in the list."""
+    return base64.urlsafe_b64encode(f"{ts_ms}:{seq}".encode()).decode().rstrip("=")
 
 
 def decode_cursor(cursor: str) -> tuple[int, int]:

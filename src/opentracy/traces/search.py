@@ -1,28 +1,44 @@
 """Full text search over the bodies of traces.
 
-Belongs here: what a search text means and finding it. Words are AND-ed, `"a phrase"` stands together, `prefix*` matches
-the beginning of a word; upper and lower case and accents make no difference.
+Belongs here: what a search text means, the index, and finding. Words are AND-ed, `"a phrase"` stands together,
+`prefix*` matches the beginning of a word; upper and lower case and accents make no difference.
+
+Two steps. The FTS5 index has one entry per journal block, without positions: it is a tenth of the size of an index by
+row and says which blocks are worth unpacking. Whether a row matches is decided on its own text, so the index decides
+how fast an answer is, never what it is; blocks that are not indexed yet are simply looked into.
 """
 
 from __future__ import annotations
 
 import re
+import sqlite3
 import time
 import unicodedata
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from .codec import Body
+from .codec import Body, decode_bodies
 from .filters import Filters, where
 from .project import SEQ_BITS
 from .reader import Page, decode_cursor, encode_cursor, page_limit
 
 if TYPE_CHECKING:
-    from .reader import Reader, TraceRow
+    from .reader import Reader
 
 #: a page that has looked this long hands out what it found and a cursor to go on from
-SECONDS: Final = 2.0
-_BATCH: Final = 500
+SECONDS: Final = 1.5
+#: blocks are looked at newest first in groups, so that a page of frequent words unpacks few of them
+_GROUP: Final = 4
+_LAST: Final = 2**62
+
+#: time and sequence number of a row: its place in the list
+Place = tuple[int, int]
+
+_WORD: Final = re.compile(r"[^\W_]+")
+#: scripts without spaces between words, whose runs of letters no index of words can look into
+_UNSPACED: Final = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]"
+)
 
 
 def fold(text: str) -> str:
@@ -33,52 +49,174 @@ def fold(text: str) -> str:
     return "".join(letter for letter in split if not unicodedata.combining(letter))
 
 
-def matcher(query: str) -> list[re.Pattern[str]]:
-    """One pattern per term of a search; a body matches when each is found in its folded text."""
-    patterns = []
+def terms_of(query: str) -> list[tuple[list[str], bool]]:
+    """The terms of a search: the words of each, and whether the last is a prefix."""
+    terms = []
     for phrase, word in re.findall(r'"([^"]*)"|(\S+)', query):
-        terms = re.findall(r"\w+", fold(phrase or word))
-        if not terms:
-            continue
-        end = "" if word.endswith("*") else r"(?!\w)"
-        patterns.append(re.compile(r"(?<!\w)" + r"\W+".join(map(re.escape, terms)) + end))
+        words = _WORD.findall(fold(phrase or word))
+        if words:
+            terms.append((words, word.endswith("*")))
+    return terms
+
+
+def matcher(query: str) -> list[re.Pattern[str]]:
+    """One pattern per term; a text matches when each is found in its folded form."""
+    patterns = []
+    for words, prefix in terms_of(query):
+        body = r"[\W_]+".join(map(re.escape, words))
+        start = "" if _UNSPACED.match(words[0]) else r"(?<![^\W_])"
+        end = "" if prefix or _UNSPACED.match(words[-1][-1]) else r"(?![^\W_])"
+        patterns.append(re.compile(start + body + end))
     return patterns
 
 
 def matches(patterns: list[re.Pattern[str]], body: Body | None) -> bool:
-    """True when every pattern is found in the request or the response."""
+    """True when every pattern is found in the request and the response taken together."""
     if body is None:
         return False
-    text = fold("\n".join(part.decode("utf-8", "replace") for part in body if part is not None))
+    text = fold(readable(body))
     return all(pattern.search(text) for pattern in patterns)
 
 
+def readable(body: Body) -> str:
+    """The text of a body with JSON's escapes of newlines and letters resolved, so that words are whole."""
+    text = "\n".join(part.decode("utf-8", "replace") for part in body if part is not None)
+    if "\\" in text:
+        text = re.sub(r"\\u([0-9a-fA-F]{4})", lambda match: chr(int(match[1], 16)), text)
+        text = re.sub(r"\\[nrtbf]", " ", text)
+    return text
+
+
+def index_query(query: str) -> str | None:
+    """The FTS5 expression that every matching block fulfils; None when the index cannot help.
+
+    The index folds nearly as `fold` does; a word for which that is not certain is left to the second step.
+    """
+    parts = []
+    for words, prefix in terms_of(query):
+        for at, word in enumerate(words):
+            if _indexed_alike(word):
+                last = at == len(words) - 1
+                parts.append(f'"{word}"' + ("*" if prefix and last else ""))
+    return " AND ".join(parts) or None
+
+
+def _indexed_alike(word: str) -> bool:
+    """Latin, Greek and Cyrillic words stand in the index as they stand in a search; others may be cut differently."""
+    return word.isascii() or all(letter.isalpha() and letter < "\u0530" for letter in word)
+
+
+def index_upto(connection: sqlite3.Connection) -> int:
+    """The last block in the index."""
+    row = connection.execute("SELECT value FROM state WHERE name = 'indexed'").fetchone()
+    return int(row[0]) if row else 0
+
+
+def index_some(connection: sqlite3.Connection, *, blocks: int = 20) -> int:
+    """Adds the next blocks to the index in one transaction; returns how many were looked at."""
+    done = index_upto(connection)
+    found = connection.execute(
+        "SELECT blocks.id, bodies.codec, data FROM blocks LEFT JOIN bodies ON bodies.block = blocks.id "
+        "WHERE blocks.id > ? ORDER BY blocks.id LIMIT ?",
+        (done, blocks),
+    ).fetchall()
+    if not found:
+        return 0
+    entries = [(block, text_of(decode_bodies(codec, data))) for block, codec, data in found if data is not None]
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        # another process may have been faster; entries must not be added twice
+        if index_upto(connection) == done:
+            connection.executemany("INSERT INTO words (rowid, text) VALUES (?, ?)", entries)
+            connection.execute("INSERT OR REPLACE INTO state VALUES ('indexed', ?)", (found[-1][0],))
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    return len(found)
+
+
+def text_of(bodies: list[Body | None]) -> str:
+    """What the index holds of a block: each of its words once, folded."""
+    text = fold("\n".join(readable(body) for body in bodies if body is not None))
+    return " ".join(set(_WORD.findall(text)))
+
+
+def unindex(connection: sqlite3.Connection, block: int, bodies: list[Body | None]) -> None:
+    """Takes a block's words out of the index, given the bodies it was indexed with."""
+    if block <= index_upto(connection):
+        connection.execute("INSERT INTO words (words, rowid, text) VALUES ('delete', ?, ?)", (block, text_of(bodies)))
+
+
 def search(reader: Reader, filters: Filters, *, limit: int, cursor: str | None) -> Page:
-    """Traces that match the filters and whose text matches, newest first."""
-    patterns = matcher(filters.text)
-    condition, base = where(replace(filters, text=""))
+    """Traces that match the filters and whose text matches, newest first.
+
+    A page may hold fewer than `limit` rows and still have a `next`: then the time for one page was up.
+    """
     limit = page_limit(limit)
-    found: list[TraceRow] = []
-    last = decode_cursor(cursor) if cursor else None
+    patterns = matcher(filters.text)
+    if not patterns:
+        return reader.page(replace(filters, text=""), limit=limit, cursor=cursor)
+    after = decode_cursor(cursor) if cursor else None
+    reader.current()
     deadline = time.monotonic() + SECONDS
-    bodies: dict[int, list[Body | None] | None] = {}
-    while True:
-        extra = " AND (ts_ms, seq) < (?, ?)" if last else ""
-        rows = reader.select(
-            f"({condition}){extra}", [*base, *(last or ())], order="ts_ms DESC, seq DESC", limit=_BATCH
+    found: list[Place] = []
+    blocks = _candidates(reader, filters, after)
+    for at in range(0, len(blocks), _GROUP):
+        group = [block for block, _ in blocks[at : at + _GROUP]]
+        found += _matching(reader, filters, group, after, patterns)
+        if at + _GROUP >= len(blocks):
+            break
+        # every block that was not looked at yet ends here or before; what is newer is complete
+        bound = (blocks[at + _GROUP][1], _LAST)
+        ready = sum(place > bound for place in found)
+        if (ready > limit or time.monotonic() > deadline) and (after is None or bound < after):
+            return _page(reader, [place for place in found if place > bound], limit, bound)
+    return _page(reader, found, limit, None)
+
+
+def _page(reader: Reader, found: list[Place], limit: int, bound: Place | None) -> Page:
+    found.sort(reverse=True)
+    shown = found[:limit]
+    rows = {row.seq: row for row in reader.by_seq([seq for _, seq in shown])}
+    after = shown[-1] if len(found) > limit else bound
+    return Page([rows[seq] for _, seq in shown if seq in rows], None if after is None else encode_cursor(*after))
+
+
+def _candidates(reader: Reader, filters: Filters, after: Place | None) -> list[tuple[int, int]]:
+    """Blocks that may hold a match, with their newest time, newest first."""
+    connection = reader.store.reader()
+    since = filters.since if filters.since is not None else -_LAST
+    until = filters.until if filters.until is not None else _LAST
+    bounds: list[object] = [since, until, _LAST if after is None else after[0]]
+    wanted = index_query(filters.text)
+    extra = ""
+    if wanted is not None:
+        extra = " AND (id > ? OR id IN (SELECT rowid FROM words WHERE words MATCH ?))"
+        bounds += [index_upto(connection), wanted]
+    return connection.execute(
+        "SELECT id, ts_max FROM blocks WHERE ts_max >= ? AND ts_min < ? AND ts_min <= ?"
+        f"{extra} ORDER BY ts_max DESC, id DESC",
+        bounds,
+    ).fetchall()
+
+
+def _matching(
+    reader: Reader, filters: Filters, blocks: list[int], after: Place | None, patterns: list[re.Pattern[str]]
+) -> list[Place]:
+    """The rows of some blocks that fulfil the filters and the text."""
+    condition, params = where(replace(filters, text=""))
+    if after is not None:
+        condition = f"({condition}) AND (ts_ms, seq) < (?, ?)"
+        params += after
+    found: list[Place] = []
+    for block in blocks:
+        texts = reader.bodies(block)
+        if texts is None:
+            continue
+        rows = reader.store.reader().execute(
+            f"SELECT ts_ms, seq FROM traces WHERE ({condition}) AND seq BETWEEN ? AND ?",
+            (*params, block << SEQ_BITS, (block + 1 << SEQ_BITS) - 1),
         )
-        for row in rows:
-            block = row.seq >> SEQ_BITS
-            if block not in bodies:
-                bodies[block] = reader.bodies(block)
-            texts = bodies[block]
-            if texts is not None and matches(patterns, texts[row.seq & ((1 << SEQ_BITS) - 1)]):
-                if len(found) == limit:
-                    return Page(found, encode_cursor(found[-1]))
-                found.append(row)
-        if len(rows) < _BATCH:
-            return Page(found, None)
-        last = rows[-1].ts_ms, rows[-1].seq
-        bodies = {block: texts for block, texts in bodies.items() if block == rows[-1].seq >> SEQ_BITS}
-        if time.monotonic() > deadline:
-            return Page(found, encode_cursor(rows[-1]))
+        found += [place for place in rows if matches(patterns, texts[place[1] & ((1 << SEQ_BITS) - 1)])]
+    return found

@@ -1,0 +1,173 @@
+"""Search finds exactly the rows that hold the words, whether they are indexed or not."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from trace_samples import make_record
+
+from opentracy.traces import search
+from opentracy.traces.filters import Filters, parse
+from opentracy.traces.model import TraceRecord
+from opentracy.traces.reader import Reader
+from opentracy.traces.sqlite import Store
+from opentracy.traces.writer import Limits, TraceWriter
+
+TEXTS = [
+    "What is the capital of France?",
+    "the Café in Zürich\nserves good café crème",
+    "SELECT name FROM users WHERE id = 7;",
+    "über_long snake_case names",
+    "请问东京的天气怎么样",
+    "Привет, как дела",
+    "refund for order A-1234 please",
+    "please refund my order",
+    "ΑΘΗΝΑ is in Greece",
+    "prefixes: refunding refunded",
+]
+
+
+def body(text: str) -> bytes:
+    """A request as clients send it: non-ASCII escaped in every second one."""
+    return json.dumps({"messages": [{"role": "user", "content": text}]}, ensure_ascii=len(text) % 2 == 0).encode()
+
+
+@pytest.fixture(params=["scanned", "indexed", "half"])
+def texts(request: pytest.FixtureRequest, store: Store) -> Reader:
+    """A store with `TEXTS`, two rows a block, with no index, a whole one, or half of one."""
+    with TraceWriter(store, limits=Limits(block_rows=2), project=False) as writer:
+        for number, text in enumerate(TEXTS):
+            writer.put(make_record(number, request=body(text), response=None))
+    connection = store.connect()
+    if request.param != "scanned":
+        search.index_some(connection, blocks=100 if request.param == "indexed" else 3)
+    connection.close()
+    return Reader(store)
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("capital", [0]),
+        ("CAPITAL france", [0]),
+        ("cafe creme", [1]),
+        ("café", [1]),
+        ("zurich serves", [1]),
+        ("refund", [6, 7]),
+        ("refund*", [6, 7, 9]),
+        ("refund order", [6, 7]),
+        ('"refund my order"', [7]),
+        ('"my refund"', []),
+        ("1234", [6]),
+        ("A-1234", [6]),
+        ("snake_case", [3]),
+        ("case", [3]),
+        ("天气", [4]),
+        ("东京的天气", [4]),
+        ("привет", [5]),
+        ("ПРИВЕТ дела", [5]),
+        ("αθηνα", [8]),
+        ("capit", []),
+        ("nothing", []),
+        ('OR AND NOT "', []),
+        ("users;--", [2]),
+    ],
+)
+def test_finds_what_holds_the_words(texts: Reader, query: str, expected: list[int]) -> None:
+    """Words AND-ed, phrases together, prefixes with a star; case and accents ignored; any script."""
+    rows = texts.page(Filters(text=query)).rows
+    wanted = [make_record(number).trace_id for number in reversed(expected)]
+    assert [row.trace_id for row in rows] == wanted
+
+
+def test_text_and_filters_are_anded(store: Store) -> None:
+    """A filter narrows a search, and a query bar may hold both."""
+    with TraceWriter(store) as writer:
+        writer.put(make_record(1, model="a", request=body("same words")))
+        writer.put(make_record(2, model="b", request=body("same words")))
+    assert [row.model for row in Reader(store).page(parse("model:b same words")).rows] == ["b"]
+    assert len(Reader(store).page(parse("???")).rows) == 2
+
+
+def test_the_answer_is_searched_too(store: Store) -> None:
+    """A word of the response counts, and a bodyless row never matches."""
+    with TraceWriter(store) as writer:
+        writer.put(make_record(1, request=None, response=body("Paris it is")))
+        writer.put(make_record(2, request=None, response=None))
+    assert len(Reader(store).page(Filters(text="paris")).rows) == 1
+
+
+@pytest.mark.parametrize("seconds", [1e9, -1.0])
+@pytest.mark.parametrize("indexed", [0, 7, 1000])
+def test_pages_give_every_match_once(
+    store: Store, seconds: float, indexed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when every page runs out of time, and when blocks overlap in time as imports make them."""
+    monkeypatch.setattr(search, "SECONDS", seconds)
+    draw = random.Random(4)
+    numbers = list(range(300))
+    draw.shuffle(numbers)
+    wanted = set()
+    with TraceWriter(store, limits=Limits(block_rows=5)) as writer:
+        for number in numbers:
+            has = draw.random() < 0.3
+            record = make_record(number // 3, trace_id=f"{number:032x}", request=body("needle" if has else "hay"))
+            if has:
+                wanted.add(record.trace_id)
+            writer.put(record)
+    connection = store.connect()
+    search.index_some(connection, blocks=indexed)
+    connection.close()
+    reader = Reader(store)
+    seen: list[str] = []
+    times: list[int] = []
+    cursor = None
+    for _ in range(1000):
+        page = reader.page(Filters(text="needle"), limit=7, cursor=cursor)
+        seen += [row.trace_id for row in page.rows]
+        times += [row.ts_ms for row in page.rows]
+        cursor = page.next
+        if cursor is None:
+            break
+    assert sorted(seen) == sorted(wanted)
+    assert times == sorted(times, reverse=True)
+
+
+def test_indexing_continues_and_two_indexers_do_not_double(store: Store, put: Callable[..., list[TraceRecord]]) -> None:
+    """The mark moves with the entries."""
+    put(*[make_record(number) for number in range(10)])
+    connection = store.connect()
+    assert search.index_some(connection) == 1
+    assert search.index_some(connection) == 0
+    put(make_record(11))
+    assert search.index_some(connection) == 1
+    assert connection.execute("SELECT count(*) FROM words WHERE words MATCH 'capital'").fetchone()[0] == 2
+    connection.close()
+
+
+def test_unindexed_words_are_gone(store: Store, put: Callable[..., list[TraceRecord]]) -> None:
+    """Text that is removed must not live on as words of the index."""
+    put(make_record(1, request=b"zanzibar"))
+    connection = store.connect()
+    search.index_some(connection)
+    bodies = Reader(store).bodies(1)
+    assert bodies is not None
+    search.unindex(connection, 1, bodies)
+    assert connection.execute("SELECT count(*) FROM words WHERE words MATCH 'zanzibar'").fetchone()[0] == 0
+    connection.close()
+
+
+@given(st.text(max_size=60), st.text(min_size=1, max_size=10))
+def test_any_search_text_is_harmless(text: str, query: str) -> None:
+    """No search text raises, and a text always matches each of its own words."""
+    patterns = search.matcher(query)
+    search.matches(patterns, (text.encode("utf-8", "replace"), None))
+    search.index_query(query)
+    plain = "".join(letter for letter in text if letter.isascii() and letter != "\\")
+    for word in search._WORD.findall(plain.lower()):
+        assert search.matches(search.matcher(word), (plain.encode(), None))
