@@ -16,7 +16,9 @@ from .openai_stream import OpenAIDecoder
 
 
 class _Delta(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    content: str
+    content: str | None = None
+    reasoning_content: str | None = None
+    role: Literal["assistant"] | None = None
 
 
 class _Choice(msgspec.Struct, gc=False):
@@ -36,19 +38,21 @@ class _Event(msgspec.Struct, gc=False):
     error: None = None
 
 
+_ROLE = b'"role":"assistant",'
 _decode = msgspec.json.Decoder(_Event).decode
 
 
 class OpenAIRelay:
     """A `wire.Relay` that continues an `OpenAIDecoder`."""
 
-    __slots__ = ("_decoder", "_fold", "_pieces", "_shown", "last", "progress")
+    __slots__ = ("_decoder", "_fold", "_pieces", "_shown", "_thoughts", "last", "progress")
 
     def __init__(self, decoder: OpenAIDecoder, shown: list[Chunk]) -> None:
         self._decoder = decoder
         self._shown = list(shown)
         self._fold = MessageFold()
-        self._pieces: list[str] = []  # text that was forwarded since the last entry of _shown
+        self._pieces: list[str] = []  # text and reasoning forwarded since the last entry of _shown
+        self._thoughts: list[str] = []
         self.last: Chunk | None = None
         self.progress = decoder.progress
 
@@ -69,15 +73,14 @@ class OpenAIRelay:
             return b""
         # by far the commonest read: one event of one line
         single = decoder.plain and decoder.parser.idle and data.endswith(b"\n\n") and data.count(b"\n") == 2
-        if single and b"\r" not in data and self._clean([data], 0):
-            return data
+        if single and b"\r" not in data:
+            raws = [data]
+            return raws[0] if self._clean(raws, 0) else self._slow(data[:-2])
         block = decoder.parser.split(data)
         if not block:
             return self._write(decoder.feed(b"")) if decoder.parser.overflow else b""
         raws = block.split(b"\n\n")
         clean = self._clean(raws, 0) if decoder.plain else 0
-        if clean == len(raws):
-            return block + b"\n\n"
         out = raws[:clean]
         at = clean
         while at < len(raws):
@@ -96,7 +99,7 @@ class OpenAIRelay:
     def _clean(self, raws: list[bytes], at: int) -> int:
         """Notes the clean events from `at` on; the position of the first one that is not."""
         stream_id = self._decoder.id
-        for raw in raws[at:] if at else raws:
+        for raw in raws[at:]:
             if not raw.startswith(b"data: {") or b"\n" in raw[:-2]:
                 return at
             try:
@@ -105,10 +108,20 @@ class OpenAIRelay:
                 return at
             if event.id != stream_id:
                 return at
-            text = event.choices[0].delta.content
-            if text:
+            delta = event.choices[0].delta
+            if delta.content is None and delta.reasoning_content is None:
+                return at
+            if delta.role is not None:
+                # inside a JSON string these quotes would be escaped, so this can only be the field
+                if _ROLE not in raw:
+                    return at
+                raws[at] = raw.replace(_ROLE, b"", 1)
+            if delta.content:
                 self.progress += 1
-                self._pieces.append(text)
+                self._pieces.append(delta.content)
+            if delta.reasoning_content:
+                self.progress += 1
+                self._thoughts.append(delta.reasoning_content)
             at += 1
         return at
 
@@ -150,3 +163,6 @@ class OpenAIRelay:
         if self._pieces:
             self._shown.append({"choices": [{"index": 0, "delta": {"content": "".join(self._pieces)}}]})
             self._pieces = []
+        if self._thoughts:
+            self._shown.append({"choices": [{"index": 0, "delta": {"reasoning_content": "".join(self._thoughts)}}]})
+            self._thoughts = []

@@ -27,6 +27,14 @@ _KIND = "chat.completion.chunk"
 _CHOICE_FIELDS = frozenset({"index", "delta", "finish_reason", "message", "text", "error", "usage"})
 
 
+def _text_and_reasoning(delta: dict[str, Any]) -> Any:
+    """What a delta of these two fields and no other says; None for any other delta."""
+    if len(delta) != 2 or "reasoning_content" not in delta:
+        return None
+    text, reasoning = delta["content"], delta["reasoning_content"]
+    return text if reasoning is None else reasoning if text is None else None
+
+
 class _Choice:
     """What is known of one choice so far."""
 
@@ -113,9 +121,10 @@ class OpenAIDecoder:
                 choice = choices[0]
                 delta = choice["delta"]
                 content = delta["content"]
+                if len(delta) != 1:
+                    content = _text_and_reasoning(delta)
                 if (
                     type(content) is str
-                    and len(delta) == 1
                     and len(choices) == 1
                     and choice["index"] == 0
                     and choice["finish_reason"] is None
@@ -126,7 +135,7 @@ class OpenAIDecoder:
                     and "error" not in chunk
                     and "error" not in choice
                 ):
-                    # one piece of text of choice 0 and nothing else: it passes as it was decoded
+                    # one piece of text or reasoning of choice 0 and nothing else: it passes as it was decoded
                     out.append(chunk)
                     if content:
                         self.progress += 1
@@ -147,7 +156,12 @@ class OpenAIDecoder:
     def _object(self, name: bytes, chunk: dict[str, Any], out: list[Chunk]) -> bool:
         failure = self._error(name, chunk)
         if failure is not None:
-            self.failure = failure
+            if self._choices and all(state.finish for state in self._choices.values()):
+                self._note(chunk)
+                self.done = True  # what came after the finish no longer changes the answer
+                self.end(out)
+            else:
+                self.failure = failure
             return True
         if not isinstance(chunk.get("choices"), list):
             if chunk.get("choices") is not None:
