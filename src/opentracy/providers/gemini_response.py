@@ -227,8 +227,16 @@ def _choice(number: int, candidate: dict[str, Any], seed: str, answer: str | Non
         "message": message,
         "finish_reason": finish_reason(candidate.get("finishReason"), len(calls)),
         "logprobs": logprobs_of(candidate.get("logprobsResult")),
-        **{k: v for k, v in candidate.items() if k not in _READ},
+        **told_besides(candidate),
     }
+
+
+def told_besides(candidate: Mapping[str, Any]) -> dict[str, Any]:
+    """What a candidate says beyond OpenAI's fields: ratings, grounding, and an unusual finish in Google's own word."""
+    rest = {k: v for k, v in candidate.items() if k not in _READ}
+    if candidate.get("finishReason") not in (None, "STOP", "MAX_TOKENS"):
+        rest["native_finish_reason"] = candidate["finishReason"]
+    return rest
 
 
 def logprobs_of(raw: Any) -> dict[str, Any] | None:

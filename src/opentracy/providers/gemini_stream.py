@@ -23,12 +23,11 @@ from .gemini_response import (
     logprobs_of,
     media_url,
     parts_of,
+    told_besides,
     tool_call,
     usage_of,
 )  # fmt: skip
 from .gemini_signatures import extra_content
-
-_PIECES = frozenset(("content", "finishReason", "index", "logprobsResult", "avgLogprobs"))
 
 
 class _Candidate:
@@ -58,7 +57,7 @@ class _Candidate:
         probabilities = logprobs_of(raw.get("logprobsResult"))
         if probabilities is not None:
             self._logprobs += probabilities["content"]
-        self._rest.update({k: v for k, v in raw.items() if k not in _PIECES})
+        self._rest.update(told_besides(raw))
 
     def _part(self, part: dict[str, Any]) -> None:
         if isinstance(part.get("functionCall"), dict):
