@@ -108,7 +108,8 @@ class Conversation:
     def _media(self, media: Media, part: Part) -> Block:
         kind = media.media_type
         source = _source(media)
-        if kind in _IMAGES or (not kind and part.get("type") == "image_url"):
+        untold = kind in ("", "text/plain", "application/octet-stream") and part.get("type") == "image_url"
+        if kind in _IMAGES or untold:
             return {"image": {"format": _IMAGES.get(kind) or _sniffed(media), "source": source}}
         if kind in _VIDEOS:
             return {"video": {"format": _VIDEOS[kind], "source": source}}
