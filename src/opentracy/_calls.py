@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
 from typing import Any, Literal
@@ -15,7 +16,7 @@ from . import _arguments as check
 from ._arguments import Place
 from ._job import Job, check_keys, resolve, secrets_of
 from .core.plan import Completed, Guard, Opened, PlanFailed, Policy
-from .core.wire import Call
+from .core.wire import Call, Target
 from .streams import AsyncStream, Stream, load_errors
 from .transport.sync import Answer, SyncTransport
 from .types import EmbeddingResponse, ModelResponse
@@ -25,21 +26,36 @@ __all__ = ["Place", "arun", "arun_embedding", "chat", "require_openai", "run", "
 _transport: SyncTransport | None = None
 
 
+Targeting = Callable[[Place, Call], list[Target]]
+"""Who finds the targets, where that is not `resolve`: the router."""
+
+
 def chat(
-    place: Place, messages: Any, given: dict[str, Any], stream: bool, timeout: Any, num_retries: Any
+    place: Place,
+    messages: Any,
+    given: dict[str, Any],
+    stream: bool,
+    timeout: Any,
+    num_retries: Any,
+    targeting: Targeting | None = None,
 ) -> Job:
     """A chat completion, checked and resolved; everything that can be wrong before the first request is found here."""
-    started = time.monotonic()
     check.check_place(place)
-    return _job(place, check.check_messages(messages), given, bool(stream), timeout, num_retries, "chat", started)
+    return _job(place, check.check_messages(messages), given, bool(stream), timeout, num_retries, "chat", targeting)
 
 
-def vectors(place: Place, input: Any, given: dict[str, Any], timeout: Any, num_retries: Any) -> Job:
+def vectors(
+    place: Place,
+    input: Any,
+    given: dict[str, Any],
+    timeout: Any,
+    num_retries: Any,
+    targeting: Targeting | None = None,
+) -> Job:
     """The same for embeddings."""
-    started = time.monotonic()
     check.check_place(place)
     given["input"] = check.check_input(input)
-    return _job(place, [], given, False, timeout, num_retries, "embedding", started)
+    return _job(place, [], given, False, timeout, num_retries, "embedding", targeting)
 
 
 def _job(
@@ -50,19 +66,21 @@ def _job(
     timeout: Any,
     num_retries: Any,
     operation: Literal["chat", "embedding"],
-    started: float,
+    targeting: Targeting | None,
 ) -> Job:
+    started = time.monotonic()
     strict = bool(given.pop("strict_params", False))
     connect, total = check.check_timeout(timeout)
     retries = check.check_retries(num_retries)
     params = check.check_params(given)
     call = Call(messages, params, stream, strict, int(time.time()), os.urandom(12).hex(), operation)
-    targets, via_engine = resolve(place)
+    targets = targeting(place, call) if targeting is not None else resolve(place)
     check_keys(targets)
-    for target in targets[1:]:
-        target.dialect.build_request(call, target)  # a fallback that cannot be asked is told at once
+    if targeting is None:
+        for target in targets[1:]:
+            target.dialect.build_request(call, target)  # a fallback that cannot be asked is told at once
     policy = Policy(timeout=total, connect=connect, num_retries=retries, secrets=secrets_of(targets))
-    return Job(call, targets, policy, place.model, started, via_engine)
+    return Job(call, targets, policy, place.model, started)
 
 
 def sync_transport() -> SyncTransport:

@@ -22,6 +22,7 @@ from .providers import registry
 if TYPE_CHECKING:
     from .errors import APIError  # at run time this would import the openai package
 
+ENGINE = "opentracy"
 ENGINE_URL = "http://localhost:8080"
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 _warned: set[tuple[str, str]] = set()
@@ -42,7 +43,6 @@ class Job:
     policy: Policy
     requested: str
     started: float
-    via_engine: bool = False
 
     def run(self, guard: Guard | None = None) -> Run:
         """The plan, ready for a driver."""
@@ -63,7 +63,7 @@ class Job:
             warn_dropped(target, dropped)
         latency = (time.monotonic() - self.started) * 1e3
         said = response.get("_routing")
-        if self.via_engine and isinstance(said, dict):
+        if target.provider == ENGINE and isinstance(said, dict):
             kept = {k: response[k] for k in ("_provider", "_cost") if k in response}
             return {"_provider": None, "_cost": None, **kept, "_latency_ms": latency, "_routing": said}
         routing: dict[str, Any] = {
@@ -74,14 +74,14 @@ class Job:
         }
         if dropped:
             routing["dropped_params"] = list(dropped)
-        cost = cost_in_usd(target, response)
+        cost = cost_in_usd(target, response, self.call.created)
         return {"_provider": target.provider, "_cost": cost, "_latency_ms": latency, "_routing": routing}
 
     def error(self, failed: PlanFailed) -> APIError:
         """The last target's failure as an exception, the earlier ones in its notes."""
         target, failure = failed.failures[-1]
         error = error_from(failure, target, failed.attempts, self.policy.secrets)
-        if self.via_engine:
+        if target.provider == ENGINE:
             error.provider = behind_engine(target, failure)
         for other, earlier in failed.failures[:-1]:
             status = f" {earlier.status}" if earlier.status is not None else ""
@@ -101,8 +101,8 @@ def behind_engine(target: Target, failure: Failure) -> str:
         return target.provider
 
 
-def cost_in_usd(target: Target, response: Mapping[str, Any]) -> float | None:
-    """What the answer cost; None when its usage or its price is not known."""
+def cost_in_usd(target: Target, response: Mapping[str, Any], at: float) -> float | None:
+    """What the answer cost; None when usage or price is not known. `at`: Unix seconds, for prices by the hour."""
     from .core.pricing import cost_of, price_of  # late: it brings `decimal` and the price table along
 
     usage = response.get("usage")
@@ -110,7 +110,7 @@ def cost_in_usd(target: Target, response: Mapping[str, Any]) -> float | None:
     if price_of(target.provider, model) is None:
         served = response.get("model")  # an alias or a deployment of the caller's own: the answer says what served it
         model = served if isinstance(served, str) else model
-    cost = cost_of(target.provider, model, usage)
+    cost = cost_of(target.provider, model, usage, at)
     return cost.usd if cost is not None else None
 
 
@@ -126,8 +126,8 @@ def warn_dropped(target: Target, dropped: Sequence[str]) -> None:
             )
 
 
-def resolve(place: Place) -> tuple[list[Target], bool]:
-    """The targets in order, and whether they are the engine's. ValueError as the reference page words it."""
+def resolve(place: Place) -> list[Target]:
+    """The targets in order. ValueError as the reference page words it."""
     env = os.environ
     if place.force_engine and place.force_direct:
         raise ValueError("force_engine and force_direct exclude each other; pass one of them")
@@ -137,7 +137,7 @@ def resolve(place: Place) -> tuple[list[Target], bool]:
     elif not place.force_direct and not place.api_base:
         url = env.get("OPENTRACY_ENGINE_URL")
     if url:
-        return _at_engine(place, url), True
+        return _at_engine(place, url)
     first = _direct(place.model, place.api_key, place.api_base)
     targets = [first]
     for fallback in place.fallbacks:
@@ -145,7 +145,7 @@ def resolve(place: Place) -> tuple[list[Target], bool]:
         key = fallback.api_key or (place.api_key if same else None)
         base = fallback.api_base or (place.api_base if same else None)
         targets.append(_direct(fallback.model, key, base))
-    return targets, False
+    return targets
 
 
 def _at_engine(place: Place, url: str) -> list[Target]:
