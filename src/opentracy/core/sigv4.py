@@ -19,8 +19,8 @@ ALGORITHM = "AWS4-HMAC-SHA256"
 _SAFE = "-_.~"
 # what proxies on the way may change, or what carries the signature itself
 _UNSIGNED = frozenset(
-    {"authorization", "baggage", "connection", "expect", "keep-alive", "proxy-authenticate", "proxy-authorization", "te",
-     "traceparent", "tracestate", "trailer", "transfer-encoding", "upgrade", "user-agent", "x-amzn-trace-id"}
+    {"authorization", "baggage", "connection", "expect", "keep-alive", "proxy-authenticate", "proxy-authorization",
+     "te", "traceparent", "tracestate", "trailer", "transfer-encoding", "upgrade", "user-agent", "x-amzn-trace-id"}
 )  # fmt: skip
 
 
