@@ -1,0 +1,101 @@
+"""The engine's byte relay for Anthropic says exactly what the decoder says, however the bytes come."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from native_wire import decode, decoder, events
+from test_anthropic_answers import SCENES, SONNET, TEXT, message, stream_of
+
+from opentracy.core.fold import fold
+from opentracy.core.wire import Chunk
+from opentracy.providers.anthropic import DIALECT
+from opentracy.providers.anthropic_relay import AnthropicRelay
+
+
+def relayed(raw: bytes, first: int, cuts: list[int]) -> tuple[list[Chunk], AnthropicRelay]:
+    """Chunks of a stream whose first `first` bytes were decoded and whose rest was relayed in pieces."""
+    d = decoder(SONNET)
+    shown = d.feed(raw[:first])
+    relay = DIALECT.open_relay(d, list(shown))
+    assert isinstance(relay, AnthropicRelay)
+    rest = raw[first:]
+    bounds = [0, *sorted(c % (len(rest) + 1) for c in cuts), len(rest)]
+    out = b"".join(relay.feed(rest[a:b]) for a, b in zip(bounds, bounds[1:], strict=False))
+    if not relay.done and relay.failure is None:
+        out += relay.close()
+    assert out == b"" or out.endswith(b"\n\n")
+    chunks = [json.loads(event.removeprefix("data: ")) for event in out.decode().split("\n\n") if event]
+    return shown + chunks, relay
+
+
+@given(st.data())
+def test_relay_and_decoder_say_the_same(data: st.DataObject) -> None:
+    scene = data.draw(st.sampled_from(sorted(SCENES)))
+    raw = events(stream_of(SCENES[scene]))
+    if data.draw(st.booleans()):
+        raw = raw.replace(b"\n", b"\r\n")
+    committed = events(stream_of(SCENES[scene])[:5])
+    first = len(committed) + data.draw(st.integers(0, 40)) if len(SCENES[scene]["content"]) else len(raw)
+    chunks, relay = relayed(raw, first, data.draw(st.lists(st.integers(0, 10_000), max_size=12)))
+    whole, _ = decode(SONNET, [raw])
+    assert relay.failure is None
+    if relay.last is not None:
+        chunks.append(relay.last)
+    assert chunks == whole
+    assert relay.done
+    assert relay.message() == fold(whole)["choices"][0]["message"]
+
+
+@given(st.text(min_size=1), st.booleans())
+def test_any_text_passes_unchanged(text: str, ascii_only: bool) -> None:
+    item = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}}
+    event = f"event: content_block_delta\ndata: {json.dumps(item, ensure_ascii=ascii_only)}\n\n"
+    raw = event.encode("utf-8", "surrogatepass")
+    head = stream_of(SCENES["text"])
+    start = events(head[:4])
+    chunks, relay = relayed(start + raw + raw + events(head[-3:]), len(start), [])
+    assert relay.failure is None
+    assert [c["choices"][0]["delta"]["content"] for c in chunks[-2:]] == [text, text]
+    assert relay.message()["content"] == TEXT["text"][:3] + text + text
+
+
+def test_text_takes_the_short_way() -> None:
+    raw = events(stream_of(message([{"type": "text", "text": "abcdef" * 20}])))
+    d = decoder(SONNET)
+    first = raw.index(b"event: content_block_delta", raw.index(b"text_delta"))
+    relay = DIALECT.open_relay(d, d.feed(raw[:first]))
+    seen: list[bytes] = []
+    handle = d.event
+    d.event = lambda data: (seen.append(data), handle(data))  # type: ignore[method-assign,func-returns-value,attr-defined]
+    relay.feed(raw[first:])
+    assert [json.loads(e)["type"] for e in seen] == ["content_block_stop", "message_delta", "message_stop"]
+    assert relay.progress == 41
+
+
+def test_broken_text_is_left_to_the_decoder() -> None:
+    head = events(stream_of(SCENES["text"])[:4])
+    event = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"%b"}}\n\n'
+    chunks, relay = relayed(head + event % b"a\xffb" + events(stream_of(SCENES["text"])[-3:]), len(head), [])
+    assert relay.failure is None
+    assert chunks[-1]["choices"][0]["delta"]["content"] == "a\ufffdb"
+    _, relay = relayed(head + event % b'a"b', len(head), [])
+    assert relay.failure is not None
+    assert relay.failure.code == "bad_event"
+
+
+def test_an_error_and_an_early_end_reach_the_engine() -> None:
+    items: list[dict[str, Any]] = stream_of(SCENES["text"])[:6]
+    error = {"type": "error", "error": {"type": "overloaded_error", "message": "busy"}}
+    raw = events([*items, error])
+    chunks, relay = relayed(raw, len(events(items[:4])), [])
+    assert relay.failure is not None
+    assert relay.failure.status == 529
+    assert relay.last is None
+    assert fold(chunks)["choices"][0]["message"] == relay.message()
+    _, relay = relayed(events(items), len(events(items[:4])), [])
+    assert relay.failure is not None
+    assert relay.failure.code == "stream_truncated"
