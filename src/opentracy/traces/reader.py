@@ -176,7 +176,7 @@ class Reader:
             tries.insert(0, ("ts_max >= ? AND ts_min <= ?", (when - 1000, when + 1000)))
         for condition, bounds in tries:
             found = connection.execute(
-                f"SELECT id, ids FROM blocks WHERE {condition} AND instr(ids, ?) > 0 ORDER BY id DESC",
+                f"SELECT id, ids FROM blocks WHERE {condition} AND instr(ids, ?) > 0",
                 (*bounds, wanted),
             )
             for block, ids in found:

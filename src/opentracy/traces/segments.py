@@ -159,9 +159,8 @@ def scan(store: Store, query: Query, cells: Cells) -> int:
     paths = list(files(store, query.filters.since, query.filters.until))
     if not all(path.exists() for path in paths):
         return 0
-    deleted = [row[0] for row in store.reader().execute("SELECT seq FROM deleted").fetchall()]
-    extra = f"seq NOT IN ({DUCKDB.holes(len(deleted))})" if deleted else ""
-    main, histogram, params = compile_query(query, DUCKDB, extra=extra, extra_params=deleted)
+    extra, values = _hidden(store)
+    main, histogram, params = compile_query(query, DUCKDB, extra=extra, extra_params=values)
     names = ", ".join(f"'{_quoted(path)}'" for path in paths)
     view = f"WITH traces AS (SELECT * FROM read_parquet([{names}])) "
     keys = len(query.group_by) + (query.bucket_ms is not None)
@@ -170,6 +169,18 @@ def scan(store: Store, query: Query, cells: Cells) -> int:
     if histogram is not None:
         cells.add_latencies(run.execute(view + histogram, params).fetchall(), keys)
     return sealed_upto(store.reader())
+
+
+def _hidden(store: Store) -> tuple[str, list[int]]:
+    """The condition that hides what was removed since the segments were written."""
+    connection = store.reader()
+    deleted = [row[0] for row in connection.execute("SELECT seq FROM deleted").fetchall()]
+    forgotten = connection.execute("SELECT value FROM state WHERE name = 'forgotten'").fetchone()
+    parts = [f"seq NOT IN ({DUCKDB.holes(len(deleted))})"] if deleted else []
+    if forgotten is not None:
+        parts.append("ts_ms >= ?")
+        deleted.append(int(forgotten[0]))
+    return " AND ".join(parts), deleted
 
 
 def drop_before(store: Store, connection: sqlite3.Connection, ts_ms: int) -> int:

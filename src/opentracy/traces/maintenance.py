@@ -1,0 +1,123 @@
+"""What is done once per database and not on the request path: the leader's thread.
+
+Belongs here: the order and the pace of background duties. Every worker has this thread; the one that holds the leader
+lock works, the others look every few seconds whether it is free. Duties run only while the process is not busy, except
+those that cannot wait for ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+
+from . import outbox, project, search, segments
+from .locks import leader_lock
+from .outbox import Sink
+from .retention import Retention, prune
+from .sqlite import Store
+
+log = logging.getLogger("opentracy.traces")
+
+
+class Maintenance:
+    """The background duties of a store.
+
+    `busy` says whether the process has better things to do; `sinks` are destinations by the name of their mark
+    (`outbox.destination`); `every` are further callables (alerts) with their interval in seconds.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        retention: Retention | None = None,
+        busy: Callable[[], bool] = lambda: False,
+        sinks: dict[str, Sink] | None = None,
+        every: list[tuple[float, Callable[[], object]]] | None = None,
+        pause: float = 1.0,
+        prune_seconds: float = 60.0,
+    ) -> None:
+        self.store = store
+        self.retention = retention or Retention()
+        self.failing: dict[str, str] = {}
+        self._busy = busy
+        self._sinks = sinks or {}
+        self._every = [(seconds, call, [0.0]) for seconds, call in every or []]
+        self._pause = pause
+        self._stop = threading.Event()
+        self._lock = leader_lock(store.path)
+        self._prune_seconds = prune_seconds
+        self._pruned = 0.0
+        self._thread = threading.Thread(target=self._run, name="opentracy-maintenance", daemon=True)
+
+    @property
+    def leads(self) -> bool:
+        """True while this process does the work."""
+        return self._lock.held
+
+    def start(self) -> None:
+        """Begins; returns at once."""
+        self._thread.start()
+
+    def stop(self, timeout: float = 10.0) -> None:
+        """Ends after the slice that is running and lets another process lead."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+        self._lock.release()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._pause):
+            try:
+                if self._lock.acquire():
+                    self.round()
+            except Exception:
+                log.exception("Maintenance of traces failed and goes on")
+
+    def round(self) -> None:
+        """One pass over all duties. Each stands alone: what fails is noted in `failing` and does not stop the next."""
+        with contextlib.closing(self.store.connect(timeout=5.0)) as connection:
+            for name in self._sinks:
+                outbox.register(connection, name)
+            self._duty("projection", lambda: project.catch_up(connection))
+            for name, sink in self._sinks.items():
+                self._duty(name, partial(outbox.deliver, connection, name, sink, max_blocks=200))
+            self._duty("index", lambda: self._index(connection))
+            if segments.available():
+                self._duty("sealing", lambda: segments.seal(self.store, connection))
+            self._duty("retention", lambda: self._prune(connection))
+            for seconds, call, last in self._every:
+                if time.monotonic() - last[0] >= seconds:
+                    last[0] = time.monotonic()
+                    self._duty(getattr(call, "__name__", "duty"), call)
+
+    def _duty(self, name: str, work: Callable[[], object]) -> None:
+        if self._stop.is_set():
+            return
+        try:
+            work()
+        except sqlite3.OperationalError as error:
+            self.failing[name] = str(error)
+        except Exception as error:
+            if name not in self.failing:
+                log.warning("Traces: %s fails: %s", name, type(error).__name__)
+            self.failing[name] = type(error).__name__
+        else:
+            self.failing.pop(name, None)
+
+    def _index(self, connection: sqlite3.Connection) -> None:
+        """Adds to the text index while nobody needs the processor; search is right without it."""
+        while not self._stop.is_set() and not self._busy() and search.index_some(connection, blocks=4):
+            time.sleep(0.005)
+
+    def _prune(self, connection: sqlite3.Connection) -> None:
+        if self._pruned and time.monotonic() - self._pruned < self._prune_seconds:
+            return
+        # a tenth of the time at most: retention must not be felt while serving
+        done = prune(self.store, connection, self.retention, time.time_ns() // 1_000_000, seconds=0.1)
+        if not done.more:
+            self._pruned = time.monotonic()

@@ -1,0 +1,202 @@
+"""What is to be forgotten is gone everywhere; what is to stay, stays; the leader does its duties."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from trace_samples import START_MS, make_record
+from trace_seed import seeded
+
+from opentracy.traces import outbox, search, segments, stats
+from opentracy.traces.compile import Query
+from opentracy.traces.filters import Filters
+from opentracy.traces.maintenance import Maintenance
+from opentracy.traces.model import TraceRecord
+from opentracy.traces.reader import Reader
+from opentracy.traces.retention import DAY_MS, Retention, compact, prune, remove
+from opentracy.traces.sqlite import Store
+from opentracy.traces.writer import Limits, TraceWriter
+
+Put = Callable[..., list[TraceRecord]]
+CANARY = "xyzzyplugh"
+
+
+def days(*, number: int, day: int, **changes: Any) -> TraceRecord:
+    """A record of a day after START."""
+    return make_record(number, ts_ms=START_MS + day * DAY_MS + number, **changes)
+
+
+def contents(directory: Path) -> bytes:
+    """Every byte under a directory."""
+    return b"".join(path.read_bytes() for path in directory.rglob("*") if path.is_file())
+
+
+def test_bodies_and_rows_have_lifetimes_of_their_own(put: Put, store: Store, reader: Reader) -> None:
+    """At 20 days with 14 and 180: text is gone, figures stay; the trace says that it expired."""
+    old = put(days(number=1, day=0))
+    new = put(days(number=2, day=19))
+    connection = store.connect()
+    search.index_some(connection)
+    done = prune(store, connection, Retention(180, 14), START_MS + 20 * DAY_MS)
+    assert (done.bodies, done.rows, done.more) == (1, 0, False)
+    record = reader.get(old[0].trace_id)
+    assert record is not None
+    assert (record.body_state, record.request) == ("expired", None)
+    kept = reader.get(new[0].trace_id)
+    assert kept is not None
+    assert kept.request
+    assert [row.trace_id for row in reader.page(Filters(text="capital")).rows] == [new[0].trace_id]
+    done = prune(store, connection, Retention(180, 14), START_MS + 185 * DAY_MS)
+    assert done.rows == 1
+    assert reader.get(old[0].trace_id) is None
+    assert len(reader.page().rows) == 1
+    assert stats.answer(reader, Query(("requests",)))[0]["requests"] == 2, "the hourly sums stay"
+    connection.close()
+
+
+def test_pruning_stops_at_its_budget_and_goes_on(put: Put, store: Store) -> None:
+    """Slices, so that nobody waits."""
+    for number in range(12):
+        put(days(number=number, day=0))
+    connection = store.connect()
+    rounds = 0
+    while prune(store, connection, Retention(1, 1), START_MS + 9 * DAY_MS, seconds=-1).more:
+        rounds += 1
+    assert rounds >= 3
+    assert connection.execute("SELECT count(*) FROM blocks").fetchone()[0] == 0
+    assert connection.execute("SELECT count(*) FROM traces").fetchone()[0] == 0
+    connection.close()
+
+
+def test_what_a_destination_lacks_is_kept(put: Put, store: Store) -> None:
+    """An outage longer than the retention loses nothing."""
+    put(days(number=1, day=0))
+    connection = store.connect()
+    outbox.register(connection, "outbox:far")
+    assert prune(store, connection, Retention(1, 1), START_MS + 9 * DAY_MS).rows == 0
+
+    class Sink:
+        def insert(self, token: str, block: int, records: Any, bodies: Any) -> int:
+            return len(records)
+
+    outbox.deliver(connection, "outbox:far", Sink())
+    assert prune(store, connection, Retention(1, 1), START_MS + 9 * DAY_MS).rows == 1
+    connection.close()
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+def test_a_removed_trace_is_nowhere(put: Put, store: Store, reader: Reader, indexed: bool) -> None:
+    """Not by id, list, search, sums of rows or segments, nor in the files once compacted; its neighbours stay."""
+    records = [make_record(n, request=f"word{n} {CANARY if n == 3 else ''}".encode()) for n in range(6)]
+    put(*records)
+    reader.current()
+    connection = store.connect()
+    if indexed:
+        search.index_some(connection)
+    gone = records[3].trace_id
+    assert remove(reader, connection, [gone, "0" * 32]) == 1
+    assert reader.get(gone) is None
+    assert gone not in [row.trace_id for row in reader.page().rows]
+    assert reader.page(Filters(text=CANARY)).rows == []
+    assert len(reader.page(Filters(text="word*")).rows) == 5
+    assert stats.answer(reader, Query(("requests",), ("user",)))[0]["requests"] == 5
+    kept = reader.get(records[4].trace_id)
+    assert kept is not None
+    assert kept.request == b"word4 "
+    compact(connection)
+    connection.close()
+    store.close()
+    assert CANARY.encode() not in contents(store.path.parent)
+    assert CANARY not in str(Reader(Store.open(store.path)).load([1 << 12 | n for n in range(6)], bodies=True))
+
+
+def test_segments_forget_too(store: Store, reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scan does not bring removed or expired rows back, and files that are too old go."""
+    if not segments.available():
+        pytest.skip("duckdb is not installed")
+    monkeypatch.setattr(segments, "SCAN_ROWS", 1)
+    records = seeded(400, hours=96)
+    with TraceWriter(store, limits=Limits(block_rows=20)) as writer:
+        for record in records:
+            writer.put(record)
+    reader.current()
+    connection = store.connect()
+    while segments.seal(store, connection, min_rows=100):
+        pass
+    assert remove(reader, connection, [records[350].trace_id]) == 1
+    query = Query(("requests",), ("stream",))
+    assert sum(int(str(row["requests"])) for row in stats.answer(reader, query)) == 399
+    now = records[-1].ts_ms + 1
+    done = prune(store, connection, Retention(2, 1), now)
+    assert done.rows == 200
+    assert done.segments == 2
+    assert sum(int(str(row["requests"])) for row in stats.answer(reader, query)) == 199
+    assert len(list(segments.directory(store).glob("*.parquet"))) == 2
+    connection.close()
+
+
+def test_maintenance_does_its_duties_once_per_database(store: Store) -> None:
+    """The leader projects, indexes, prunes and delivers; a second one only waits until the first ends."""
+    with TraceWriter(store, project=False) as writer:
+        now = time.time_ns() // 1_000_000
+        writer.put(make_record(1, ts_ms=now - 400 * DAY_MS))
+        writer.flush(30)
+        writer.put(make_record(2, ts_ms=now))
+        writer.flush(30)
+
+    class Sink:
+        rows = 0
+        fails = True
+
+        def insert(self, token: str, block: int, records: Any, bodies: Any) -> int:
+            if self.fails:
+                self.fails = False
+                raise ConnectionError("http://user:secret@host")
+            self.rows += len(records)
+            return len(records)
+
+    sink = Sink()
+    calls: list[int] = []
+    leader = Maintenance(store, sinks={"outbox:x": sink}, pause=0.01, prune_seconds=0, every=[(0.0, lambda: calls.append(1))])
+    other = Maintenance(store, pause=0.01)
+    leader.start()
+    deadline = time.monotonic() + 30
+
+    def done() -> bool:
+        connection = store.reader()
+        rows = connection.execute("SELECT count(*) FROM blocks").fetchone()[0]
+        return sink.rows == 2 and rows == 1 and search.index_upto(connection) == 2 and len(calls) > 1
+
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert leader.leads
+    assert leader.failing == {}
+    other.start()
+    time.sleep(0.05)
+    assert not other.leads
+    leader.stop()
+    while not other.leads:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    other.stop()
+
+
+def test_a_failing_duty_is_named_without_its_secrets(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """An error of a driver may quote the password it was given."""
+
+    class Sink:
+        def insert(self, token: str, block: int, records: Any, bodies: Any) -> int:
+            raise ConnectionError("http://user:secret@host")
+
+    with TraceWriter(store) as writer:
+        writer.put(make_record(1))
+    maintenance = Maintenance(store, sinks={"outbox:x": Sink()}, retention=Retention(None, None))
+    maintenance.round()
+    assert maintenance.failing == {"outbox:x": "ConnectionError"}
+    assert "secret" not in caplog.text
+    assert search.index_upto(store.reader()) == 1, "the other duties went on"
