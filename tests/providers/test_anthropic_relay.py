@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 from hypothesis import given
@@ -24,7 +25,7 @@ def relayed(raw: bytes, first: int, cuts: list[int]) -> tuple[list[Chunk], Anthr
     assert isinstance(relay, AnthropicRelay)
     rest = raw[first:]
     bounds = [0, *sorted(c % (len(rest) + 1) for c in cuts), len(rest)]
-    out = b"".join(relay.feed(rest[a:b]) for a, b in zip(bounds, bounds[1:], strict=False))
+    out = b"".join(relay.feed(rest[a:b]) for a, b in pairwise(bounds))
     if not relay.done and relay.failure is None:
         out += relay.close()
     assert out == b"" or out.endswith(b"\n\n")
