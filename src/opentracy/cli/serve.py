@@ -6,10 +6,16 @@ Belongs here: flags, the banner, exit codes. Not here: anything that a running e
 from __future__ import annotations
 
 import logging
+import os
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from opentracy.engine.config import Config
+    from opentracy.engine.state import Snapshot
 
 
 @click.command()
@@ -27,62 +33,95 @@ def serve(
 ) -> None:  # fmt: skip
     """Serve every model behind one OpenAI-compatible address."""
     from opentracy.engine.configfile import ConfigError
-    from opentracy.engine.supervisor import StartError, environment
+    from opentracy.engine.supervisor import StartError
 
     flags: dict[str, Any] = {
         "server.host": host, "server.port": port, "server.workers": workers, "traces.path": store,
         "server.log_level": log_level,
     }  # fmt: skip
     try:
-        sys.exit(_serve(config_path, environment(), flags, demo=demo, open_browser=open_browser))
+        sys.exit(_serve(config_path, flags, demo=demo, open_browser=open_browser))
     except ConfigError as e:
         click.echo(f"opentracy: {e}", err=True)
         sys.exit(2)
     except StartError as e:
         click.echo(f"opentracy: {e}", err=True)
-        sys.exit(2 if "without a key" in str(e) else 1)
+        sys.exit(e.status)
 
 
-def _serve(
-    config_path: str | None, environ: dict[str, str], flags: dict[str, Any], *, demo: bool, open_browser: bool
-) -> int:
+def _serve(config_path: str | None, flags: dict[str, Any], *, demo: bool, open_browser: bool) -> int:
     from opentracy.engine import supervisor
-    from opentracy.engine.configfile import load, parse
     from opentracy.engine.state import Snapshot
 
+    environ = dict(os.environ)
     stand_in = None
-    text = None
     if demo:
         from opentracy.engine import demo as demonstration
 
         stand_in = demonstration.start(environ)
-        text = demonstration.CONFIG
-
-    def configure() -> Any:
-        if config_path is None and text is not None:
-            return parse(text, environ, flags, name="the demo's configuration")
-        return load(config_path, environ, flags)
-
+    configure = _configuration(config_path, environ, flags, demo=demo)
     config = configure()
-    logging.basicConfig(level=config.server.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    _log(config.server.log_level)
     supervisor.refuse_open_bind(config)
-    sock = supervisor.bind(config.server.host, config.server.port)
+    several = config.server.workers > 1
+    sock = None if several else supervisor.bind(config.server.host, config.server.port)
     router, problem = supervisor.load_router(config)
-    store = supervisor.open_store(config, environ)
 
     def snapshot() -> Snapshot:
         return Snapshot(configure(), environ, router=router, router_problem=problem)
 
     first = snapshot()
-    _banner(first, sock.getsockname(), store)
+    path, lock = supervisor.prepare_store(config, environ)
+    service = supervisor.Service(first, snapshot, path)
     try:
-        return supervisor.serve_one(sock, first, store, reload=snapshot)
+        if sock is not None:
+            _banner(first, sock.getsockname(), path, open_browser=open_browser)
+            return supervisor.run_one(sock, service)
+        parent = supervisor.Supervisor(config, service)
+        _banner(first, parent.address, path, open_browser=open_browser)
+        return parent.run()
     finally:
         if stand_in is not None:
             stand_in.stop()
+        if lock is not None:
+            lock.release()
 
 
-def _banner(snapshot: Any, address: tuple[Any, ...], store: Any) -> None:
+def _configuration(
+    config_path: str | None, environ: dict[str, str], flags: dict[str, Any], *, demo: bool
+) -> Callable[[], Config]:
+    """How the configuration is read, now and at every reload."""
+    from opentracy.engine.configfile import load, parse
+
+    if demo and config_path is None:
+        from opentracy.engine.demo import CONFIG
+
+        return lambda: parse(CONFIG, environ, flags, name="the demo's configuration")
+    return lambda: load(config_path, environ, flags)
+
+
+def _log(level: str) -> None:
+    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.raiseExceptions = False  # a closed stderr must not stop the serving
+
+
+def _banner(snapshot: Snapshot, address: tuple[Any, ...], store: Any, *, open_browser: bool) -> None:
+    from opentracy.providers import registry
+
     host = f"[{address[0]}]" if ":" in str(address[0]) else address[0]
-    click.echo(f"opentracy engine on http://{host}:{address[1]}", err=True)
-    click.echo(f"  traces   {store.path if store is not None else 'off'}", err=True)
+    url = f"http://{host}:{address[1]}"
+    ready = [row.name for row in registry.providers() if snapshot.has_key(row.name)]
+    router = snapshot.router.version if snapshot.router is not None else snapshot.router_problem
+    lines = (
+        f"opentracy engine on {url}",
+        f"  providers  {', '.join(ready) or 'none has a key yet: set e.g. OPENAI_API_KEY'}",
+        f"  aliases    {', '.join(snapshot.config.aliases) or 'none'}",
+        f"  auto       {len(snapshot.auto_models)} models, router {router}",
+        f"  traces     {f'{store}, content {snapshot.config.traces.content}' if store is not None else 'off'}",
+        f"  keys       {'required' if snapshot.keys.required else 'none: this machine only'}",
+    )
+    click.echo("\n".join(lines), err=True)
+    if open_browser:
+        import webbrowser
+
+        webbrowser.open(url)

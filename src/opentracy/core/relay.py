@@ -114,8 +114,10 @@ class _Choice:
     def _other(self, key: str, value: Any) -> None:
         """Fields that only some providers send: text and lists grow, anything else is replaced."""
         before = self.extra.get(key)
-        if isinstance(before, (str, list)) and isinstance(value, type(before)):
-            self.extra[key] = before + value
+        if (isinstance(before, str) and isinstance(value, str)) or (
+            isinstance(before, list) and isinstance(value, list)
+        ):
+            self.extra[key] = before + value  # type: ignore[operator]  # both are of one kind
         else:
             self.extra[key] = value
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
+import signal
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,8 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import opentracy
-from opentracy.traces import new_trace_id
-from opentracy.traces import TraceRecord
+from opentracy.traces import TraceRecord, new_trace_id
 from opentracy.transport.aio import AioTransport
 
 from .auth import Identity
@@ -51,7 +52,14 @@ class Engine:
     version = opentracy.__version__
     new_id = staticmethod(new_trace_id)
 
-    def __init__(self, state: Snapshot, tracing: Tracing, *, reload: Callable[[], Snapshot] | None = None) -> None:
+    def __init__(
+        self,
+        state: Snapshot,
+        tracing: Tracing,
+        *,
+        reload: Callable[[], Snapshot] | None = None,
+        parent: int | None = None,
+    ) -> None:
         self.state = state
         self.traces = tracing
         self.loop = asyncio.get_running_loop()
@@ -60,7 +68,8 @@ class Engine:
         self.transport = AioTransport(limit=max(2000, state.config.server.max_in_flight))
         self.calls: set[ServedCall] = set()
         self.begun = time.time()
-        self.reload_source = reload
+        self._reload = reload
+        self._parent = parent
         server, limits = state.config.server, state.config.limits
         self.server = HttpServer(
             self.dispatch,
@@ -107,6 +116,7 @@ class Engine:
     def started(self, call: ServedCall) -> None:
         """A call begins."""
         self.calls.add(call)
+        call.slot = self.traces.begin(call.trace_id, call.ts_ms, call.requested, call.identity)
         assert call.resolved is not None
         provider = call.resolved.targets[0].provider
         active = self.health.active
@@ -116,21 +126,31 @@ class Engine:
         """A call is over; may be said twice."""
         if call in self.calls:
             self.calls.discard(call)
+            self.traces.end(call.slot)
             assert call.resolved is not None
             self.health.active[call.resolved.targets[0].provider] -= 1
 
     def observe(self, call: ServedCall, record: TraceRecord) -> None:
         """A call has its trace."""
         self.metrics.observe(record)
+        self.metrics.flush()
 
     # ---------------------------------------------------------------- life
-    def reload(self) -> None:
-        """Swaps the snapshot for a fresh one; the old one stays when the configuration cannot be used (ConfigError)."""
-        if self.reload_source is not None:
-            fresh = self.reload_source()
+    def fresh_state(self) -> Snapshot:
+        """The configuration as it is now, ready to be swapped in; ConfigError when it cannot be used."""
+        return self.state if self._reload is None else self._reload()
+
+    def swap(self, fresh: Snapshot) -> None:
+        """From here on requests are served by this snapshot; those under way keep the one they began with."""
+        if fresh is not self.state:
             self.state = fresh
             self.health.forget()
-            log.warning("configuration reloaded (%s)", fresh.hash)
+            log.info("configuration reloaded (%s)", fresh.hash)
+
+    def tell_siblings(self) -> None:
+        """The other workers reload too: the parent passes the signal on."""
+        if self._parent is not None:
+            os.kill(self._parent, signal.SIGHUP)
 
     async def shut_down(self, seconds: float) -> int:
         """Drains, tells what is left that it is over, and flushes the traces; returns the number of calls cut short."""
@@ -142,6 +162,7 @@ class Engine:
             await asyncio.sleep(0.05)
         await self.server.close()
         self.transport.close()
+        self.metrics.flush(force=True)
         await self.loop.run_in_executor(None, self.traces.close)
         return len(left)
 

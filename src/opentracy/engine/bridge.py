@@ -16,7 +16,9 @@ from .http import Exchange
 
 log = logging.getLogger("opentracy.engine")
 Message = MutableMapping[str, Any]
-Application = Callable[[MutableMapping[str, Any], Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
+Application = Callable[
+    [MutableMapping[str, Any], Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]
+]
 
 
 class Bridge:

@@ -89,8 +89,27 @@ class ServedCall:
     """One call from its request to its trace. It owns its exchange until the answer is complete."""
 
     __slots__ = (
-        "attempts", "body", "engine", "exchange", "ended", "guard", "identity", "operation", "requested", "reservation",
-        "resolved", "routing", "slot", "snapshot", "started", "stream", "streaming", "tags", "task", "trace_id", "ts_ms",
+        "attempts",
+        "body",
+        "ended",
+        "engine",
+        "exchange",
+        "guard",
+        "identity",
+        "operation",
+        "requested",
+        "reservation",
+        "resolved",
+        "routing",
+        "slot",
+        "snapshot",
+        "started",
+        "stream",
+        "streaming",
+        "tags",
+        "task",
+        "trace_id",
+        "ts_ms",
     )  # fmt: skip
 
     def __init__(self, engine: Engine, exchange: Exchange, operation: str) -> None:

@@ -26,7 +26,7 @@ class Section(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=T
     """A table of the file: unknown keys are errors."""
 
 
-class ServerConfig(Section):
+class ServerConfig(Section, frozen=True):
     """`[server]`: where the engine listens and whom it lets in."""
 
     host: str = "127.0.0.1"
@@ -44,7 +44,7 @@ class ServerConfig(Section):
     log_level: Literal["debug", "info", "warning", "error"] = "warning"
 
 
-class LimitsConfig(Section):
+class LimitsConfig(Section, frozen=True):
     """`[limits]`: how long and how often. Seconds."""
 
     first_token: Seconds = 60
@@ -58,7 +58,7 @@ class LimitsConfig(Section):
     write_stall: Seconds = 60
 
 
-class ProviderConfig(Section):
+class ProviderConfig(Section, frozen=True):
     """`[providers.NAME]`: key by reference, base, and the provider's own options."""
 
     api_key: str | None = None
@@ -66,7 +66,7 @@ class ProviderConfig(Section):
     options: dict[str, str] = {}
 
 
-class AliasConfig(Section):
+class AliasConfig(Section, frozen=True):
     """`[aliases.NAME]`: a model, what follows when it fails, and how often each is tried."""
 
     model: str
@@ -75,7 +75,7 @@ class AliasConfig(Section):
     timeout: Seconds | None = None
 
 
-class AutoConfig(Section):
+class AutoConfig(Section, frozen=True):
     """`[auto]`: what `model="auto"` may choose from. Without `models`: everything that has a key and is known."""
 
     models: list[str] = []
@@ -85,7 +85,7 @@ class AutoConfig(Section):
     router: str = "default"
 
 
-class TracesConfig(Section):
+class TracesConfig(Section, frozen=True):
     """`[traces]`: where traces go, what of the texts is kept, and for how long."""
 
     enabled: bool = True
@@ -96,7 +96,7 @@ class TracesConfig(Section):
     bodies_days: Annotated[float, Meta(gt=0)] | None = None
 
 
-class Config(Section):
+class Config(Section, frozen=True):
     """The whole file."""
 
     server: ServerConfig = ServerConfig()

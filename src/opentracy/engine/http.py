@@ -82,7 +82,9 @@ class Exchange:
         """Whether the client's connection is lost."""
         return self.connection.lost
 
-    def respond(self, status: int, body: bytes, content_type: bytes = b"application/json", headers: bytes = b"") -> None:
+    def respond(
+        self, status: int, body: bytes, content_type: bytes = b"application/json", headers: bytes = b""
+    ) -> None:
         """The whole answer in one write. `headers`: further header lines, each with its line end."""
         connection = self.connection
         if self.started or connection.lost:

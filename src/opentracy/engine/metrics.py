@@ -1,30 +1,229 @@
-"""Counters of one worker, written where the sum over all workers can be read.
+"""Counters of all workers in Prometheus' text form: each worker writes its own file, and whoever is asked sums them.
 
-Belongs here: what is counted and under which labels. Label values are bounded: a model that no configuration names
-counts as `other`.
+Belongs here: what is counted, its labels, and the sum. Label values are bounded: a model that no configuration and no
+price table knows counts as `other`, since callers could otherwise invent as many series as they like.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
+import time
+from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from opentracy.core.pricing import price_of
 from opentracy.traces import TraceRecord
 
 if TYPE_CHECKING:
     from .app import Engine
 
+BUCKETS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+_HELP = {
+    "opentracy_requests_total": ("counter", "Requests answered, by provider, model and outcome"),
+    "opentracy_refused_total": ("counter", "Requests without the right to be answered, by status"),
+    "opentracy_request_duration_seconds": ("histogram", "From the request to the last byte"),
+    "opentracy_ttft_seconds": ("histogram", "From the request to the first content of a stream"),
+    "opentracy_overhead_seconds_total": ("counter", "Time of requests that no provider attempt accounts for"),
+    "opentracy_tokens_total": ("counter", "Tokens, by kind"),
+    "opentracy_cost_usd_total": ("counter", "Known cost"),
+    "opentracy_unpriced_total": ("counter", "Answers whose cost is unknown"),
+    "opentracy_attempts_total": ("counter", "Requests sent to providers"),
+    "opentracy_fallbacks_total": ("counter", "Requests that another model had to answer"),
+    "opentracy_route_decisions_total": ("counter", "Decisions of auto, by cluster and model"),
+    "opentracy_in_flight": ("gauge", "Requests being answered"),
+    "opentracy_trace_queue_depth": ("gauge", "Traces waiting to be committed"),
+    "opentracy_traces_dropped_total": ("counter", "Traces that could not be kept, by reason"),
+    "opentracy_process_start_time_seconds": ("gauge", "When the oldest worker started"),
+}
+_Series = dict[str, float]
+
 
 class Metrics:
-    """What this worker counts."""
+    """What this worker counts. Series are keyed by their text form, so that a sum over workers is a sum of dicts."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._counts: _Series = {}
+        self._keys: dict[tuple[str, str, str], tuple[str, str]] = {}
+        self._names: dict[tuple[str, str], str] = {}
+        self._written = 0.0
+        store = engine.traces.store
+        self._file = None if store is None else store.path.with_name(f"{store.path.name}.metrics.{os.getpid()}")
+
+    def _add(self, key: str, amount: float = 1) -> None:
+        self._counts[key] = self._counts.get(key, 0) + amount
 
     def refused(self, status: int) -> None:
         """A request without the right to be answered."""
+        self._add(f'opentracy_refused_total{{status="{status}"}}')
 
     def rejected(self, record: TraceRecord) -> None:
         """A request that was accepted but not served."""
+        self._add(
+            f'opentracy_requests_total{{provider="",model="",outcome="{record.outcome}",status="{_class(record)}"}}'
+        )
 
     def observe(self, record: TraceRecord) -> None:
         """A call that was served, well or not."""
+        provider, model = record.provider, self._model(record.provider, record.model)
+        counts = self._counts
+        key = (provider, model, record.outcome)
+        keys = self._keys.get(key)
+        if keys is None:
+            labels = f'provider="{_safe(provider)}",model="{_safe(model)}"'
+            outcome = f'outcome="{record.outcome}",status="{_class(record)}"'
+            keys = self._keys[key] = (f"opentracy_requests_total{{{labels},{outcome}}}", labels)
+        counts[keys[0]] = counts.get(keys[0], 0) + 1
+        labels = keys[1]
+        seconds = record.latency_ms / 1000
+        self._histogram("opentracy_request_duration_seconds", labels, seconds)
+        if record.ttft_ms is not None:
+            self._histogram("opentracy_ttft_seconds", labels, record.ttft_ms / 1000)
+        self._sums(record, labels, seconds)
+
+    def _sums(self, record: TraceRecord, labels: str, seconds: float) -> None:
+        if record.tokens_in:
+            self._add(f'opentracy_tokens_total{{{labels},type="input"}}', record.tokens_in)
+        if record.tokens_out:
+            self._add(f'opentracy_tokens_total{{{labels},type="output"}}', record.tokens_out)
+        if record.cost_nano is not None:
+            self._add(f"opentracy_cost_usd_total{{{labels}}}", record.cost_nano / 1e9)
+        elif record.outcome == "ok":
+            self._add(f"opentracy_unpriced_total{{{labels}}}")
+        upstream = 0.0
+        for attempt in record.attempts:
+            upstream += attempt.ms
+        self._add("opentracy_attempts_total", len(record.attempts))
+        self._add("opentracy_overhead_seconds_total", max(0.0, seconds - upstream / 1000))
+        if record.fallback_from is not None:
+            self._add(f"opentracy_fallbacks_total{{{labels}}}")
+        if record.cluster_id is not None:
+            self._add(f'opentracy_route_decisions_total{{cluster="{record.cluster_id}",{labels}}}')
+
+    def _histogram(self, name: str, labels: str, seconds: float) -> None:
+        counts = self._counts
+        for bound in BUCKETS:
+            if seconds <= bound:
+                break
+        else:
+            bound = float("inf")
+        for key, amount in ((f"{name}|{labels}|{bound}", 1.0), (f"{name}|{labels}|sum", seconds)):
+            counts[key] = counts.get(key, 0) + amount
+
+    def _model(self, provider: str, model: str) -> str:
+        name = self._names.get((provider, model))
+        if name is None:
+            known = price_of(provider, model) is not None
+            if len(self._names) > 2000:
+                return "other"
+            name = self._names[provider, model] = model if known else "other"
+        return name
+
+    # ---------------------------------------------------------------- over all workers
+    def flush(self, *, force: bool = False) -> None:
+        """Writes this worker's counts where the others find them; called about once a second."""
+        now = time.monotonic()
+        if self._file is None or (not force and now - self._written < 1.0):
+            return
+        self._written = now
+        with contextlib.suppress(OSError):
+            fresh = self._file.with_suffix(".part")
+            fresh.write_bytes(msgspec.msgpack.encode(self._counts))
+            fresh.replace(self._file)
+
+    def total(self) -> _Series:
+        """The counts of all workers, dead ones of this run included: a counter never falls."""
+        self.flush(force=True)
+        if self._file is None:
+            return dict(self._counts)
+        total: _Series = {}
+        for path in self._file.parent.glob(f"{_stem(self._file)}.metrics.*"):
+            if path.suffix == ".part":
+                continue
+            try:
+                counts = msgspec.msgpack.decode(path.read_bytes(), type=dict[str, float])
+            except (OSError, msgspec.DecodeError):
+                continue
+            for key, amount in counts.items():
+                total[key] = total.get(key, 0) + amount
+        return total
+
+    def text(self) -> str:
+        """Everything in Prometheus' text form."""
+        engine = self._engine
+        series = self.total()
+        series["opentracy_in_flight"] = len(engine.calls)
+        series["opentracy_process_start_time_seconds"] = engine.begun
+        writer = engine.traces.writer
+        if writer is not None:
+            series["opentracy_trace_queue_depth"] = writer.counters.queue_rows
+            for reason, count in writer.counters.dropped.items():
+                series[f'opentracy_traces_dropped_total{{reason="{_safe(reason)}"}}'] = count
+        return _render(series)
+
+
+def _stem(path: Path) -> str:
+    return path.name.partition(".metrics.")[0]
+
+
+def clear(database: Path) -> None:
+    """Forgets the counts of an earlier run; called once, before the first worker starts."""
+    for path in database.parent.glob(f"{database.name}.metrics.*"):
+        path.unlink(missing_ok=True)
+
+
+def _class(record: TraceRecord) -> str:
+    return f"{record.http_status // 100}xx"
+
+
+def _safe(text: str) -> str:
+    return re.sub(r'[\\"\n]', "_", text)[:100]
+
+
+def _render(series: _Series) -> str:
+    lines = []
+    by_name: dict[str, list[str]] = {}
+    for key in series:
+        by_name.setdefault(re.split(r"[{|]", key, maxsplit=1)[0], []).append(key)
+    for name, (kind, text) in _HELP.items():
+        keys = by_name.get(name)
+        if keys:
+            lines += [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]
+            lines += (
+                _histogram_lines(name, keys, series)
+                if kind == "histogram"
+                else [f"{k} {_number(series[k])}" for k in sorted(keys)]
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _histogram_lines(name: str, keys: Iterable[str], series: _Series) -> list[str]:
+    groups: dict[str, dict[str, float]] = {}
+    for key in keys:
+        _, labels, part = key.split("|")
+        groups.setdefault(labels, {})[part] = series[key]
+    lines = []
+    for labels, parts in sorted(groups.items()):
+        running = 0.0
+        for bound in (*BUCKETS, float("inf")):
+            running += parts.get(str(bound), 0)
+            shown = "+Inf" if bound == float("inf") else f"{bound:g}"
+            lines.append(f'{name}_bucket{{{labels},le="{shown}"}} {_number(running)}')
+        lines += [f"{name}_sum{{{labels}}} {parts.get('sum', 0):.6f}", f"{name}_count{{{labels}}} {_number(running)}"]
+    return lines
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if float(value).is_integer() else f"{value:.9g}"
+
+
+async def expose(engine: Engine, request: Request) -> Response:
+    """`GET /metrics`."""
+    return Response(engine.metrics.text(), 200, None, "text/plain; version=0.0.4; charset=utf-8")

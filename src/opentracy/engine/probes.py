@@ -65,7 +65,9 @@ def not_ready(engine: Engine) -> list[str]:
     if engine.server.draining:
         problems.append("shutting down")
     if not callable_providers(engine):
-        problems.append("no provider has a key: set e.g. OPENAI_API_KEY, or [providers.NAME] api_key in the configuration")
+        problems.append(
+            "no provider has a key: set e.g. OPENAI_API_KEY, or [providers.NAME] api_key in the configuration"
+        )
     return problems
 
 

@@ -32,7 +32,9 @@ log = logging.getLogger("opentracy.engine")
 _CHARS_PER_TOKEN = 4
 
 
-def auto(snapshot: Snapshot, health: Health, body: Mapping[str, Any], models: frozenset[str] | None = None) -> tuple[Resolved, dict[str, Any]]:
+def auto(
+    snapshot: Snapshot, health: Health, body: Mapping[str, Any], models: frozenset[str] | None = None
+) -> tuple[Resolved, dict[str, Any]]:
     """Targets for `model="auto"` and the routing that explains them; Refused 503 when nothing can be chosen."""
     started = time.perf_counter()
     candidates = available(snapshot, health, models)
@@ -79,7 +81,9 @@ def _decide(
             log.exception("the router failed")
             problem = f"router_error: {e.__class__.__name__}"
     if default is None:
-        raise Refused(503, f"The router is not available ({problem}) and no auto.default is set", code="router_unavailable")
+        raise Refused(
+            503, f"The router is not available ({problem}) and no auto.default is set", code="router_unavailable"
+        )
     return [default], {"fallback_reason": problem, "strategy": "default", "scores": {}}
 
 
@@ -147,7 +151,11 @@ async def explain(engine: Engine, request: Request) -> Response:
             raise Refused(400, "Give a prompt (text) or messages", param="prompt")
         body["messages"] = [{"role": "user", "content": body["prompt"]}]
     messages = body["messages"]
-    if not isinstance(messages, list) or not messages or not all(isinstance(m, dict) and isinstance(m.get("role"), str) for m in messages):
+    if (
+        not isinstance(messages, list)
+        or not messages
+        or not all(isinstance(m, dict) and isinstance(m.get("role"), str) for m in messages)
+    ):
         raise Refused(400, "messages must be a non-empty list of objects with a role", param="messages")
     weight = body.get("cost_weight", snapshot.config.auto.cost_weight)
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight <= 1:
@@ -156,7 +164,9 @@ async def explain(engine: Engine, request: Request) -> Response:
     candidates = _asked(snapshot, body.get("models")) or available(snapshot, engine.health)
     order, routing = _decide(snapshot, candidates, body, weight)
     routing["routing_ms"] = round((time.perf_counter() - started) * 1000, 3)
-    return json_response({"object": "route", "model": order[0], "selected_model": order[0], "fallbacks": order[1:], **routing})
+    return json_response(
+        {"object": "route", "model": order[0], "selected_model": order[0], "fallbacks": order[1:], **routing}
+    )
 
 
 def _asked(snapshot: Snapshot, models: Any) -> tuple[Candidate, ...] | None:

@@ -116,7 +116,9 @@ class Snapshot:
     def _not_found(self, model: str, problem: ValueError) -> str:
         text = str(problem)
         if text.startswith("Cannot resolve provider") and self.config.aliases:
-            return f"{text.split(':')[0]}: name it provider/model, or one of the aliases {', '.join(self.config.aliases)}"
+            return (
+                f"{text.split(':')[0]}: name it provider/model, or one of the aliases {', '.join(self.config.aliases)}"
+            )
         return text.partition(", or set OPENTRACY_ENGINE_URL")[0]
 
     def _expand(self, name: str) -> list[str]:

@@ -288,7 +288,8 @@ def _finish_reason(last: Chunk | None) -> str | None:
 
 def _error_chunk(base: Chunk) -> Chunk:
     """The error event is also a chunk with finish_reason "error", for clients that only read chunks."""
-    shown = {k: base[k] for k in ("id", "created", "model") if k in base}
+    names = ("id", "created", "model")
+    shown: Chunk = {name: base[name] for name in names if name in base}
     return {
         **shown,
         "object": "chat.completion.chunk",

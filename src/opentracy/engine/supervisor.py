@@ -1,32 +1,52 @@
-"""Processes and signals: one worker in this process, or several sharing the port.
+"""Processes and signals: one worker in this process, or several sharing the port under a parent that replaces them.
 
 Belongs here: binding, forking, replacing a crashed worker, draining on SIGTERM, reloading on SIGHUP. Not here: what a
-worker does (`app`).
+worker does (`worker`), flags and the banner (`cli.serve`).
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from opentracy.traces import Store, TraceStoreError
+from opentracy.traces.locks import FileLock
 
 from .auth import is_loopback
 from .config import Config
-from .configfile import ConfigError
 from .state import Snapshot
+from .tracing import store_path
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 log = logging.getLogger("opentracy.engine")
+_CRASHES_PER_MINUTE = 30
 
 
 class StartError(Exception):
-    """The engine cannot start; one line that says why."""
+    """The engine cannot start; one line that says why. `status`: the process's exit status."""
+
+    def __init__(self, message: str, status: int = 1) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What every worker needs. `snapshot` reads the configuration afresh (ConfigError when it cannot be used)."""
+
+    first: Snapshot
+    snapshot: Callable[[], Snapshot]
+    store: Path | None
 
 
 def refuse_open_bind(config: Config, *, virtual_keys: bool = False) -> None:
@@ -34,27 +54,31 @@ def refuse_open_bind(config: Config, *, virtual_keys: bool = False) -> None:
     server = config.server
     if not is_loopback(server.host) and not (server.api_keys or server.admin_keys or virtual_keys):
         raise StartError(
-            f"refusing to listen on {server.host} without a key: set server.api_keys (e.g. [\"env:OPENTRACY_API_KEY\"]), "
-            "or bind to 127.0.0.1"
+            f'refusing to listen on {server.host} without a key: set server.api_keys (e.g. ["env:OPENTRACY_API_KEY"]), '
+            "or bind to 127.0.0.1",
+            2,
         )
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A bound socket; StartError when the address is taken."""
+def bind(host: str, port: int, *, shared: bool = False, listen: bool = True) -> socket.socket:
+    """A bound socket; StartError when the address cannot be had. `shared`: several processes bind the same."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind((host.strip("[]"), port))
-        sock.listen(2048)
-    except OSError as e:
+        if listen:
+            sock.listen(2048)
+    except (OSError, OverflowError) as e:
         sock.close()
-        raise StartError(f"cannot listen on {host}:{port}: {e.strerror or e}") from None
+        raise StartError(f"cannot listen on {host}:{port}: {getattr(e, 'strerror', None) or e}") from None
     sock.setblocking(False)
     return sock
 
 
-def load_router(config: Config, needed: bool = True) -> tuple[Any, str | None]:
+def load_router(config: Config) -> tuple[Any, str | None]:
     """The router and None, or None and why there is none."""
     from opentracy.routing import load
 
@@ -65,68 +89,116 @@ def load_router(config: Config, needed: bool = True) -> tuple[Any, str | None]:
         return None, f"router_unavailable: {e}"[:200]
 
 
-def serve_one(
-    sock: socket.socket, snapshot: Snapshot, store: Store | None, *, reload: Callable[[], Snapshot] | None = None,
-    ready: Callable[[], None] | None = None,
-) -> int:  # fmt: skip
-    """Runs one worker until it is told to stop; returns the exit status."""
-    import uvloop
-
-    return uvloop.run(_worker(sock, snapshot, store, reload, ready))
-
-
-async def _worker(
-    sock: socket.socket, snapshot: Snapshot, store: Store | None, reload: Callable[[], Snapshot] | None,
-    ready: Callable[[], None] | None,
-) -> int:  # fmt: skip
-    from .app import Engine
-    from .tracing import Tracing
-
-    loop = asyncio.get_running_loop()
-    engine = Engine(snapshot, Tracing(snapshot.config.traces, store), reload=reload)
-    stop = asyncio.Event()
-    hurry = asyncio.Event()
-
-    def on_stop() -> None:
-        (hurry if stop.is_set() else stop).set()
-
-    def on_reload() -> None:
-        try:
-            engine.reload()
-        except (ConfigError, OSError, ValueError) as e:
-            log.error("configuration not reloaded: %s", e)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_stop)
-    loop.add_signal_handler(signal.SIGHUP, on_reload)
-    await engine.server.listen(sock)
-    if ready is not None:
-        ready()
-    await stop.wait()
-    down = asyncio.ensure_future(engine.shut_down(snapshot.config.server.drain_seconds))
-    impatient = asyncio.ensure_future(hurry.wait())
-    await asyncio.wait({down, impatient}, return_when=asyncio.FIRST_COMPLETED)
-    if not down.done():
-        down.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await down
-        await engine.shut_down(0)
-    impatient.cancel()
-    return 0
-
-
-def open_store(config: Config, environ: Mapping[str, str]) -> Store | None:
-    """The trace store; StartError when its place cannot be used."""
-    from .tracing import store_path
-
+def prepare_store(config: Config, environ: Mapping[str, str]) -> tuple[Path | None, FileLock | None]:
+    """Makes, checks and claims the trace store; StartError when it cannot be used. Keep the lock for as long as you run."""
     if not config.traces.enabled:
-        return None
+        return None, None
+    path = store_path(config.traces, environ)
     try:
-        return Store.open(store_path(config.traces, environ))
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = FileLock(path.with_name(path.name + ".engine"))
+        if not lock.acquire():
+            holder = lock.path.read_text()[:20].strip()
+            raise StartError(
+                f"another engine (pid {holder}) uses the trace store {path}: stop it, or give this one its own with --store"
+            )
+        lock.note(f"{os.getpid()}\n")
+        store = Store.open(path)
+        store.close()
     except (TraceStoreError, OSError) as e:
         raise StartError(str(e)) from None
+    from .metrics import clear
+
+    clear(path)
+    return path, lock
 
 
-def environment() -> dict[str, str]:
-    """The environment as it is now."""
-    return dict(os.environ)
+def run_one(sock: socket.socket, service: Service) -> int:
+    """A single worker in this process, until it is told to stop; the exit status."""
+    from .worker import work
+
+    return work(sock, service, first=True)
+
+
+class Supervisor:
+    """The parent of several workers. It serves nothing itself: it forks, waits and passes signals on."""
+
+    def __init__(self, config: Config, service: Service) -> None:
+        self._config = config
+        self._service = service
+        self._workers: dict[int, int] = {}  # pid -> number
+        self._starts: list[float] = []
+        self._stopping = 0
+        server = config.server
+        bind(server.host, server.port).close()  # a plain bind fails where somebody else listens, a shared one would not
+        self._reserve = bind(server.host, server.port, shared=True, listen=False)
+        self.address = self._reserve.getsockname()
+
+    def run(self) -> int:
+        """Until every worker has ended after SIGTERM or SIGINT; the exit status."""
+        for caught in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(caught, self._stop)
+        signal.signal(signal.SIGHUP, lambda *_: self._pass_on(signal.SIGHUP))
+        for number in range(self._config.server.workers):
+            self._start(number)
+        status = 0
+        while self._workers:
+            try:
+                pid, code = os.wait()
+            except InterruptedError:
+                continue
+            except ChildProcessError:
+                break
+            if pid not in self._workers:
+                continue
+            number = self._workers.pop(pid)
+            if self._stopping:
+                status = status or (0 if code == 0 else 1)
+                continue
+            log.error("worker %d (pid %d) ended with status %d, starting another", number, pid, code)
+            if not self._restart(number):
+                return 1
+        return status
+
+    def _restart(self, number: int) -> bool:
+        now = time.monotonic()
+        self._starts = [t for t in self._starts if now - t < 60]
+        self._starts.append(now)
+        if len(self._starts) > _CRASHES_PER_MINUTE:
+            log.error("workers crash too often, giving up")
+            self._pass_on(signal.SIGTERM)
+            return False
+        self._start(number)
+        return True
+
+    def _start(self, number: int) -> None:
+        pid = os.fork()
+        if pid:
+            self._workers[pid] = number
+            if self._stopping:
+                os.kill(pid, signal.SIGTERM)
+            return
+        status = 1
+        try:
+            for caught in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                signal.signal(caught, signal.SIG_DFL)
+            from .worker import work
+
+            server = self._config.server
+            host, port = server.host, self.address[1]
+            self._reserve.close()
+            status = work(bind(host, port, shared=True), self._service, first=number == 0, parent=os.getppid())
+        except BaseException:
+            log.exception("worker %d failed", number)
+        finally:
+            logging.shutdown()
+            os._exit(status)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self._stopping += 1
+        self._pass_on(signal.SIGTERM)
+
+    def _pass_on(self, number: int) -> None:
+        for pid in list(self._workers):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)

@@ -12,7 +12,9 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from opentracy.traces import Reader, Store, TraceRecord, TraceWriter
+from opentracy.traces.inflight import Inflight, recover
 
+from .auth import Identity
 from .config import TracesConfig
 
 log = logging.getLogger("opentracy.engine")
@@ -35,7 +37,26 @@ class Tracing:
         self.writer: TraceWriter | None = None
         if store is not None:
             self.writer = TraceWriter(store, before_write=_before_write(config))
+        self._inflight = Inflight(store.path) if store is not None else None
         self.put: Callable[[TraceRecord], object] = self.writer.put if self.writer is not None else _nothing
+
+    def begin(self, trace_id: str, ts_ms: int, model: str, identity: Identity | None) -> int:
+        """Notes that a request is open, where even a killed process leaves it behind; a slot for `end`."""
+        if self._inflight is None:
+            return -1
+        return self._inflight.begin(trace_id, ts_ms, model, identity.key_id if identity is not None else None)
+
+    def end(self, slot: int) -> None:
+        """The request has its record."""
+        if self._inflight is not None:
+            self._inflight.end(slot)
+
+    def recover(self) -> int:
+        """Gives a record to each request that an earlier run left open; returns how many there were."""
+        if self.store is None or self.reader is None or self.writer is None:
+            return 0
+        find = self.reader.find
+        return recover(self.store.path, lambda trace_id: find(trace_id) is not None, self.writer.put)
 
     def put_durable(self, record: TraceRecord) -> Future[str]:
         """The future is done once the record is committed, or had to be dropped."""
@@ -66,6 +87,9 @@ class Tracing:
         """Commits what waits."""
         if self.writer is not None:
             self.writer.close()
+        if self._inflight is not None:
+            self._inflight.close()
+            self._inflight = None
         if self.store is not None:
             self.store.close()
 

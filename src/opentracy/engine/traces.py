@@ -1,0 +1,235 @@
+"""Reading traces over HTTP: lists, single ones, sums, facets, export, live tail; and taking in those of others.
+
+Belongs here: query parameters in, JSON out, and never a blocking query on the event loop. Not here: the queries
+(`opentracy.traces`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from opentracy.core.jsonio import encode
+from opentracy.traces import Filters, QueryError, Reader, TraceRecord, TraceRow
+from opentracy.traces.compile import Query
+from opentracy.traces.filters import from_params
+from opentracy.traces.ids import normalise_id
+from opentracy.traces.model import from_dict, to_dict
+from opentracy.traces.stats import answer, facets, series
+
+from .errors import Refused
+from .routes import json_body, json_response
+
+if TYPE_CHECKING:
+    from .app import Engine
+
+T = TypeVar("T")
+MAX_LIMIT = 1000
+MAX_IMPORT = 10_000
+TAIL_S = 0.5
+_PAGING = frozenset({"limit", "cursor", "order"})
+_SUMMING = frozenset({"metric", "metrics", "group_by", "bucket", "limit"})
+_FACETS = ("status", "model", "provider", "key", "cluster", "tag", "stream")
+
+
+def reader_of(engine: Engine) -> Reader:
+    """The store's reader; Refused 404 where traces are off."""
+    reader = engine.traces.reader
+    if reader is None:
+        raise Refused(404, "Traces are off in this engine's configuration (traces.enabled)")
+    return reader
+
+
+async def off_loop(work: Callable[[], T]) -> T:
+    """Runs a query on a thread; what is wrong with the question becomes a 400."""
+    try:
+        return await asyncio.get_running_loop().run_in_executor(None, work)
+    except QueryError as e:
+        raise Refused(400, str(e), code="invalid_query") from None
+
+
+def filters_of(request: Request, skip: frozenset[str] = _PAGING) -> Filters:
+    """The filters in a URL's query; Refused 400 for a name that means nothing."""
+    pairs = [(k, v) for k, v in request.query_params.multi_items() if k not in skip]
+    try:
+        return from_params(pairs, now_ms=time.time_ns() // 1_000_000)
+    except QueryError as e:
+        raise Refused(400, str(e), code="invalid_query") from None
+
+
+def limit_of(request: Request, default: int = 50) -> int:
+    """`limit`, capped; Refused 400 when it is no positive number."""
+    text = request.query_params.get("limit", str(default))
+    if not text.isascii() or not text.isdigit() or len(text) > 18 or int(text) < 1:
+        raise Refused(400, "limit must be a positive whole number", param="limit")
+    return min(int(text), MAX_LIMIT)
+
+
+async def listing(engine: Engine, request: Request) -> Response:
+    """`GET /v1/traces`: a page, newest first."""
+    reader, filters, limit = reader_of(engine), filters_of(request), limit_of(request)
+    cursor = request.query_params.get("cursor")
+    await engine.traces.current()
+    page = await off_loop(lambda: reader.page(filters, limit=limit, cursor=cursor))
+    data = [row(r) for r in page.rows]
+    return json_response({"object": "list", "data": data, "next": page.next, "has_more": page.next is not None})
+
+
+def row(r: TraceRow) -> dict[str, Any]:
+    """A line of the list, with the cost in USD beside nano-USD."""
+    plain = msgspec.structs.asdict(r)
+    plain["cost_usd"] = None if r.cost_nano is None else r.cost_nano / 1e9
+    return plain
+
+
+async def one(engine: Engine, request: Request) -> Response:
+    """`GET /v1/traces/{id}`: everything about one request."""
+    reader = reader_of(engine)
+    try:
+        trace_id = normalise_id(request.path_params["trace_id"])
+    except ValueError as e:
+        raise Refused(400, str(e), param="trace_id") from None
+    await engine.traces.current()
+    record = await off_loop(lambda: reader.get(trace_id))
+    if record is None:
+        raise Refused(404, f"There is no trace {trace_id}", code="trace_not_found")
+    return json_response(to_dict(record))
+
+
+async def stats(engine: Engine, request: Request) -> Response:
+    """`GET /v1/stats`: sums, by whatever is asked for."""
+    reader, filters, params = reader_of(engine), filters_of(request, _SUMMING), request.query_params
+    metrics = _names(params.getlist("metric") + params.getlist("metrics")) or (
+        "requests", "errors", "cost", "tokens_in", "tokens_out", "p50", "p95",
+    )  # fmt: skip
+    bucket = params.get("bucket")
+    if bucket is not None and not (bucket.isdigit() and len(bucket) < 16):
+        raise Refused(400, "bucket must be a number of milliseconds", param="bucket")
+    limit = limit_of(request) if "limit" in params else None
+
+    def work() -> list[dict[str, object]]:
+        groups = tuple(_names(params.getlist("group_by")))
+        return answer(reader, Query(metrics, groups, int(bucket) if bucket is not None else None, filters, limit))
+
+    await engine.traces.current()
+    rows = await off_loop(work)
+    return json_response({"object": "list", "data": rows})
+
+
+def _names(given: list[str]) -> tuple[str, ...]:
+    return tuple(name.strip() for part in given for name in part.split(",") if name.strip())
+
+
+async def facet_counts(engine: Engine, request: Request) -> Response:
+    """`GET /v1/traces/facets`: what the filters could be narrowed to, with counts; and a histogram over time."""
+    reader, filters = reader_of(engine), filters_of(request, frozenset({"field", "buckets"}))
+    fields = _names(request.query_params.getlist("field")) or _FACETS
+    await engine.traces.current()
+    found = await off_loop(lambda: facets(reader, filters, fields))
+    histogram = await off_loop(lambda: series(reader, filters))
+    return json_response({"facets": found, "histogram": histogram})
+
+
+async def tail(engine: Engine, request: Request) -> Response:
+    """`GET /v1/traces/tail`: new traces as server-sent events, whichever worker served them."""
+    reader, filters = reader_of(engine), filters_of(request)
+    _, newest = await off_loop(lambda: reader.tail(None))
+
+    async def events() -> AsyncIterator[bytes]:
+        after, quiet = newest, 0.0
+        yield b": tail\n\n"
+        while not engine.server.draining:
+            rows, after = await off_loop(partial(reader.tail, after, filters))
+            for r in rows:
+                yield b"id: %d\ndata: %b\n\n" % (r.seq, encode(row(r)))
+            quiet = 0.0 if rows else quiet + TAIL_S
+            if quiet >= 15:
+                quiet = 0.0
+                yield b": keepalive\n\n"
+            await asyncio.sleep(TAIL_S)
+
+    return StreamingResponse(events(), media_type="text/event-stream", headers={"cache-control": "no-cache"})
+
+
+async def export(engine: Engine, request: Request) -> Response:
+    """`GET /v1/traces/export`: every trace that matches, one JSON object a line."""
+    reader, filters = reader_of(engine), filters_of(request, _PAGING | {"format", "bodies"})
+    kind = request.query_params.get("format", "jsonl")
+    if kind not in ("jsonl", "csv"):
+        raise Refused(400, "format must be jsonl or csv (the command line also writes Parquet)", param="format")
+    with_bodies = request.query_params.get("bodies", "true").lower() not in ("0", "false", "no")
+    await engine.traces.current()
+
+    async def lines() -> AsyncIterator[bytes]:
+        cursor: str | None = None
+        first = True
+        while True:
+            page = await off_loop(partial(reader.page, filters, limit=200, cursor=cursor))
+            rows = await off_loop(partial(_whole, reader, page.rows, bodies=with_bodies))
+            yield _csv(rows, header=first) if kind == "csv" else b"".join(encode(r) + b"\n" for r in rows)
+            first, cursor = False, page.next
+            if cursor is None:
+                return
+
+    media = "text/csv; charset=utf-8" if kind == "csv" else "application/x-ndjson"
+    name = {"content-disposition": f'attachment; filename="traces.{kind}"'}
+    return StreamingResponse(lines(), media_type=media, headers=name)
+
+
+def _whole(reader: Reader, rows: list[TraceRow], *, bodies: bool) -> list[dict[str, Any]]:
+    records = (reader.get(r.trace_id, bodies=bodies) for r in rows)
+    return [to_dict(record) for record in records if record is not None]
+
+
+def _csv(rows: list[dict[str, Any]], *, header: bool) -> bytes:
+    import csv
+    import io
+
+    out = io.StringIO()
+    names = [n for n in (*TraceRecord.__struct_fields__, "cost_usd") if n != "content"]
+    writer = csv.writer(out)
+    if header:
+        writer.writerow(names)
+    for r in rows:
+        writer.writerow([_cell(r.get(name)) for name in names])
+    return out.getvalue().encode()
+
+
+def _cell(value: Any) -> Any:
+    """Spreadsheets run what begins with = + - @, so text of others gets a quote in front."""
+    if isinstance(value, dict | list):
+        value = encode(value).decode()
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return "'" + value
+    return value
+
+
+async def take(engine: Engine, request: Request) -> Response:
+    """`POST /v1/traces`: traces made elsewhere, one or a list; acknowledged once they are committed."""
+    reader_of(engine)
+    body = await json_body(request)
+    given = body.get("traces", [body]) if "traces" in body else [body]
+    if not isinstance(given, list) or not given or len(given) > MAX_IMPORT:
+        raise Refused(400, f"traces must be a list of 1 to {MAX_IMPORT}", param="traces")
+    records = []
+    for number, item in enumerate(given):
+        if not isinstance(item, dict):
+            raise Refused(400, f"traces[{number}] must be an object", param=f"traces[{number}]")
+        item.setdefault("trace_id", engine.new_id())
+        item.setdefault("ts_ms", time.time_ns() // 1_000_000)
+        try:
+            item["trace_id"] = normalise_id(str(item["trace_id"]))
+            records.append(from_dict(item))
+        except ValueError as e:
+            raise Refused(400, f"traces[{number}]: {e}", param=f"traces[{number}]") from None
+    for record in records:
+        engine.traces.put(record)
+    await engine.traces.current()
+    return json_response({"object": "list", "data": [{"trace_id": r.trace_id} for r in records]}, 201)
