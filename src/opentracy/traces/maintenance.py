@@ -13,6 +13,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 from . import outbox, project, search, segments
 from .locks import leader_lock
