@@ -54,7 +54,8 @@ class Record(dict[str, Any]):
         return sorted({*super().__dir__(), *map(str, self)})
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({dict.__repr__(self)})"
+        shown = dict.__repr__(self)
+        return shown if type(self) is Record else f"{type(self).__name__}({shown})"
 
     def __reduce__(self) -> tuple[type[Record], tuple[dict[str, Any]]]:
         return type(self), (dict(self),)

@@ -63,6 +63,10 @@ def _complain(request: HttpRequest, target: str) -> None:
     raise ValueError(f"the URL path holds a line break or NUL character: {target.split('?')[0]!r}")
 
 
+def _length(headers: dict[str, str]) -> int:
+    return sum([len(name) + len(value) + 4 for name, value in headers.items()])
+
+
 class ResponseReader:
     """Answers of one connection: `start()` before each request, `feed`/`eof` with what arrives; look at the fields.
 
@@ -116,7 +120,8 @@ class ResponseReader:
                 self._fail("bad_response", f"bad response: {e}")
         if in_head:
             self._head_size += len(data)
-            if self._head_size > MAX_HEAD and self.head is None:
+            # a piece may hold head and body: then only the parsed headers tell how long the head was
+            if self._head_size > MAX_HEAD and (self.head is None or _length(self._headers) > MAX_HEAD):
                 self._fail("header_limit", f"the answer's header block is larger than {MAX_HEAD >> 10} KiB")
 
     def eof(self) -> None:

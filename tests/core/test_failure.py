@@ -1,0 +1,139 @@
+"""Which failures are worth another try, what may be shown of them, and whose words are quoted."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from opentracy.core.failure import (
+    backoff,
+    embedded_failure,
+    interrupted,
+    mask,
+    message_of,
+    retry_hint,
+    status_failure,
+    transport_failure,
+)
+from opentracy.core.wire import Credentials, Failure, HttpResponse
+
+
+def answer(status: int, body: bytes = b"", **headers: str) -> HttpResponse:
+    return HttpResponse(status, {k.replace("_", "-"): v for k, v in headers.items()}, body)
+
+
+@pytest.mark.parametrize(
+    ("status", "retryable"),
+    [(s, True) for s in (408, 409, 425, 429, 500, 502, 503, 504, 520, 524, 529)]
+    + [(s, False) for s in (400, 401, 402, 403, 404, 405, 413, 422, 424, 498, 501, 505)],
+)
+def test_status_decides(status: int, retryable: bool) -> None:
+    assert status_failure(answer(status), "policy violation").retryable is retryable
+
+
+def test_billing_is_not_transient_and_redirects_are_never_followed() -> None:
+    assert not status_failure(answer(429), "m", code="insufficient_quota").retryable
+    redirect = status_failure(answer(307), "m")
+    assert redirect.kind == "redirect"
+    assert "redirect" in redirect.message
+    assert not redirect.retryable
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "This model's maximum context length is 8192 tokens",
+        "prompt is too long: 200480 tokens > 200000 maximum",
+        "The input token count (2800010) exceeds the maximum number of tokens allowed",
+        "Input is too long for requested model.",
+    ],
+)
+def test_context_overflow_has_one_code(text: str) -> None:
+    assert status_failure(answer(400), text).code == "context_length_exceeded"
+    assert status_failure(answer(500), text).code is None  # an outage stays one whatever it mentions
+
+
+@pytest.mark.parametrize(
+    ("code", "type", "status", "retryable"),
+    [
+        (None, "overloaded_error", 529, True),
+        ("rate_limit_exceeded", None, 429, True),
+        ("insufficient_quota", None, 429, False),
+        (None, "invalid_request_error", 400, False),
+        (None, "modelStreamErrorException", 424, True),
+        (None, "never heard of", None, True),
+    ],
+)
+def test_errors_inside_a_200(code: str | None, type: str | None, status: int | None, retryable: bool) -> None:
+    failure = embedded_failure("boom", status=None, code=code, type=type)
+    assert (failure.status, failure.retryable) == (status, retryable)
+
+
+@given(st.sampled_from(["nan", "inf", "-inf", "0", "-1", "", "soon", "1e999", "Wed, 99 Foo 2020 00:00:00 GMT"]))
+def test_unusable_hints_are_no_hints(value: str) -> None:
+    assert retry_hint({"retry-after": value, "retry-after-ms": value}, 1e9) is None
+
+
+@given(st.one_of(st.none(), st.floats(allow_nan=True)), st.integers(0, 40), st.floats(0, 1, exclude_max=True))
+def test_backoff_is_bounded(hint: float | None, retry: int, uniform: float) -> None:
+    wait = backoff(Failure("status", "m", retry_after=hint), retry, uniform)
+    if hint is not None and math.isfinite(hint) and hint > 60:
+        assert wait is None
+    elif hint is not None and math.isfinite(hint) and hint > 0:
+        assert wait is not None
+        assert hint <= wait <= hint * 1.1
+    else:
+        assert wait is not None
+        assert 0.05 <= wait <= 8
+
+
+@given(st.text("abcdefghijklmnopqrstuvwxyz0123456789-_", min_size=12, max_size=40), st.text(max_size=30), st.text(max_size=30))
+def test_a_masked_secret_is_gone(secret: str, before: str, after: str) -> None:
+    shown = mask(f"{before} {secret} {after} {secret[:8]}…", [secret])
+    assert secret not in shown
+    assert secret not in mask("x" * 1995 + secret, [secret])
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"error": {"message": "a"}}, "a"),
+        ({"message": "b"}, "b"),
+        ({"Message": "c"}, "c"),
+        ({"detail": "d"}, "d"),
+        ({"detail": [{"loc": ["body", "temperature"], "msg": "too hot"}]}, "too hot (body.temperature)"),
+        ({"error": "e"}, "e"),
+        ([{"error": {"message": "f"}}], "f"),
+    ],
+)
+def test_the_providers_own_words(body: object, said: str) -> None:
+    assert message_of(body, answer(400)) == said
+
+
+def test_no_words_at_all() -> None:
+    page = answer(502, b"<html>bad gateway</html>", content_type="text/html; charset=utf-8")
+    assert message_of(None, page) == "HTTP 502, text/html: <html>bad gateway</html>"
+    assert message_of(None, answer(502)) == "HTTP 502 without a body"
+
+
+@pytest.mark.parametrize("kind", ["reset", "eof", "truncated", "bad_response"])
+def test_a_broken_stream_has_one_name(kind: str) -> None:
+    failure = interrupted(transport_failure(kind, "m"))  # type: ignore[arg-type]
+    assert (failure.kind, failure.code, failure.retryable) == ("stream_interrupted", "stream_interrupted", True)
+    assert interrupted(transport_failure("timeout", "m")).kind == "timeout"
+
+
+def test_credentials_do_not_show_themselves() -> None:
+    import copy
+    import pickle
+
+    secret = Credentials("sk-very-secret", {"secret_key": "aws-secret", "region": "eu-west-1"})
+    assert "secret" not in repr(secret).replace("Credentials", "")
+    assert set(secret.secrets()) == {"sk-very-secret", "aws-secret"}
+    with pytest.raises(TypeError):
+        pickle.dumps(secret)
+    with pytest.raises(TypeError):
+        copy.deepcopy(secret)
