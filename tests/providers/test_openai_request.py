@@ -136,6 +136,7 @@ def test_one_answer_is_what_everybody_gives() -> None:
 def test_switched_off_values_are_not_reported_as_lost() -> None:
     request = build("cerebras/m", logit_bias={}, store=False, strict=True)
     assert request.dropped == ()
+    assert build("perplexity/sonar", parallel_tool_calls=False).dropped == ("parallel_tool_calls",)
 
 
 @pytest.mark.parametrize(

@@ -146,8 +146,8 @@ class _Parameters:
                 self.body[quirks.rename.get(name, name)] = value
 
     def _drop(self, name: str, value: Any) -> None:
-        # an empty or switched-off value asks for nothing, so nothing is lost
-        if value is not False and value != [] and value != {}:
+        # an empty or switched-off value asks for nothing, so nothing is lost; this one is on by default
+        if (value is not False or name == "parallel_tool_calls") and value != [] and value != {}:
             self.dropped.append(name)
 
     def _only(self, name: str, value: Any, default: Any) -> None:
