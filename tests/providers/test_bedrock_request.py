@@ -387,6 +387,23 @@ def test_reasoning_effort_by_the_switch_of_the_model() -> None:
         request(model=CLAUDE, reasoning_effort="extreme")
 
 
+def test_claude_cannot_be_forced_while_it_thinks() -> None:
+    sent = request(model=CLAUDE, tools=[TOOL], tool_choice="required", reasoning_effort="low")
+    assert sent.dropped == ("tool_choice",)
+    assert "toolChoice" not in json.loads(sent.body)["toolConfig"]
+    older = request(model="anthropic.claude-3-7-sonnet-20250219-v1:0", response_format=FORMAT, reasoning_effort="low")
+    assert "toolChoice" not in json.loads(older.body)["toolConfig"]
+    assert older.dropped == ()
+
+
+def test_nova_at_high_effort_takes_no_other_settings() -> None:
+    sent = request(model="amazon.nova-2-lite-v1:0", reasoning_effort="high", max_tokens=5, temperature=0.1, top_p=0.2)
+    assert sent.dropped == ("max_tokens", "temperature", "top_p")
+    assert "inferenceConfig" not in json.loads(sent.body)
+    kept = body(model="amazon.nova-2-lite-v1:0", reasoning_effort="medium", max_tokens=5, temperature=0.1)
+    assert kept["inferenceConfig"] == {"maxTokens": 5, "temperature": 0.1}
+
+
 def test_a_budget_fits_under_the_cap_or_is_dropped() -> None:
     made = body(model=CLAUDE, reasoning_effort="high", max_tokens=4000)
     assert made["additionalModelRequestFields"]["thinking"]["budget_tokens"] == 2000

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from opentracy.core.pricing import cost_of
 from opentracy.core.relay import MessageFold
 from opentracy.core.wire import Call, Chunk, Credentials, Failure, HttpHead, HttpResponse, Target
 from opentracy.providers.cohere import DIALECT
@@ -117,6 +118,16 @@ def test_usage_that_is_no_number_is_none() -> None:
 def test_billed_units_stand_in_where_tokens_are_missing() -> None:
     usage = plain(answer({"content": []}) | {"usage": {"billed_units": {"input_tokens": 3, "output_tokens": 4}}})["usage"]
     assert (usage["prompt_tokens"], usage["completion_tokens"]) == (3, 4)
+
+
+def test_cost_is_computed_from_what_is_billed() -> None:
+    """The prompt template counts as tokens and is not billed; the streamed answer costs the same."""
+    usage = plain(answer({"content": []}))["usage"]
+    billed = cost_of("cohere", "command-a-03-2025", {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12})
+    assert billed is not None
+    assert cost_of("cohere", "command-a-03-2025", usage) == billed
+    assert cost_of("cohere", "command-a-03-2025", decode(TALK)[0][-1]["usage"]) == billed
+    assert cost_of("cohere", "command-a-03-2025", {**usage, "billed_units": {"input_tokens": "x"}}) is None
 
 
 def test_thoughts_plans_and_citations() -> None:

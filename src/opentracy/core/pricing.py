@@ -14,7 +14,7 @@ from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
 from typing import Any
 
 from .price_table import RATE_NAMES, Price, Rates, TableInfo, builtin
-from .usage import MAX_TOKENS, reasoning_outside
+from .usage import MAX_TOKENS, clean_int, reasoning_outside
 
 __all__ = [
     "Cost",
@@ -95,7 +95,12 @@ def cost_of(provider: str, model: str, usage: Mapping[str, Any] | None, at: floa
 
 
 def cost_with(price: Price, usage: Mapping[str, Any], at: float | None = None) -> Cost | None:
-    """The cost of this usage at this price; None when a needed count or rate is unknown."""
+    """The cost of this usage at this price; None when a needed count or rate is unknown.
+
+    Where the provider says how many tokens it bills (`billed_units`), these count and not what the model saw.
+    """
+    if (billed := usage.get("billed_units")) is not None:
+        usage = _billed(billed)
     prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
     total = usage.get("total_tokens", 0)
     if type(prompt) is not int or type(completion) is not int or type(total) is not int:
@@ -119,6 +124,13 @@ def cost_with(price: Price, usage: Mapping[str, Any], at: float | None = None) -
     answered = _nano(run)
     total = _nano(run + fees)
     return Cost(fresh, read - fresh, written - read, answered - written, total - answered, total)
+
+
+def _billed(units: Any) -> Mapping[str, Any]:
+    """Usage of billed units; empty, so unknown, when they are no numbers."""
+    units = units if isinstance(units, Mapping) else {}
+    counts = clean_int(units.get("input_tokens", 0)), clean_int(units.get("output_tokens", 0))
+    return {"prompt_tokens": counts[0], "completion_tokens": counts[1]} if units else {}
 
 
 def _input_parts(rates: Rates, prompt: int, details: Any) -> tuple[int, int, int] | None:

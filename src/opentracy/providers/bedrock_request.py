@@ -67,7 +67,10 @@ def converse_body(call: Call, model: str) -> tuple[Body, tuple[str, ...]]:
     _effort(params, said.turns, facts, extra, settings, dropped)
     _sampling(params, facts, extra, settings, dropped)
     _format(params, model, body, said.system)
-    _tools(params, model, said.tools_used, body)
+    if _tools(params, model, said.tools_used, body) and not _may_force(facts, extra):
+        del body["toolConfig"]["toolChoice"]
+        if params.get("tool_choice") not in (None, "auto"):
+            dropped.append("tool_choice")
     _labels(params, body, dropped)
     if said.system:
         body["system"] = said.system
@@ -118,6 +121,8 @@ def _effort(
     elif facts.effort == "nova":
         how = {} if effort == "none" else {"maxReasoningEffort": _LEVEL[effort]}
         extra["reasoningConfig"] = {"type": "enabled" if how else "disabled", **how}
+        if how.get("maxReasoningEffort") == "high" and settings.pop("maxTokens", None) is not None:
+            dropped.append("max_tokens")  # refused together with high effort, as sampling settings are
     elif facts.effort == "openai" and effort != "none":
         extra["reasoning_effort"] = _LEVEL[effort]
     elif effort != "none":
@@ -148,17 +153,7 @@ def _loop_without_thoughts(turns: list[Body]) -> bool:
 
 def _sampling(params: Mapping[str, Any], facts: Traits, extra: Body, settings: Body, dropped: list[str]) -> None:
     given = {k: v for k in ("temperature", "top_p") if (v := params.get(k)) is not None}
-    claude = facts.claude
-    thinking = extra.get("thinking") or extra.get("reasoning_config")
-    refused: list[str] = []
-    if claude is not None and isinstance(thinking, dict) and thinking.get("type") in ("enabled", "adaptive"):
-        idle = {"temperature": lambda v: v == 1, "top_p": lambda v: v >= 0.95}
-        refused = [k for k, v in given.items() if not idle[k](v)]
-    elif claude is not None and not claude.sampling:
-        refused = list(given)
-    elif claude is not None and not claude.sampling_pair and len(given) == 2:
-        refused = ["top_p"]
-    for name in refused:
+    for name in _refused(given, facts, extra):
         dropped.append(name)
         del given[name]
     if "temperature" in given:
@@ -169,6 +164,24 @@ def _sampling(params: Mapping[str, Any], facts: Traits, extra: Body, settings: B
         settings["topP"] = given["top_p"]
     if stops := [s for s in stop_list(params.get("stop")) if s]:
         settings["stopSequences"] = stops
+
+
+def _refused(given: Body, facts: Traits, extra: Body) -> list[str]:
+    """The sampling settings that the model refuses, all of them or beside what else is asked."""
+    claude = facts.claude
+    if claude is not None and _thinks(extra):
+        idle = {"temperature": lambda v: v == 1, "top_p": lambda v: v >= 0.95}
+        return [k for k, v in given.items() if not idle[k](v)]
+    high = facts.nova and (extra.get("reasoningConfig") or {}).get("maxReasoningEffort") == "high"
+    if high or (claude is not None and not claude.sampling):
+        return list(given)
+    return ["top_p"] if claude is not None and not claude.sampling_pair and len(given) == 2 else []
+
+
+def _thinks(extra: Body) -> bool:
+    """Whether Claude's thinking is on, by either of the names that the switch has had."""
+    switch = extra.get("thinking") or extra.get("reasoning_config")
+    return isinstance(switch, dict) and switch.get("type") in ("enabled", "adaptive")
 
 
 def _format(params: Mapping[str, Any], model: str, body: Body, system: list[Body]) -> None:
@@ -188,8 +201,16 @@ def _format(params: Mapping[str, Any], model: str, body: Body, system: list[Body
         body["outputConfig"] = {"textFormat": {"type": "json_schema", "structure": {"jsonSchema": described}}}
 
 
-def _tools(params: Mapping[str, Any], model: str, used: list[str], body: Body) -> None:
-    """Tool declarations; they must be there whenever the history has calls, even if none may be made now."""
+def _may_force(facts: Traits, extra: Body) -> bool:
+    """Whether the model lets itself be forced to call: Claude does not while it thinks, some of them never."""
+    return facts.claude is None or (facts.claude.forced_tool and not _thinks(extra))
+
+
+def _tools(params: Mapping[str, Any], model: str, used: list[str], body: Body) -> bool:
+    """Tool declarations; they must be there whenever the history has calls, even if none may be made now.
+
+    Returns whether a call is forced.
+    """
     facts = traits(model)
     functions = functions_of(params.get("tools"), "bedrock")
     choice = choice_of(params.get("tool_choice")) if functions else choice_of(None)
@@ -213,6 +234,7 @@ def _tools(params: Mapping[str, Any], model: str, used: list[str], body: Body) -
         tools = [{"toolSpec": _spec(f, facts)} for f in gone]
     if tools:
         body["toolConfig"] = {"tools": tools, **({"toolChoice": pick} if pick else {})}
+    return bool(tools and pick)
 
 
 def _spec(function: Function, facts: Traits) -> Body:
