@@ -86,7 +86,9 @@ SCENES: dict[str, dict[str, Any]] = {
     "thinking and tool": message([THOUGHT, TEXT, USE], "tool_use"),
     "thoughts in between": message([TEXT, THOUGHT, USE], "tool_use"),
     "citations": message([*SERVER, CITED, {"type": "text", "text": " Yes."}]),
+    "thought after a call": message([USE, THOUGHT, NO_INPUT], "tool_use"),
     "cut": message([TEXT], "max_tokens"),
+    "stop word": message([TEXT], "stop_sequence", stop_sequence="END"),
     "refusal": message([], "refusal", stop_details={"type": "refusal", "category": "x", "explanation": "No."}),
 }
 
@@ -143,6 +145,14 @@ def test_tool_calls_reasoning_and_signed_blocks() -> None:
     assert answer(SONNET, message([USE], "tool_use"))["choices"][0]["message"]["content"] is None
 
 
+def test_call_ids_are_made_up_where_they_are_missing_or_repeated() -> None:
+    whole = message([USE, USE, {"type": "tool_use", "name": "now", "input": None}], "tool_use")
+    for found in (answer(SONNET, whole), folded(SONNET, events(stream_of(whole)))):
+        ids = [c["id"] for c in found["choices"][0]["message"]["tool_calls"]]
+        assert ids[0] == "toolu_01"
+        assert len(set(ids)) == 3
+
+
 def test_server_tools_are_no_calls_and_pages_become_annotations() -> None:
     choice = answer(SONNET, SCENES["citations"])["choices"][0]
     assert "tool_calls" not in choice["message"]
@@ -157,6 +167,7 @@ def test_a_refusal_says_why() -> None:
     choice = answer(SONNET, SCENES["refusal"])["choices"][0]
     assert choice["finish_reason"] == "content_filter"
     assert choice["message"] == {"role": "assistant", "content": "", "refusal": "No."}
+    assert choice["stop_details"]["category"] == "x"
 
 
 def test_bug_1_cache_writes_are_counted_once_and_priced_exactly() -> None:
@@ -230,8 +241,9 @@ def test_bug_17_the_appended_message_goes_back_as_it_came(streamed: bool) -> Non
     assert sent[1] == {"role": "assistant", "content": whole["content"]}
 
 
-def test_thoughts_between_text_and_call_survive_a_round_trip() -> None:
-    whole = SCENES["thoughts in between"]
+@pytest.mark.parametrize("scene", ["thoughts in between", "thought after a call"])
+def test_thoughts_between_text_and_call_survive_a_round_trip(scene: str) -> None:
+    whole = SCENES[scene]
     found = folded(SONNET, events(stream_of(whole)))["choices"][0]["message"]
     sent = body_of(SONNET, [{"role": "user", "content": "q"}, found])["messages"][1]["content"]
     assert sent == whole["content"]

@@ -256,6 +256,13 @@ def test_bug_14_no_parallel_calls_without_forcing_one() -> None:
     assert "tool_choice" not in body_of(SONNET, tool_choice="required")
 
 
+def test_a_strict_tool_has_a_closed_schema_where_the_model_knows_strictness() -> None:
+    tool = {"type": "function", "function": {**WEATHER["function"], "strict": True}, "defer_loading": True}  # type: ignore[dict-item]
+    sent = body_of(SONNET, tools=[tool])["tools"][0]
+    assert (sent["strict"], sent["defer_loading"], sent["input_schema"]["additionalProperties"]) == (True, True, False)
+    assert "strict" not in body_of(OLD, tools=[tool])["tools"][0]
+
+
 def test_tools_of_anthropics_own_pass_as_they_are() -> None:
     own = {"type": "web_search_20250305", "name": "web_search", "max_uses": 2}
     assert body_of(SONNET, tools=[own])["tools"] == [own]
@@ -309,6 +316,11 @@ def test_reasoning_effort_as_a_budget_under_the_cap() -> None:
     tight = body_of(SONNET, reasoning_effort="high", max_tokens=4000)
     assert 1024 <= tight["thinking"]["budget_tokens"] < tight["max_tokens"] == 4000
     assert dropped(SONNET, reasoning_effort="high", max_tokens=1024) == ("reasoning_effort",)
+
+
+def test_thoughts_leave_room_under_what_the_model_can_write() -> None:
+    body = body_of("anthropic/claude-opus-4-1-20250805", reasoning_effort="xhigh")
+    assert body["thinking"]["budget_tokens"] < body["max_tokens"] == 32000
 
 
 def test_reasoning_effort_as_an_effort_on_adaptive_models() -> None:

@@ -102,6 +102,18 @@ def test_a_system_prompt_alone_is_said_by_the_user() -> None:
     assert body_of(FLASH, [{"role": "system", "content": "S"}]) == {"contents": [{"role": "user", "parts": [{"text": "S"}]}]}
 
 
+def test_a_model_without_system_instruction_hears_it_from_the_user() -> None:
+    body = body_of("gemini/gemma-3-27b-it", [{"role": "system", "content": "S"}, *PLAIN])
+    assert body == {"contents": [{"role": "user", "parts": [{"text": "S"}, {"text": "Hello"}]}]}
+    body = body_of("gemini/gemma-3-27b-it", [{"role": "system", "content": "S"}, {"role": "assistant", "content": "a"}])
+    assert [c["role"] for c in body["contents"]] == ["user", "model"]
+
+
+def test_pictures_of_an_answer_go_back_with_it() -> None:
+    message = {"role": "assistant", "content": "Here.", "images": [{"type": "image_url", "image_url": {"url": PNG}}]}
+    assert [p.keys() for p in contents([*PLAIN, message])[1]["parts"]] == [{"text"}, {"inlineData"}]
+
+
 def test_roles_are_merged_and_media_become_parts() -> None:
     content = [
         {"type": "image_url", "image_url": {"url": PNG}},

@@ -67,7 +67,9 @@ class _Turns:
             if turn["role"] == "user":
                 # the wire demands results first; sorting is stable, so everything else keeps its order
                 turn["content"].sort(key=lambda b: b["type"] != "tool_result")
-        if not turns or turns[0]["role"] != "user":
+        if not turns:
+            return turns
+        if turns[0]["role"] != "user":
             turns.insert(0, {"role": "user", "content": FIRST_TURN})
         last = turns[-1]
         if last["role"] == "assistant" and last["content"][-1]["type"] == "text":
@@ -152,7 +154,10 @@ def _woven(thoughts: list[Block], said: list[Block], calls: list[Block]) -> list
     Thoughts come first unless they tell (`after`: characters of text, number of calls before them) that they came
     later and the caller left the text as it was.
     """
-    whole = said[0]["text"] if len(said) == 1 and said[0]["type"] == "text" else None
+    if not said:
+        whole: str | None = ""
+    else:
+        whole = said[0]["text"] if len(said) == 1 and said[0]["type"] == "text" else None
     out: list[Block] = []
     text_done = calls_done = 0
     for thought in thoughts:

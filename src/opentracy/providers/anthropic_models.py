@@ -22,7 +22,8 @@ class Claude:
     thinking: how reasoning is asked for ("none": not at all). sampling: temperature, top_p, top_k are taken.
     sampling_pair: temperature and top_p are taken together. forced_tool: `tool_choice` may force a call.
     json_schema: structured output is native. xhigh: that effort is known. hidden_thinking: the text of thoughts comes
-    only when asked for. max_tokens: what to ask for when the caller does not say (the wire demands a number).
+    only when asked for. max_tokens: what to ask for when the caller does not say (the wire demands a number);
+    most: the most that may be asked for.
     """
 
     thinking: Literal["none", "budget", "adaptive"] = "budget"
@@ -33,6 +34,7 @@ class Claude:
     xhigh: bool = False
     hidden_thinking: bool = False
     max_tokens: int = 4096
+    most: int = 64000
 
 
 @lru_cache(maxsize=512)
@@ -55,6 +57,7 @@ def facts(model: str) -> Claude:
         xhigh=latest,
         hidden_thinking=latest,
         max_tokens=16384,
+        most=32000 if family == "opus" and version < (4, 5) else 64000,
     )
 
 

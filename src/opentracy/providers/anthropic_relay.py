@@ -138,7 +138,6 @@ class AnthropicRelay:
 
     def _write(self) -> bytes:
         """The chunks of an event that went through the decoder."""
-        self._plain = b""  # the block may have ended
         chunks = self._decoder.writer.take()
         return self._encode(chunks, self._decoder.done) if chunks else b""
 

@@ -30,7 +30,9 @@ ANSWER_TOOL = "json_answer"
 _BUDGET = {"minimal": 1024, "low": 2048, "medium": 10000, "high": 16384, "xhigh": 32768, "max": 32768}
 _EFFORT = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "max", "max": "max"}
 _MIN_BUDGET = 1024
+_MIN_ANSWER = 4096  # tokens left beside the thoughts
 _JSON_HINT = "Answer with a single JSON object and nothing else: no explanation, no Markdown fence."
+_TOOL_FIELDS = frozenset(("type", "function", "name", "description", "parameters", "strict"))
 _UNCHECKED = frozenset(
     {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength", "maxItems",
      "uniqueItems", "minProperties", "maxProperties"}
@@ -56,7 +58,7 @@ def build_body(call: Call, target: Target) -> tuple[Body, tuple[str, ...]]:
     _identity(params, body, dropped)
     _thinking(params, unknown, turns, model, body, dropped)
     _sampling(params, unknown, model, body, dropped)
-    _tools(params, body)
+    _tools(params, model, body)
     _answer_format(params, model, body, system)
     _tool_choice(params, model, body, dropped)
     if system:
@@ -71,7 +73,10 @@ def build_body(call: Call, target: Target) -> tuple[Body, tuple[str, ...]]:
 
 def _meant(params: Mapping[str, Any]) -> dict[str, Any]:
     """Without the parameters whose value says what happens anyway: they are no loss."""
-    idle = {"logprobs": False, "store": False, "presence_penalty": 0, "frequency_penalty": 0, "logit_bias": {}}
+    idle = {
+        "logprobs": False, "store": False, "presence_penalty": 0, "frequency_penalty": 0, "logit_bias": {},
+        "modalities": ["text"],
+    }  # fmt: skip
     return {k: v for k, v in params.items() if k not in idle or v != idle[k]}
 
 
@@ -124,10 +129,10 @@ def _budget(params: Mapping[str, Any], effort: str, turns: list[Body], model: Cl
     """Whether a thinking budget was set: it must fit under the cap, and a tool loop must have begun with thoughts."""
     if _loop_without_thoughts(turns):
         return False
-    budget = _BUDGET[effort]
+    budget = min(_BUDGET[effort], model.most - _MIN_ANSWER)
     cap = max_tokens(params)
     if cap is None:
-        body["max_tokens"] = budget + model.max_tokens
+        body["max_tokens"] = min(budget + model.max_tokens, model.most)
     elif isinstance(cap, int) and cap <= budget:
         budget = max(_MIN_BUDGET, cap // 2)
         if cap <= budget:
@@ -177,8 +182,8 @@ def _sampling(params: Mapping[str, Any], unknown: Body, model: Claude, body: Bod
     body.update(given)
 
 
-def _tools(params: Mapping[str, Any], body: Body) -> None:
-    tools = [_tool(tool) for tool in params.get("tools") or ()]
+def _tools(params: Mapping[str, Any], model: Claude, body: Body) -> None:
+    tools = [_tool(tool, model) for tool in params.get("tools") or ()]
     search = params.get("web_search_options")
     if isinstance(search, dict):
         tools.append(_web_search(search))
@@ -186,7 +191,7 @@ def _tools(params: Mapping[str, Any], body: Body) -> None:
         body["tools"] = tools
 
 
-def _tool(tool: Any) -> Body:
+def _tool(tool: Any, model: Claude) -> Body:
     if not isinstance(tool, dict):
         raise ValueError(f"an entry of tools must be a dict, not {type(tool).__name__}")
     function = tool.get("function")
@@ -198,11 +203,11 @@ def _tool(tool: Any) -> Body:
     if function.get("description"):
         out["description"] = function["description"]
     out["input_schema"] = _input_schema(function.get("parameters"))
-    if function.get("strict"):
+    if function.get("strict") and model.json_schema:
         out["strict"] = True
-    for name in ("cache_control", "defer_loading", "allowed_callers"):
-        if name in tool or name in function:
-            out[name] = tool.get(name, function.get(name))
+        out["input_schema"] = _closed(out["input_schema"])
+    for source in (function, tool):  # what Anthropic adds to tools (cache_control, defer_loading ...)
+        out.update({k: v for k, v in source.items() if k not in _TOOL_FIELDS})
     return out
 
 

@@ -33,6 +33,12 @@ def finish_reason(stop_reason: Any, calls: int) -> str:
     return "stop" if finish == "tool_calls" else finish
 
 
+def stop_facts(stop_sequence: Any, stop_details: Any) -> dict[str, Any]:
+    """What Anthropic tells about the end beyond OpenAI's word, as fields of the choice."""
+    told = {"stop_sequence": stop_sequence, "stop_details": stop_details}
+    return {k: v for k, v in told.items() if v is not None}
+
+
 def usage_of(raw: Any) -> dict[str, Any] | None:
     """Usage in OpenAI's meaning: the prompt includes what was read from and written to the cache."""
     if not isinstance(raw, Mapping) or not raw:
@@ -78,7 +84,7 @@ def parse_response(call: Call, target: Target, response: HttpResponse) -> Json |
         return error_object(body, request_id)
     if not isinstance(body, dict) or not isinstance(body.get("content"), list):
         return not_the_protocol(response, "the answer has no content", body, request_id)
-    folded = _Message(ANSWER_TOOL if uses_answer_tool(call, target.model) else None)
+    folded = _Message(ANSWER_TOOL if uses_answer_tool(call, target.model) else None, call.fallback_id)
     for block in body["content"]:
         if isinstance(block, dict):
             folded.add(block)
@@ -93,7 +99,7 @@ def parse_response(call: Call, target: Target, response: HttpResponse) -> Json |
                 "message": folded.message(body.get("stop_details")),
                 "finish_reason": finish_reason(body.get("stop_reason"), len(folded.calls)),
                 "logprobs": None,
-                **({"stop_sequence": body["stop_sequence"]} if body.get("stop_sequence") is not None else {}),
+                **stop_facts(body.get("stop_sequence"), body.get("stop_details")),
             }
         ],
         "usage": usage_of(body.get("usage")),
@@ -104,8 +110,10 @@ def parse_response(call: Call, target: Target, response: HttpResponse) -> Json |
 class _Message:
     """Content blocks on their way to one assistant message."""
 
-    def __init__(self, answer_tool: str | None) -> None:
+    def __init__(self, answer_tool: str | None, fallback_id: str) -> None:
         self.answer_tool = answer_tool
+        self._fallback_id = fallback_id
+        self._ids: set[str] = set()
         self.text = ""
         self.reasoning: list[str] = []
         self.thoughts: list[dict[str, Any]] = []
@@ -122,7 +130,7 @@ class _Message:
             if self.answer_tool is not None and block.get("name") == self.answer_tool:
                 self.text += arguments
             else:
-                id = block.get("id") or f"toolu_{len(self.calls)}"
+                id = call_id(block.get("id"), self._ids, self._fallback_id)
                 function = {"name": block.get("name") or "", "arguments": arguments}
                 self.calls.append({"id": id, "type": "function", "function": function})
         elif kind in ("thinking", "redacted_thinking"):
@@ -157,6 +165,13 @@ class _Message:
         if self.calls:
             message["tool_calls"] = self.calls
         return message
+
+
+def call_id(given: Any, taken: set[str], fallback_id: str) -> str:
+    """The wire's id of a call, or one of ours where it has none or repeats itself; notes it in `taken`."""
+    id = given if isinstance(given, str) and given and given not in taken else f"toolu_{fallback_id}_{len(taken)}"
+    taken.add(id)
+    return id
 
 
 def arguments_text(value: Any) -> str:

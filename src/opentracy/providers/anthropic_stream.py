@@ -16,7 +16,16 @@ from ..core.sse import SseParser
 from ..core.wire import Call, Chunk, Failure, Target
 from .answers import bad_event, ended_early, event_limit
 from .anthropic_request import ANSWER_TOOL, uses_answer_tool
-from .anthropic_response import arguments_text, error_object, finish_reason, kept_thought, url_citations, usage_of
+from .anthropic_response import (
+    arguments_text,
+    call_id,
+    error_object,
+    finish_reason,
+    kept_thought,
+    stop_facts,
+    url_citations,
+    usage_of,
+)
 
 
 class Delta(msgspec.Struct):
@@ -108,6 +117,9 @@ class AnthropicDecoder:
         self._blocks: dict[int, _Block] = {}
         self._usage: dict[str, Any] = {}
         self._stop: str | None = None
+        self._stop_facts: dict[str, Any] = {}
+        self._fallback_id = call.fallback_id
+        self._ids: set[str] = set()
 
     def feed(self, data: bytes) -> list[Chunk]:
         """Chunks completed by `data`."""
@@ -182,7 +194,7 @@ class AnthropicDecoder:
                 block.kind = "answer"
             else:
                 name = raw.get("name") if isinstance(raw.get("name"), str) else ""
-                block.call = self.writer.tool_start(raw.get("id") or f"toolu_{block.place}", name or "")
+                block.call = self.writer.tool_start(call_id(raw.get("id"), self._ids, self._fallback_id), name or "")
         elif kind == "text":
             self._text(raw.get("text"))
             if isinstance(raw.get("citations"), list):
@@ -262,6 +274,7 @@ class AnthropicDecoder:
             return
         if delta.stop_reason is not None and self._stop is None:
             self._stop = delta.stop_reason
+            self._stop_facts = stop_facts(delta.stop_sequence, delta.stop_details)
             self.progress += 1
         if isinstance(delta.stop_details, dict) and isinstance(delta.stop_details.get("explanation"), str):
             self.writer.delta({"refusal": delta.stop_details["explanation"]})
@@ -280,3 +293,4 @@ class AnthropicDecoder:
         writer.finish_reason = finish_reason(self._stop, writer.tool_count)
         writer.usage = usage_of(self._usage)
         writer.end()
+        writer.out[-1]["choices"][0].update(self._stop_facts)

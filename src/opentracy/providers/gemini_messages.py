@@ -38,8 +38,18 @@ def convert(messages: Sequence[Mapping[str, Any]], model: Gemini) -> tuple[list[
         else:
             raise ValueError(f"messages[{number}]: unknown role {role!r} (system, developer, user, assistant or tool)")
     turns = contents.close()
-    # contents must not be empty: a system prompt alone is what the user says
-    return (system, turns) if turns or not system else ([], [{"role": "user", "parts": system}])
+    if not turns or not model.system:
+        # contents must not be empty, and some models know no system instruction: then the user says it
+        turns = _begun_with(system, turns) if system else turns
+        system = []
+    return system, turns
+
+
+def _begun_with(parts: list[Part], turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    if turns and turns[0]["role"] == "user":
+        turns[0]["parts"][:0] = parts
+        return turns
+    return [{"role": "user", "parts": parts}, *turns]
 
 
 class _Call:
@@ -135,6 +145,7 @@ def _media_part(media: Media) -> Part:
 
 def _model_parts(message: Mapping[str, Any], number: int, contents: _Contents, model: Gemini) -> list[Part]:
     parts = _parts(message, "assistant")
+    parts += [part for image in message.get("images") or () if (part := _part(image)) is not None]
     signature = signature_of(message)
     if signature is not None:
         if not parts:

@@ -23,6 +23,7 @@ class Gemini:
     thinking: how reasoning is asked for. signatures: a function call must come back with a thought signature.
     json_schema: full JSON schemas are taken, not only the OpenAPI subset. schema_with_tools: structured output and
     function tools may be asked for together. result_media: pictures may stand inside a function's result.
+    system: a system instruction is known.
     """
 
     thinking: Literal["none", "budget", "level"] = "level"
@@ -32,6 +33,7 @@ class Gemini:
     json_schema: bool = True
     schema_with_tools: bool = True
     result_media: bool = True
+    system: bool = True
 
     def thinking_config(self, effort: str) -> dict[str, object] | None:
         """`thinkingConfig` for OpenAI's `reasoning_effort`; None when the model does not think."""
@@ -58,8 +60,11 @@ def facts(model: str) -> Gemini:
     found = _NAME.search(name)
     pro = "-pro" in name
     if found is None and "gemini" not in name:
-        return Gemini(thinking="none", signatures=False, json_schema="gemma" not in name, schema_with_tools=False,
-                      result_media=False)  # fmt: skip
+        gemma = "gemma" in name
+        return Gemini(
+            thinking="none", signatures=False, json_schema=not gemma, schema_with_tools=False, result_media=False,
+            system=not gemma,
+        )  # fmt: skip
     if found is None or found[1] is None:
         return Gemini(pro=pro)
     version = (int(found[1]), int(found[2] or 0))

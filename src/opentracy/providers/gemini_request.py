@@ -37,7 +37,7 @@ _OWN_CONFIG = {
     "media_resolution": "mediaResolution", "mediaResolution": "mediaResolution", "speech_config": "speechConfig",
     "speechConfig": "speechConfig", "image_config": "imageConfig", "imageConfig": "imageConfig",
 }  # fmt: skip
-_IDLE = {"logprobs": False, "store": False, "logit_bias": {}, "parallel_tool_calls": True}
+_IDLE = {"logprobs": False, "store": False, "logit_bias": {}, "parallel_tool_calls": True, "modalities": ["text"]}
 
 
 def model_name(model: str) -> str:
