@@ -189,6 +189,9 @@ class FaultServer:
         reader = sock.makefile("rb")
         with contextlib.closing(reader):
             while line := reader.readline():
+                if not line.endswith(b" HTTP/1.1\r\n"):  # a TLS hello
+                    sock.sendall(b"HTTP/1.1 400 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                    return
                 path = line.split(b" ")[1].decode()
                 headers = {}
                 while (line := reader.readline().strip()) != b"":

@@ -359,7 +359,7 @@ async def opened(url: str, timeout: float = 5.0) -> tuple[Opened, aio.Answer]:
 
 
 def test_pushed_to_the_end(server: FaultServer) -> None:
-    server(stream(*[b"x" * 1000] * 50, gap=0.001), answer())
+    server(stream(*[b"x" * 1000] * 50, gap=0.001))
 
     async def main() -> None:
         first, rest = await opened(server.base)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import select
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -28,8 +30,9 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_answer", "_loop", "_paused_at", "_reading_paused", "_sink", "_tail", "_timer", "_timer_at", "_transport",
-        "_waiter", "_want_whole", "deadline", "expires", "lost", "on_idle_loss", "origin", "proxy", "reader", "resting",
+        "_answer", "_loop", "_paused_at", "_poll", "_reading_paused", "_sink", "_tail", "_timer", "_timer_at", "_tls",
+        "_transport", "_waiter", "_want_whole", "deadline", "expires", "lost", "on_idle_loss", "origin", "proxy", "reader",
+        "resting",
     )  # fmt: skip
 
     def __init__(self, origin: Origin, proxy: Proxy | None, max_body: int) -> None:
@@ -46,6 +49,8 @@ class Connection(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._want_whole = False
         self._tail = 0
+        self._tls = False
+        self._poll = select.poll()
         self._sink: Sink | None = None
         self._answer: Answer | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -57,6 +62,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]  # a stream transport, since the socket is one
+        self._tls = transport.get_extra_info("sslcontext") is not None
+        self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
 
     def data_received(self, data: bytes) -> None:
         reader = self.reader
@@ -203,8 +210,16 @@ class Connection(asyncio.Protocol):
         if self._reading_paused:
             self._read_on()
 
-    def usable(self) -> bool:
-        """Whether another request may be sent; it then no longer rests."""
+    async def usable(self) -> bool:
+        """Whether another request may be sent; it then no longer rests.
+
+        What has arrived on the idle socket may not have reached us yet: a close, stray bytes, the tail of an answer.
+        """
+        if self._poll.poll(0):
+            for _ in range(3):  # the loop hears of it in one of its next turns
+                await asyncio.sleep(0)
+            if self._transport is None or self._transport.is_closing() or (self._poll.poll(0) and not self._tls):
+                return False
         reader = self.reader
         if self.lost is not None or self._transport is None or self._transport.is_closing():
             return False
@@ -271,8 +286,14 @@ class Connection(asyncio.Protocol):
         self.on_idle_loss = None
         transport: Any = self._transport
         self._transport = self._timer = None
-        if transport is not None:
-            sock = transport.get_extra_info("socket")
-            if sock is not None and hasattr(sock, "_sock"):
-                sock._sock.close()
+        inner = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
+        for one in (transport, inner):
+            # asyncio offers no way to close a transport without its loop; this is what the loop would have called
+            finish = getattr(one, "_call_connection_lost", None)
+            with contextlib.suppress(RuntimeError):
+                if one is not None:
+                    one.abort()
+            with contextlib.suppress(RuntimeError):
+                if finish is not None:
+                    finish(None)
         self.reader.dispose()

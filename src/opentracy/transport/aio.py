@@ -168,7 +168,7 @@ class AioTransport:
 
     async def _send(self, step: Send) -> HttpResponse | Failure | Answer:
         origin, target = split_url(step.request.url)
-        connection = self._idle(origin)
+        connection = await self._idle(origin)
         try:
             proxy = connection.proxy if connection is not None else proxy_for(origin, os.environ)
             payload = _payload(step, origin, target, proxy)
@@ -203,10 +203,10 @@ class AioTransport:
         self.release(connection)
         return response
 
-    def _idle(self, origin: Origin) -> Connection | None:
+    async def _idle(self, origin: Origin) -> Connection | None:
         while True:
             connection = self._pool.take(origin)
-            if connection is None or (connection.expires > _now() and connection.usable()):
+            if connection is None or (connection.expires > _now() and await connection.usable()):
                 return connection
             self.discard(connection)
 

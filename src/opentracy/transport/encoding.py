@@ -41,12 +41,12 @@ class Inflater:
         first = self._compressed == 0
         self._compressed += len(data)
         while data and self.failure is None:
-            if self._z.eof:
+            if self._z.eof and not self._next_member(data):
                 self.failure = transport_failure("encoding", "data after the end of the compressed answer")
                 break
             piece = self._step(data, raw_allowed=first)
             first = False
-            data = self._z.unconsumed_tail
+            data = self._z.unused_data or self._z.unconsumed_tail
             if self._inflated == 0 and piece.startswith(_GZIP_MARK):
                 self.failure = transport_failure("encoding", "the answer was compressed twice")
                 break
@@ -59,6 +59,13 @@ class Inflater:
         """End of the body: a compressed stream must be whole."""
         if self.failure is None and not self._z.eof and self._compressed:
             self.failure = transport_failure("encoding", "the compressed answer is cut short")
+
+    def _next_member(self, data: bytes) -> bool:
+        """A gzip file may consist of several members one after the other (RFC 1952)."""
+        if self._deflate or not _GZIP_MARK.startswith(data[:2]):
+            return False
+        self._z = zlib.decompressobj(31)
+        return True
 
     def _step(self, data: bytes, raw_allowed: bool) -> bytes:
         try:
