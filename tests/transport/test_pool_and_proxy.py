@@ -32,10 +32,12 @@ def test_the_youngest_is_used_first_and_origins_are_kept_apart() -> None:
 def test_expired_and_surplus_connections_come_back_to_be_closed() -> None:
     pool: Pool[Thing] = Pool()
     old = Thing(1)
-    pool.put(A, old, 0)
-    assert pool.put(A, Thing(99), 5) == [old]
-    gone = [c for _ in range(MAX_IDLE + 3) for c in pool.put(A, Thing(99), 6)]
-    assert len(gone) == 4
+    pool.put(B, old, 0)
+    assert pool.put(A, Thing(99), 5) == []  # not yet time to look
+    assert pool.put(A, Thing(99), 40) == [old]
+    assert pool.take(B) is None
+    gone = [c for _ in range(MAX_IDLE + 3) for c in pool.put(A, Thing(99), 41)]
+    assert len(gone) == 5
     pool.remove(A, old)
     assert len(list(pool.drain())) == MAX_IDLE
     assert pool.take(A) is None

@@ -31,8 +31,8 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_answer", "_loop", "_paused_at", "_poll", "_reading_paused", "_sink", "_tail", "_timer", "_timer_at", "_tls",
-        "_transport", "_waiter", "_want_whole", "deadline", "expires", "lost", "on_idle_loss", "origin", "proxy", "reader",
-        "resting",
+        "_transport", "_waiter", "_want_whole", "deadline", "expires", "lost", "on_idle_loss", "origin", "proxy",
+        "reader", "resting",
     )  # fmt: skip
 
     def __init__(self, origin: Origin, proxy: Proxy | None, max_body: int) -> None:

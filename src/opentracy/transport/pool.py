@@ -1,4 +1,4 @@
-"""Which connections lie idle and how many there are: bookkeeping without locks, sockets or a clock.
+"""Which connections lie idle and how many are open: bookkeeping without locks, sockets or a clock.
 
 `sync` guards it with a lock, `aio` needs none. A connection is anything with `expires`; whether it still lives is for
 its owner to find out.
@@ -28,12 +28,13 @@ C = TypeVar("C", bound=Idle)
 class Pool(Generic[C]):
     """Idle connections by origin, the youngest first, and the number of open ones."""
 
-    __slots__ = ("_idle", "_open", "limit")
+    __slots__ = ("_idle", "_open", "_sweep_at", "limit")
 
     def __init__(self, limit: int = MAX_PER_ORIGIN) -> None:
         self.limit = limit
         self._idle: dict[Origin, list[C]] = {}
         self._open: dict[Origin, int] = {}
+        self._sweep_at = 0.0
 
     def take(self, origin: Origin) -> C | None:
         """The connection used last; it may have died since."""
@@ -43,15 +44,23 @@ class Pool(Generic[C]):
     def put(self, origin: Origin, connection: C, now: float) -> list[C]:
         """Keeps a connection for later. Returns those that must be closed for it (expired, or too many); their count is
         still to be given back by `forget`."""
+        gone: list[C] = []
+        if now >= self._sweep_at:
+            self._sweep_at = now + IDLE_S
+            gone = self._expired(now)
         idle = self._idle.setdefault(origin, [])
         idle.append(connection)
-        if len(idle) <= 1:
-            return []
-        gone = [c for c in idle if c.expires <= now] if idle[0].expires <= now else []
-        if gone:
-            idle[:] = [c for c in idle if c.expires > now]
         while len(idle) > MAX_IDLE:
             gone.append(idle.pop(0))
+        return gone
+
+    def _expired(self, now: float) -> list[C]:
+        gone: list[C] = []
+        for origin, idle in list(self._idle.items()):
+            gone += [c for c in idle if c.expires <= now]
+            idle[:] = [c for c in idle if c.expires > now]
+            if not idle:
+                del self._idle[origin]
         return gone
 
     def remove(self, origin: Origin, connection: C) -> None:

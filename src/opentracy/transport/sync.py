@@ -104,6 +104,9 @@ class Connection:
         self.reader.dispose()
         self.sock.close()
 
+    def __del__(self) -> None:
+        self.sock.close()  # a socket that is only dropped would complain
+
 
 class Answer:
     """The rest of an opened answer. Not thread-safe. Dropping it closes the connection."""
