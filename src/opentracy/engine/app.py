@@ -78,6 +78,7 @@ class Engine:
                 header_timeout=limits.header, body_timeout=limits.body, write_stall=limits.write_stall,
             ),
         )  # fmt: skip
+        self.server.on_sweep = self.metrics.flush
         self._app = Starlette(
             routes=[mount(self, route) for route in ROUTES],
             exception_handlers={404: _missing, 405: _wrong_method, Exception: _bug},
@@ -133,7 +134,6 @@ class Engine:
     def observe(self, call: ServedCall, record: TraceRecord) -> None:
         """A call has its trace."""
         self.metrics.observe(record)
-        self.metrics.flush()
 
     # ---------------------------------------------------------------- life
     def fresh_state(self) -> Snapshot:

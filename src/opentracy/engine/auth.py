@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import secrets
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -18,6 +19,8 @@ from .errors import Refused
 
 Scope = Literal["public", "inference", "read", "admin"]
 MAX_KEY = 512
+COOKIE = "opentracy_session"
+SESSION_S = 12 * 3600
 _REALM = {"www-authenticate": "Bearer"}
 
 
@@ -45,10 +48,14 @@ class Keys:
     def __init__(
         self, keys: Iterable[tuple[str, Identity]], virtual: Callable[[str], Identity | None] | None = None
     ) -> None:
+        keys = list(keys)
         self._pepper = secrets.token_bytes(32)
         self._entries = [(self._hash(key), identity) for key, identity in keys]
         self._virtual = virtual
         self.required = bool(self._entries)
+        # made from the keys themselves: every worker reads the cookies of every other, and a changed key ends them
+        self._sealing = blake2b(b"\0".join(sorted(key.encode("utf-8", "surrogateescape") for key, _ in keys)),
+                                digest_size=32, person=b"opentracy-cookie").digest()  # fmt: skip
 
     def _hash(self, key: str) -> bytes:
         return blake2b(key.encode("utf-8", "surrogateescape"), key=self._pepper, digest_size=32).digest()
@@ -64,12 +71,35 @@ class Keys:
             found = self._virtual(token)
         return found
 
+    def cookie_for(self, identity: Identity, now: float) -> str | None:
+        """The value of a login cookie for a configured key; None for callers that cannot have one."""
+        if identity.key_id is None or identity.virtual is not None:
+            return None
+        text = f"{int(now) + SESSION_S}.{identity.key_id}"
+        return f"{text}.{self._seal(text)}"
+
+    def of_cookie(self, value: str, now: float) -> Identity | None:
+        """The identity behind a cookie that we made and that has not run out."""
+        text, _, seal = value.rpartition(".")
+        if not hmac.compare_digest(seal.encode(), self._seal(text).encode()):
+            return None
+        until, _, key_id = text.partition(".")
+        if int(until) < now:
+            return None
+        return next((identity for _, identity in self._entries if identity.key_id == key_id), None)
+
+    def _seal(self, text: str) -> str:
+        return hmac.new(self._sealing, text.encode(), "sha256").hexdigest()
+
 
 def authenticate(keys: Keys, headers: Mapping[bytes, bytes]) -> Identity:
     """The caller of a request; Refused 401 for none, wrong, revoked or expired keys."""
     given = headers.get(b"authorization")
     if given is None:
         if keys.required:
+            identity = _signed_in(keys, headers)
+            if identity is not None:
+                return identity
             raise Refused(401, "No API key: send 'Authorization: Bearer <key>'", code="invalid_api_key", headers=_REALM)
         return OPEN
     kind, _, token = given.decode("latin-1").partition(" ")
@@ -82,6 +112,17 @@ def authenticate(keys: Keys, headers: Mapping[bytes, bytes]) -> Identity:
             return OPEN
         raise Refused(401, "The API key is not valid", code="invalid_api_key", headers=_REALM)
     return identity
+
+
+def _signed_in(keys: Keys, headers: Mapping[bytes, bytes]) -> Identity | None:
+    """Who the login cookie names. Browsers say where a request comes from: from elsewhere the cookie does not count."""
+    if headers.get(b"sec-fetch-site", b"same-origin") not in (b"same-origin", b"none"):
+        return None
+    for part in headers.get(b"cookie", b"").decode("latin-1").split(";"):
+        name, _, value = part.strip().partition("=")
+        if name == COOKIE and len(value) <= MAX_KEY and value.isascii():
+            return keys.of_cookie(value, time.time())
+    return None
 
 
 def authorize(identity: Identity, scope: Scope) -> None:

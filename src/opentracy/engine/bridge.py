@@ -33,7 +33,7 @@ class Bridge:
         self._writable = asyncio.Event()
         self._writable.set()
         self._received = False
-        self._head: tuple[int, bytes, bytes, int | None] | None = None
+        self._head: tuple[int, bytes, bytes] | None = None
         exchange.owner = self
         self._task = loop.create_task(self._run())
 
@@ -111,7 +111,7 @@ class Bridge:
         exchange = self._exchange
         if not exchange.started:
             assert self._head is not None
-            status, kind, headers, length = self._head
+            status, kind, headers = self._head
             if not more:
                 exchange.respond(status, body, kind, headers)
                 return
@@ -125,14 +125,11 @@ class Bridge:
 
     def _start(self, message: Message) -> None:
         kind = b"application/octet-stream"
-        length = None
         lines = []
         for name, value in message["headers"]:
             name = name.lower()
             if name == b"content-type":
                 kind = value
-            elif name == b"content-length":
-                length = int(value)
-            elif name not in (b"connection", b"transfer-encoding", b"date"):
+            elif name not in (b"connection", b"transfer-encoding", b"date", b"content-length"):
                 lines.append(b"%b: %b\r\n" % (name, value))
-        self._head = (message["status"], kind, b"".join(lines), length)
+        self._head = (message["status"], kind, b"".join(lines))

@@ -81,7 +81,7 @@ def _admit(engine: Engine, exchange: Exchange) -> Identity:
 
 def _refuse(exchange: Exchange, refusal: Refused, trace_id: str) -> None:
     lines = b"".join(b"%b: %b\r\n" % (k.encode(), v.encode("latin-1", "replace")) for k, v in refusal.headers.items())
-    lines += b"x-request-id: %b\r\n" % trace_id.encode()
+    lines += b"x-request-id: %b\r\nx-opentracy-trace-id: %b\r\n" % (trace_id.encode(), trace_id.encode())
     exchange.respond(refusal.status, refusal.body(trace_id), _JSON, lines)
 
 
@@ -298,6 +298,8 @@ class ServedCall:
         record.model, record.provider = target.model, target.provider
         records.add_failure(record, failure, status, code)
         rows = record.attempts = records.attempt_rows(self.attempts, self.started, None, None)
+        if self.stream is not None and rows:
+            rows[-1].cost_nano = None  # it had begun to answer, so it may have been billed
         record.cost_nano = records.total_cost(rows)
         self.engine.traces.put(record)
         self.end(record)

@@ -1,4 +1,4 @@
-"""Reading the configuration: file, then environment, then flags; every error names the place and the nearest valid name.
+"""Reading the configuration: file, environment, flags; every error names the place and the nearest valid name.
 
 Belongs here: the precedence, the line numbers, the references to secrets. Not here: which settings exist (`config`).
 The only I/O is reading the files that the caller names; the environment is an argument.
@@ -63,7 +63,7 @@ def parse(
 
 
 def secret(reference: str, environ: Mapping[str, str]) -> str | None:
-    """What `env:NAME` or `file:PATH` points at; None when it is not there. Raises ConfigError for a file others may read."""
+    """What `env:NAME` or `file:PATH` points at; None when it is not there. ConfigError for a file others may read."""
     kind, _, rest = reference.partition(":")
     if kind == "env":
         return environ.get(rest) or None

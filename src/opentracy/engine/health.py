@@ -3,8 +3,8 @@
 Pure: the clock and the random number are arguments of the constructor. Belongs here: circuits, cooldowns and the retry
 budget of one worker, as a `core.plan.Guard`. Not here: what counts as a failure (`core.failure`).
 
-A circuit opens at 5 consecutive failures, or at half of at least 20 attempts within 60 s; it stays open 5 s, doubling to
-300 s (+-20 %), then lets one probe through. A 429 cools a deployment for what it asked (at most 60 s, 5 s without a
+A circuit opens at 5 consecutive failures, or at half of at least 20 attempts within 60 s; it stays open 5 s, doubling
+to 300 s (+-20 %), then lets one probe through. A 429 cools a deployment for what it asked (at most 60 s, 5 s without a
 hint); a refused key cools it for 60 s or until the keys change.
 """
 

@@ -281,6 +281,9 @@ class Connection(asyncio.Protocol):
         """One header; trailers, which come while the body is read, are dropped."""
         if self._phase == _BODY:
             return
+        self._size += len(name) + len(value) + 4
+        if self._size > MAX_HEAD:
+            self._stop(431, "the request's header block is larger than 64 KiB")
         name = name.lower()
         if name in self._headers:
             if name in _ONCE:
@@ -291,7 +294,7 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """Decides from the head whether the body is wanted."""
         self._phase = _BODY
-        self._raw = 0
+        self._raw = self._size = 0
         limits = self.server.limits
         self._deadline = self.server.now + limits.body_timeout
         length = self._headers.get(b"content-length")

@@ -54,11 +54,13 @@ class Metrics:
         self._keys: dict[tuple[str, str, str], tuple[str, str]] = {}
         self._names: dict[tuple[str, str], str] = {}
         self._written = 0.0
+        self._dirty = False
         store = engine.traces.store
         self._file = None if store is None else store.path.with_name(f"{store.path.name}.metrics.{os.getpid()}")
 
     def _add(self, key: str, amount: float = 1) -> None:
         self._counts[key] = self._counts.get(key, 0) + amount
+        self._dirty = True
 
     def refused(self, status: int) -> None:
         """A request without the right to be answered."""
@@ -130,9 +132,9 @@ class Metrics:
     def flush(self, *, force: bool = False) -> None:
         """Writes this worker's counts where the others find them; called about once a second."""
         now = time.monotonic()
-        if self._file is None or (not force and now - self._written < 1.0):
+        if self._file is None or not self._dirty or (not force and now - self._written < 1.0):
             return
-        self._written = now
+        self._written, self._dirty = now, False
         with contextlib.suppress(OSError):
             fresh = self._file.with_suffix(".part")
             fresh.write_bytes(msgspec.msgpack.encode(self._counts))

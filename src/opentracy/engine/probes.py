@@ -1,7 +1,7 @@
 """Whether the engine lives, whether it is ready, and how it is.
 
-`live` touches nothing; `ready` is 503 while draining or without anything to call. None of them tells secrets or names of
-keys, so they are public.
+`live` touches nothing; `ready` is 503 while draining or without anything to call. None of them tells secrets or names
+of keys, so they are public.
 """
 
 from __future__ import annotations

@@ -16,8 +16,10 @@ from opentracy.traces import Attempt as AttemptRow
 from opentracy.traces import TraceRecord
 
 # attempts that never left us cannot have been billed; of all others nobody knows
-_MAYBE_BILLED = frozenset({"reset", "eof", "timeout", "truncated", "stream_truncated", "stream_interrupted",
-                           "empty_stream", "empty_body", "bad_body", "encoding", "body_limit", "bad_event"})  # fmt: skip
+_MAYBE_BILLED = frozenset({
+    "reset", "eof", "timeout", "truncated", "stream_truncated", "stream_interrupted", "empty_stream", "empty_body",
+    "bad_body", "encoding", "body_limit", "bad_event", "cancelled",
+})  # fmt: skip
 
 
 def cost(provider: str, model: str, served: str | None, usage: Mapping[str, Any] | None) -> Cost | None:

@@ -48,7 +48,7 @@ def auto(
 
 
 def available(snapshot: Snapshot, health: Health, models: frozenset[str] | None = None) -> tuple[Candidate, ...]:
-    """The candidates as they are now: those whose circuit is open are marked, those the key may not use are left out."""
+    """The candidates as they are now: marked when their circuit is open, left out when the key may not use them."""
     candidates = snapshot.candidates()
     if models is not None:
         candidates = tuple(c for c in candidates if c.model in models)

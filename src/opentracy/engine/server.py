@@ -50,6 +50,7 @@ class HttpServer:
         self._servers: list[asyncio.AbstractServer] = []
         self._sweeper: asyncio.TimerHandle | None = None
         self._second = 0
+        self.on_sweep: Callable[[], None] | None = None
         self._sweep()
 
     def error_body(self, status: int, message: str) -> bytes:
@@ -76,6 +77,8 @@ class HttpServer:
             self.common_headers = b"date: %b\r\n%b" % (formatdate(usegmt=True).encode(), _SAFE)
         for connection in tuple(self.connections):
             connection.sweep(now)
+        if self.on_sweep is not None:
+            self.on_sweep()
         self._sweeper = self.loop.call_later(SWEEP_S, self._sweep)
 
     def stop_accepting(self) -> None:
@@ -88,7 +91,7 @@ class HttpServer:
         """Waits until every answer is complete, at most `seconds`; returns how many were not."""
         self.stop_accepting()
         end = self.loop.time() + seconds
-        while self.active and self.loop.time() < end:
+        while self.active and self.loop.time() < end:  # noqa: ASYNC110  (connections end in too many ways)
             await asyncio.sleep(0.02)
         return self.active
 

@@ -1,7 +1,7 @@
 """What a request is served by: one immutable snapshot of configuration, keys, targets and router, swapped whole.
 
 Belongs here: making a snapshot from a configuration, and finding targets in it. A request holds on to the snapshot with
-which it began, so a reload never changes anything under it. Not here: what is alive (`health`), or the files (`configfile`).
+which it began, so a reload never changes anything under it. Not here: what is alive (`health`), files (`configfile`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A stream that has begun: provider bytes in, client bytes out, until `[DONE]` or an error event.
 
-Belongs here: what happens after the first content, when nothing can be retried any more. Provider bytes are pushed in by
-the transport on the event loop; there is no task and no timer per stream, and a slow reader stops the provider. Not
+Belongs here: what happens after the first content, when nothing can be retried any more. Provider bytes are pushed in
+by the transport on the event loop; there is no task and no timer per stream, and a slow reader stops the provider. Not
 here: how bytes become events (the dialect's relay), and everything before the first content (`chat`).
 """
 
@@ -38,8 +38,8 @@ class Stream:
     """The second half of a streamed call; the transport's sink."""
 
     __slots__ = (
-        "_answer", "_call", "_closed", "_idle", "_keepalive", "_last_progress", "_limit", "_opened", "_paused", "_relay",
-        "_send", "_sent_at", "_ttft_ms",
+        "_answer", "_call", "_closed", "_idle", "_keepalive", "_last_progress", "_limit", "_opened", "_paused",
+        "_relay", "_send", "_sent_at", "_ttft_ms",
     )  # fmt: skip
 
     def __init__(self, call: ServedCall, opened: Opened, answer: Answer | None) -> None:

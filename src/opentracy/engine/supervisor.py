@@ -90,7 +90,7 @@ def load_router(config: Config) -> tuple[Any, str | None]:
 
 
 def prepare_store(config: Config, environ: Mapping[str, str]) -> tuple[Path | None, FileLock | None]:
-    """Makes, checks and claims the trace store; StartError when it cannot be used. Keep the lock for as long as you run."""
+    """Makes, checks and claims the trace store; StartError when it cannot be used. Keep the lock while you run."""
     if not config.traces.enabled:
         return None, None
     path = store_path(config.traces, environ)
@@ -100,7 +100,8 @@ def prepare_store(config: Config, environ: Mapping[str, str]) -> tuple[Path | No
         if not lock.acquire():
             holder = lock.path.read_text()[:20].strip()
             raise StartError(
-                f"another engine (pid {holder}) uses the trace store {path}: stop it, or give this one its own with --store"
+                f"another engine (pid {holder}) uses the trace store {path}: "
+                "stop it, or give this one its own with --store"
             )
         lock.note(f"{os.getpid()}\n")
         store = Store.open(path)
