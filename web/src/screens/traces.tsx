@@ -1,0 +1,573 @@
+// Traces: query bar, facets, histogram to brush, a table of any length, live tail, export of exactly this filter.
+// Everything that is chosen stands in the address.
+import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { address, get, ApiError } from "../lib/api";
+import { cssVar } from "../lib/colors";
+import { ago, bare, bothClocks, count, ms, nano, plural } from "../lib/format";
+import { useKeys } from "../lib/keys";
+import { useLoad } from "../lib/load";
+import { has, terms, toggle, without } from "../lib/query";
+import { saved, saveView, removeView } from "../lib/views";
+import { loadSession, session } from "../lib/session";
+import { shade } from "../lib/theme";
+import { column, grid, useStats } from "../lib/stats";
+import { bounds, fixed, range, setFixed, stepRange } from "../lib/time";
+import { param, params, path, set } from "../lib/url";
+import type { Facets, Row } from "../lib/types";
+import { Chip, Failed, Model, Outcome, Screen } from "../ui/basics";
+import { Chart } from "../ui/chart";
+import { FirstSteps } from "../ui/first";
+import { Icon } from "../ui/icons";
+import { RangePicker } from "../ui/range";
+import { TraceDetail } from "./trace";
+
+const PAGE = 200;
+const ROW = 34;
+
+interface Column {
+  id: string;
+  title: string;
+  width: string;
+  right?: boolean;
+  show: (row: Row) => preact.ComponentChildren;
+}
+
+const COLUMNS: Column[] = [
+  { id: "time", title: "Time", width: "92px", show: (r) => <time class="num" dateTime={new Date(r.ts_ms).toISOString()} title={bothClocks(r.ts_ms)}>{ago(r.ts_ms)}</time> },
+  { id: "status", title: "Status", width: "138px", show: (r) => <Outcome outcome={r.outcome} http={r.http_status} /> },
+  { id: "model", title: "Model", width: "minmax(150px, 1.6fr)", show: (r) => <Model name={r.model || r.requested_model} /> },
+  { id: "requested", title: "Asked for", width: "minmax(90px, 1fr)", show: (r) => <span class="cut note" title={r.requested_model}>{bare(r.requested_model)}{r.fallback ? " ⤳" : ""}</span> },
+  { id: "latency", title: "Latency", width: "84px", right: true, show: (r) => <span class="num">{ms(r.latency_ms)}</span> },
+  { id: "ttft", title: "First token", width: "84px", right: true, show: (r) => <span class="num">{ms(r.ttft_ms)}</span> },
+  { id: "tokens", title: "Tokens", width: "110px", right: true, show: (r) => <span class="num" title="in → out">{count(r.tokens_in)} → {count(r.tokens_out)}</span> },
+  { id: "cost", title: "Cost", width: "88px", right: true, show: (r) => <span class="num">{nano(r.cost_nano)}</span> },
+  { id: "provider", title: "Provider", width: "92px", show: (r) => <span class="cut">{r.provider || "–"}</span> },
+  { id: "cluster", title: "Cluster", width: "70px", right: true, show: (r) => <span class="num">{r.cluster_id ?? "–"}</span> },
+  { id: "key", title: "Key", width: "minmax(70px, .8fr)", show: (r) => <span class="cut">{r.key_id ?? "–"}</span> },
+  { id: "tags", title: "Tags", width: "minmax(80px, 1fr)", show: (r) => <span class="cut">{r.tags.join(", ") || "–"}</span> },
+  { id: "user", title: "User", width: "minmax(80px, .8fr)", show: (r) => <span class="cut">{r.user_id ?? "–"}</span> },
+  { id: "session", title: "Session", width: "minmax(80px, .8fr)", show: (r) => <span class="cut">{r.session_id ?? "–"}</span> },
+  { id: "attempts", title: "Attempts", width: "72px", right: true, show: (r) => <span class="num">{r.attempts}</span> },
+  { id: "error", title: "Error", width: "minmax(90px, 1fr)", show: (r) => <span class="cut bad-text">{r.error_type ?? ""}</span> },
+];
+const DEFAULT_COLUMNS = ["time", "status", "model", "requested", "latency", "ttft", "tokens", "cost"];
+const NARROW_COLUMNS = ["time", "status", "model", "cost"];
+
+const FACETS: Array<[string, string]> = [
+  ["outcome", "Status"],
+  ["model", "Model"],
+  ["provider", "Provider"],
+  ["requested", "Asked for"],
+  ["key", "Key"],
+  ["tag", "Tag"],
+  ["cluster", "Cluster"],
+  ["error", "Error"],
+  ["stream", "Streamed"],
+  ["tools", "With tools"],
+  ["fallback", "Fell back"],
+];
+const FLAGS = new Set(["stream", "tools", "fallback"]);
+
+const query = () => param("q");
+const setQuery = (q: string) => set({ q: q.trim() || null, open: null });
+
+/** The filter as the engine takes it. */
+const filter = () => ({ q: query(), ...bounds() });
+const filterKey = () => `${query()} ${range.value} ${params.value.get("since")} ${params.value.get("until")}`;
+
+// ---------------------------------------------------------------- query bar
+function QueryBar({ problem }: { problem: string | null }) {
+  const [text, setText] = useState(query());
+  const ref = useRef<HTMLInputElement>(null);
+  useEffect(() => setText(query()), [query()]);
+  useKeys({ "/": () => ref.current?.focus(), f: () => ref.current?.focus() });
+  const chips = terms(query());
+  return (
+    <div class="query">
+      <form
+        role="search"
+        onSubmit={(event) => {
+          event.preventDefault();
+          setQuery(text);
+        }}
+      >
+        <Icon name="search" />
+        <input
+          ref={ref}
+          type="search"
+          aria-label="Filter traces"
+          aria-invalid={problem !== null}
+          placeholder={'model:gpt-4o status:error cost>0.01 "refund"'}
+          value={text}
+          spellcheck={false}
+          autocomplete="off"
+          onInput={(e) => setText(e.currentTarget.value)}
+          onKeyDown={(e) => e.key === "Escape" && ref.current?.blur()}
+        />
+        <kbd>/</kbd>
+      </form>
+      {problem && (
+        <p class="bad-text" role="alert">
+          {problem}
+        </p>
+      )}
+      {chips.length > 0 && (
+        <div class="chips">
+          {chips.map((t) => (
+            <Chip key={t.text} tone={t.negated ? "bad" : "accent"} remove={() => setQuery(without(query(), t.text))}>
+              {t.name ? (
+                <>
+                  <span class="note">{t.negated ? "not " : ""}{t.name}{t.op === ":" ? "" : ` ${t.op}`}</span> {t.value}
+                </>
+              ) : (
+                <>text {t.value}</>
+              )}
+            </Chip>
+          ))}
+          <button type="button" class="small ghost" onClick={() => setQuery("")}>
+            Clear all
+          </button>
+        </div>
+      )}
+    </div>
+  );
+}
+
+// ---------------------------------------------------------------- facets
+function FacetRail() {
+  const from = useLoad<Facets, { facets: Facets }>(
+    "/v1/traces/facets",
+    () => ({ field: FACETS.map(([name]) => name).join(","), ...filter() }),
+    filterKey(),
+    fixed.value ? 0 : 30_000,
+    (answer) => answer.facets,
+  );
+  return (
+    <aside class={`facets ${from.loading ? "refreshing" : ""}`} aria-label="Filters with counts">
+      {from.error && <Failed error={from.error} again={from.reload} />}
+      {from.data &&
+        FACETS.map(([field, title]) => {
+          const values = (from.data![field] ?? []).filter((v) => v.value !== null && v.value !== "");
+          if (!values.length || (values.length < 2 && FLAGS.has(field))) return null;
+          const top = Math.max(...values.map((v) => v.count));
+          return (
+            <details key={field} open={["outcome", "model", "provider"].includes(field) || terms(query()).some((t) => t.name === field)}>
+              <summary>{title}</summary>
+              <ul>
+                {values.map(({ value, count: n }) => {
+                  const text = FLAGS.has(field) ? (Number(value) ? "true" : "false") : String(value);
+                  const shown = FLAGS.has(field) ? (Number(value) ? "yes" : "no") : field === "model" ? bare(text) : text.replaceAll("_", " ");
+                  const on = has(query(), field, text);
+                  return (
+                    <li key={text}>
+                      <button type="button" aria-pressed={on} title={text} onClick={() => setQuery(toggle(query(), field, text))}>
+                        <i style={{ width: `${(n / top) * 100}%` }} aria-hidden="true" />
+                        <span class="cut">{shown}</span>
+                        <span class="num">{count(n)}</span>
+                      </button>
+                    </li>
+                  );
+                })}
+              </ul>
+            </details>
+          );
+        })}
+    </aside>
+  );
+}
+
+// ---------------------------------------------------------------- histogram
+function Histogram() {
+  // sums know nothing of texts: the bars are of everything that the other terms let through
+  const q = () => terms(query()).filter((t) => t.name !== null).map((t) => t.text).join(" ");
+  const from = useStats("requests,errors", () => ({ q: q() }), filterKey(), { buckets: 90, every: fixed.value ? 0 : 15_000 });
+  const mode = shade.value;
+  const chart = useMemo(() => {
+    if (!from.data) return null;
+    const times = grid(from.data);
+    const errors = column(from.data.rows, times, "errors", 0);
+    const all = column(from.data.rows, times, "requests", 0);
+    return {
+      times,
+      total: all.reduce<number>((a, b) => a + (b ?? 0), 0),
+      series: [
+        { name: "failed", values: errors, color: cssVar("--bad") },
+        { name: "ok", values: all.map((v, i) => (v ?? 0) - (errors[i] ?? 0)), color: cssVar("--accent") },
+      ],
+    };
+  }, [from.data, mode]);
+  if (from.error) return <Failed error={from.error} again={from.reload} />;
+  if (!chart) return <div class="histogram" />;
+  return (
+    <div class="histogram" title="Drag across to narrow the time">
+      <Chart label="Requests over time" times={chart.times} series={chart.series} format={(v) => count(v)} kind="bars" stacked height={84} brush={setFixed} legend={false} />
+      <p class="note num">
+        {plural(chart.total, "trace")}
+        {terms(query()).some((t) => t.name === null) ? " before the text filter" : ""}
+      </p>
+    </div>
+  );
+}
+
+// ---------------------------------------------------------------- rows
+interface Rows {
+  rows: Row[];
+  next: string | null;
+  loading: boolean;
+  error: Error | null;
+  more: () => void;
+  reload: () => void;
+  prepend: (fresh: Row[]) => void;
+}
+
+function useRows(): Rows {
+  const [state, setState] = useState<{ rows: Row[]; next: string | null; loading: boolean; error: Error | null }>({ rows: [], next: null, loading: true, error: null });
+  const [turn, setTurn] = useState(0);
+  const busy = useRef(false);
+  const frozen = useRef(filter());
+  const key = filterKey();
+
+  useEffect(() => {
+    const abort = new AbortController();
+    frozen.current = filter();
+    busy.current = true;
+    setState((old) => ({ ...old, loading: true, error: null }));
+    get<{ data: Row[]; next: string | null }>("/v1/traces", { ...frozen.current, limit: PAGE }, abort.signal)
+      .then((page) => setState({ rows: page.data, next: page.next, loading: false, error: null }))
+      .catch((error: Error) => error.name !== "AbortError" && setState({ rows: [], next: null, loading: false, error }))
+      .finally(() => (busy.current = false));
+    return () => abort.abort();
+  }, [key, turn]);
+
+  const more = useCallback(() => {
+    if (busy.current || !state.next) return;
+    busy.current = true;
+    const asked = frozen.current;
+    get<{ data: Row[]; next: string | null }>("/v1/traces", { ...asked, cursor: state.next, limit: PAGE })
+      .then((page) => asked === frozen.current && setState((old) => ({ ...old, rows: [...old.rows, ...page.data], next: page.next })))
+      .catch((error: Error) => setState((old) => ({ ...old, error })))
+      .finally(() => (busy.current = false));
+  }, [state.next]);
+
+  const prepend = useCallback((fresh: Row[]) => {
+    setState((old) => {
+      const seen = new Set(old.rows.slice(0, 400).map((r) => r.trace_id));
+      return { ...old, rows: [...fresh.filter((r) => !seen.has(r.trace_id)), ...old.rows] };
+    });
+  }, []);
+
+  return { ...state, more, reload: () => setTurn((n) => n + 1), prepend };
+}
+
+// ---------------------------------------------------------------- live tail
+/** New traces as they arrive, held back while the reader points at the table or has scrolled down. */
+function useTail(live: boolean, hold: () => boolean, prepend: (rows: Row[]) => void) {
+  const [waiting, setWaiting] = useState<Row[]>([]);
+  const [state, setState] = useState("off");
+  const held = useRef<Row[]>([]);
+  const release = useCallback(() => {
+    prepend(held.current);
+    held.current = [];
+    setWaiting([]);
+  }, [prepend]);
+  const key = query();
+  useEffect(() => {
+    if (!live) {
+      setState("off");
+      return;
+    }
+    const source = new EventSource(address("/v1/traces/tail", { q: key }));
+    source.addEventListener("open", () => setState("on"));
+    source.addEventListener("error", () => setState("reconnecting"));
+    // one event per trace, many at once: drawn together in the next frame
+    let fresh: Row[] = [];
+    let frame = 0;
+    const show = () => {
+      frame = 0;
+      const batch = fresh;
+      fresh = [];
+      if (hold()) {
+        held.current = [...batch, ...held.current].slice(0, 5_000);
+        setWaiting(held.current);
+      } else prepend(batch);
+    };
+    source.addEventListener("message", (event) => {
+      fresh.unshift(JSON.parse((event as MessageEvent<string>).data) as Row);
+      frame ||= requestAnimationFrame(show);
+    });
+    return () => source.close();
+  }, [live, key]);
+  return { waiting: waiting.length, release, state };
+}
+
+// ---------------------------------------------------------------- table
+interface TableProps {
+  from: Rows;
+  columns: Column[];
+  open: string;
+  pick: (id: string) => void;
+  scroller: preact.RefObject<HTMLDivElement | null>;
+}
+
+function Table({ from, columns, open, pick, scroller }: TableProps) {
+  const [view, setView] = useState({ first: 0, height: 600 });
+  const template = { gridTemplateColumns: columns.map((c) => c.width).join(" ") };
+  const { rows } = from;
+
+  useEffect(() => {
+    const box = scroller.current!;
+    let frame = 0;
+    const measure = () => {
+      frame = 0;
+      const first = Math.max(0, Math.floor(box.scrollTop / ROW) - 8);
+      setView((old) => (old.first === first && old.height === box.clientHeight ? old : { first, height: box.clientHeight }));
+    };
+    const ask = () => {
+      frame ||= requestAnimationFrame(measure);
+    };
+    box.addEventListener("scroll", ask, { passive: true });
+    const watch = new ResizeObserver(ask);
+    watch.observe(box);
+    measure();
+    return () => {
+      cancelAnimationFrame(frame);
+      box.removeEventListener("scroll", ask);
+      watch.disconnect();
+    };
+  }, []);
+
+  const last = Math.min(rows.length, view.first + Math.ceil(view.height / ROW) + 16);
+  useEffect(() => {
+    if (last > rows.length - 60) from.more();
+  }, [last, rows.length, from.more]);
+
+  const shown = rows.slice(view.first, last);
+  return (
+    <div class="grid" role="grid" aria-label="Traces" aria-rowcount={from.next ? -1 : rows.length + 1} aria-busy={from.loading}>
+      <div class="grid-scroll" ref={scroller} tabIndex={0} role="presentation">
+        <div role="rowgroup" class="grid-head">
+          <div role="row" class="grid-row" style={template} aria-rowindex={1}>
+            {columns.map((c) => (
+              <div role="columnheader" key={c.id} class={c.right ? "r" : ""}>
+                {c.title}
+              </div>
+            ))}
+          </div>
+        </div>
+        <div role="rowgroup" class="grid-body" style={{ height: `${rows.length * ROW}px` }}>
+          {shown.map((row, i) => (
+            <div
+              role="row"
+              key={row.trace_id}
+              aria-rowindex={view.first + i + 2}
+              aria-selected={row.trace_id === open}
+              class={`grid-row ${row.outcome === "ok" ? "" : "failed-row"}`}
+              style={{ ...template, transform: `translateY(${(view.first + i) * ROW}px)` }}
+              onClick={() => pick(row.trace_id)}
+            >
+              {columns.map((c) => (
+                <div role="gridcell" key={c.id} class={c.right ? "r" : ""}>
+                  {c.show(row)}
+                </div>
+              ))}
+            </div>
+          ))}
+        </div>
+        {!rows.length && !from.loading && !from.error && (
+          <div class="empty">
+            <p>Nothing matches in this range.</p>
+            <div class="row">
+              {query() && (
+                <button type="button" onClick={() => setQuery("")}>
+                  Clear the filter
+                </button>
+              )}
+              <button type="button" onClick={() => stepRange(1)}>
+                Look further back
+              </button>
+            </div>
+          </div>
+        )}
+      </div>
+    </div>
+  );
+}
+
+// ---------------------------------------------------------------- tools
+function Export() {
+  const [open, setOpen] = useState(false);
+  const formats: Array<[string, string]> = [
+    ["jsonl", "JSONL, everything"],
+    ["csv", "CSV, the columns"],
+    ["parquet", "Parquet"],
+    ["openai", "Fine-tuning (OpenAI)"],
+  ];
+  return (
+    <span class="menu-holder">
+      <button type="button" aria-haspopup="menu" aria-expanded={open} onClick={() => setOpen(!open)}>
+        <Icon name="download" size={14} /> Export
+      </button>
+      {open && (
+        <span class="menu right" role="menu">
+          {formats.map(([format, text]) => (
+            <a role="menuitem" key={format} download href={address("/v1/dashboard/export", { format, ...filter() })} onClick={() => setOpen(false)}>
+              {text}
+            </a>
+          ))}
+        </span>
+      )}
+    </span>
+  );
+}
+
+function ColumnPicker({ on }: { on: string[] }) {
+  const [open, setOpen] = useState(false);
+  const flip = (id: string) => {
+    const next = COLUMNS.map((c) => c.id).filter((c) => (c === id ? !on.includes(c) : on.includes(c)));
+    set({ cols: next.join(",") === DEFAULT_COLUMNS.join(",") ? null : next.join(",") }, true);
+  };
+  return (
+    <span class="menu-holder">
+      <button type="button" aria-haspopup="true" aria-expanded={open} onClick={() => setOpen(!open)}>
+        <Icon name="columns" size={14} /> Columns
+      </button>
+      {open && (
+        <span class="menu right checks">
+          {COLUMNS.map((c) => (
+            <label key={c.id}>
+              <input type="checkbox" checked={on.includes(c.id)} onChange={() => flip(c.id)} /> {c.title}
+            </label>
+          ))}
+        </span>
+      )}
+    </span>
+  );
+}
+
+function Views() {
+  const [open, setOpen] = useState(false);
+  const [name, setName] = useState("");
+  return (
+    <span class="menu-holder">
+      <button type="button" aria-haspopup="true" aria-expanded={open} onClick={() => setOpen(!open)}>
+        <Icon name="filter" size={14} /> Views
+      </button>
+      {open && (
+        <span class="menu right views">
+          {saved.value.map((v) => (
+            <span class="row" key={v.name}>
+              <a href={`/traces${v.search}`} onClick={() => setOpen(false)}>
+                {v.name}
+              </a>
+              <button type="button" class="ghost small" aria-label={`Forget ${v.name}`} onClick={() => removeView(v.name)}>
+                <Icon name="close" size={12} />
+              </button>
+            </span>
+          ))}
+          <form
+            class="row"
+            onSubmit={(e) => {
+              e.preventDefault();
+              if (name.trim()) saveView(name.trim(), window.location.search);
+              setName("");
+            }}
+          >
+            <input aria-label="Name of the view" placeholder="Save this view as…" value={name} onInput={(e) => setName(e.currentTarget.value)} />
+            <button type="submit" class="small">
+              Save
+            </button>
+          </form>
+        </span>
+      )}
+    </span>
+  );
+}
+
+// ---------------------------------------------------------------- screen
+export function Traces() {
+  const from = useRows();
+  const scroller = useRef<HTMLDivElement>(null);
+  const hovering = useRef(false);
+  const [rail, setRail] = useState(false);
+  // whether a text occurs is looked up among what is stored, so it cannot be watched for
+  const worded = terms(query()).some((t) => t.name === null);
+  const live = params.value.get("live") === "1" && !worded;
+  const open = param("open");
+  const wide = window.innerWidth > 720;
+  const chosen = params.value.get("cols")?.split(",") ?? (wide ? DEFAULT_COLUMNS : NARROW_COLUMNS);
+  const columns = COLUMNS.filter((c) => chosen.includes(c.id));
+  const tail = useTail(live, () => hovering.current || (scroller.current?.scrollTop ?? 0) > 4, from.prepend);
+
+  const pick = (id: string | null) => set({ open: id }, Boolean(open && id));
+  const at = from.rows.findIndex((row) => row.trace_id === open);
+  const step = (by: number) => {
+    const next = from.rows[at < 0 ? 0 : at + by];
+    if (!next) return;
+    pick(next.trace_id);
+    const box = scroller.current!;
+    const y = from.rows.indexOf(next) * ROW;
+    if (y < box.scrollTop) box.scrollTop = y;
+    else if (y + ROW * 3 > box.scrollTop + box.clientHeight) box.scrollTop = y - box.clientHeight + ROW * 3;
+  };
+  const flipLive = () => set({ live: live ? null : "1" }, true);
+  useKeys({
+    j: () => step(1),
+    k: () => step(-1),
+    ArrowDown: () => step(1),
+    ArrowUp: () => step(-1),
+    Enter: () => (open ? set({}, true) : step(0)),
+    Escape: () => pick(null),
+    t: flipLive,
+    "[": () => stepRange(-1),
+    "]": () => stepRange(1),
+  });
+
+  if (session.value?.empty && !query()) {
+    return (
+      <Screen title="Traces">
+        <FirstSteps sent={() => { void loadSession(); from.reload(); }} />
+      </Screen>
+    );
+  }
+  const problem = from.error instanceof ApiError && from.error.status === 400 ? from.error.message : null;
+  return (
+    <Screen
+      title="Traces"
+      tools={
+        <>
+          <button type="button" aria-pressed={live} class={live ? "live on" : "live"} disabled={worded} onClick={flipLive} title={worded ? "Not with a text filter" : "New traces as they arrive (t)"}>
+            <Icon name="live" size={14} /> {tail.state === "reconnecting" ? "Reconnecting" : "Live"}
+          </button>
+          <RangePicker />
+          <Views />
+          <ColumnPicker on={chosen} />
+          <Export />
+        </>
+      }
+    >
+      <QueryBar problem={problem} />
+      <div class={`traces ${rail ? "rail-open" : ""}`}>
+        <button type="button" class="rail-toggle" aria-expanded={rail} onClick={() => setRail(!rail)}>
+          <Icon name="filter" size={14} /> Filters
+        </button>
+        <FacetRail />
+        <div class="results" onPointerEnter={() => (hovering.current = true)} onPointerLeave={() => { hovering.current = false; if (tail.waiting && (scroller.current?.scrollTop ?? 0) < 4) tail.release(); }}>
+          <Histogram />
+          {from.error && !problem && <Failed error={from.error} again={from.reload} />}
+          {tail.waiting > 0 && (
+            <button type="button" class="pill" onClick={() => { tail.release(); scroller.current!.scrollTop = 0; }}>
+              {count(tail.waiting)} new
+            </button>
+          )}
+          <Table from={from} columns={columns} open={open} pick={pick} scroller={scroller} />
+        </div>
+        {open && path.value === "/traces" && (
+          <aside class="drawer" aria-label="Trace">
+            <TraceDetail id={open} close={() => pick(null)} previous={at > 0 ? () => step(-1) : undefined} next={at >= 0 && at < from.rows.length - 1 ? () => step(1) : undefined} />
+          </aside>
+        )}
+      </div>
+    </Screen>
+  );
+}
+
