@@ -292,6 +292,13 @@ def test_any_split_of_the_bytes_gives_the_same_chunks(data: st.DataObject) -> No
     assert decode(SONNET, pieces) == decode(SONNET, [raw])
 
 
+@pytest.mark.parametrize("scene", SCENES)
+def test_events_without_names_say_the_same(scene: str) -> None:
+    raw = events(stream_of(SCENES[scene]))
+    unnamed = b"".join(line for line in raw.splitlines(keepends=True) if not line.startswith(b"event:"))
+    assert decode(SONNET, [unnamed]) == decode(SONNET, [raw])
+
+
 @given(st.integers(min_value=0))
 def test_a_stream_cut_before_its_stop_reason_is_never_a_success(at: int) -> None:
     raw = events(stream_of(SCENES["thinking and tool"]))

@@ -297,6 +297,12 @@ def test_parameters_without_an_equivalent_are_named_and_idle_ones_are_not() -> N
         body_of(SONNET, strict=True, seed=1)
 
 
+def test_blank_stop_words_are_refused_by_the_wire_and_reported() -> None:
+    assert body_of(SONNET, stop=["\n", "END"])["stop_sequences"] == ["END"]
+    assert dropped(SONNET, stop=["\n", "END"]) == ("stop",)
+    assert dropped(SONNET, stop="END") == ()
+
+
 def test_unknown_names_pass_verbatim() -> None:
     body = body_of(SONNET, top_k=5, container="c1", mcp_servers=[{"type": "url"}])
     assert (body["top_k"], body["container"], body["mcp_servers"]) == (5, "c1", [{"type": "url"}])

@@ -6,7 +6,6 @@ is checked, cut out and put between two prepared halves of a chunk. Everything e
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import msgspec
@@ -17,14 +16,8 @@ from ..core.relay import sse_chunks
 from ..core.sse import parse_block
 from ..core.wire import Chunk, Failure
 from .answers import event_limit
-from .anthropic_stream import AnthropicDecoder
+from .anthropic_stream import TEXT_EVENT, AnthropicDecoder
 
-# One event that is nothing but text, whole, as the API writes it. The quantifiers never give back, so what does not fit
-# is known in one pass. The text is a JSON string without escaped code units, which may be halves of a pair.
-_TEXT_EVENT = re.compile(
-    rb'event: content_block_delta\ndata: \{"type": ?"content_block_delta", ?"index": ?(\d+), ?'
-    rb'"delta": ?\{"type": ?"text_delta", ?"text": ?("(?:[^"\\\x00-\x1f\x7f]++|\\["\\/bfnrt])++")\} *+\} *+(?:\n\n)?'
-).fullmatch
 _strings = msgspec.json.Decoder(list[str])
 
 
@@ -85,7 +78,7 @@ class AnthropicRelay:
         return b"".join(out)
 
     def _slow(self, raw: bytes) -> list[bytes]:
-        """An event of another kind (or several, where line ends are unusual), through the decoder."""
+        """An event of another kind, through the decoder."""
         out: list[bytes] = []
         for event in parse_block(raw):
             self._settle()
@@ -105,7 +98,7 @@ class AnthropicRelay:
 
     def _text(self, raw: bytes) -> bytes | None:
         """The JSON string of an event that is nothing but text; None when the decoder must see the event."""
-        found = _TEXT_EVENT(raw)
+        found = TEXT_EVENT(raw)
         if found is None:
             return None
         index, text = found.groups()

@@ -1,7 +1,7 @@
 """Google's generateContent as a wire.Dialect, at the Gemini API and on Vertex AI.
 
-Request bodies: `gemini_request`; answers and errors: `gemini_response`; streams: `gemini_stream`. The two services
-differ in address and credentials only.
+Request bodies: `gemini_request`; answers: `gemini_response`; streams: `gemini_stream`; errors: `gemini_errors`;
+embeddings: `gemini_embed`. The two services differ in address and credentials only.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from urllib.parse import quote
 
 from ..core import jsonio
 from ..core.wire import Call, Failure, HttpHead, HttpRequest, HttpResponse, Json, Target
-from .gemini_request import build_body, build_embedding_body, model_name
-from .gemini_response import parse_embeddings, parse_error, parse_response
+from .gemini_embed import build_embedding_body, parse_embeddings
+from .gemini_errors import parse_error
+from .gemini_request import build_body, model_name
+from .gemini_response import parse_response
 from .gemini_stream import GeminiDecoder
 
 _VERSIONS = ("/v1beta", "/v1", "/v1alpha", "/v1beta1")

@@ -1,4 +1,4 @@
-"""The body of a generateContent request: generation config, tools, structured output, thinking; and embeddings.
+"""The body of a generateContent request: generation config, tools, structured output, thinking.
 
 Messages are converted in `gemini_messages`, facts about models stand in `gemini_models`. Source: PROTOCOLS section 4.
 """
@@ -196,33 +196,3 @@ def _calling_config(choice: Any) -> Body:
             mode = "ANY" if allowed.get("mode") == "required" else "VALIDATED"
             return {"mode": mode, "allowedFunctionNames": names}
     raise ValueError(f"tool_choice must be auto, none, required or a named function, not {choice!r}")
-
-
-def embedding_inputs(call: Call) -> list[str]:
-    """The texts to embed; ValueError for token ids, which Gemini does not take."""
-    given = call.params.get("input")
-    texts = [given] if isinstance(given, str) else given
-    if not isinstance(texts, (list, tuple)) or not texts or not all(isinstance(t, str) for t in texts):
-        raise ValueError("input must be a string or a list of strings for Gemini's embeddings")
-    return list(texts)
-
-
-def build_embedding_body(call: Call, target: Target, *, predict: bool) -> tuple[Body, tuple[str, ...]]:
-    """The body of `:batchEmbedContents`, or of Vertex's `:predict`; and the dropped parameters."""
-    params = call.params
-    size = params.get("dimensions")
-    read = ("input", "dimensions", "encoding_format", "user")
-    rest = {k: v for k, v in params.items() if k not in read and v is not None}
-    dropped = ("user",) if params.get("user") is not None else ()
-    refuse_dropped(dropped, strict=call.strict_params, provider=target.provider)
-    if predict:
-        body: Body = {"instances": [{"content": text, **rest} for text in embedding_inputs(call)]}
-        if size is not None:
-            body["parameters"] = {"outputDimensionality": size}
-        return body, dropped
-    if size is not None:
-        rest["outputDimensionality"] = size
-    name = f"models/{model_name(target.model)}"
-    return {
-        "requests": [{"model": name, "content": {"parts": [{"text": t}]}, **rest} for t in embedding_inputs(call)]
-    }, dropped

@@ -1,21 +1,19 @@
-"""Gemini's answers in OpenAI's form: candidates, usage, finish reasons, errors, embeddings.
+"""Gemini's answers in OpenAI's form: candidates, usage, finish reasons.
 
 A stream sends the same objects in pieces; `gemini_stream` uses the functions here. Source: PROTOCOLS section 4.
 """
 
 from __future__ import annotations
 
-import base64
 import math
-import struct
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..core import jsonio
-from ..core.failure import embedded_failure, message_of, status_failure
 from ..core.usage import build, sum_ints
 from ..core.wire import Call, Failure, HttpResponse, Json, Target
-from .answers import error_document, not_the_protocol, read_document
+from .answers import not_the_protocol, read_document
+from .gemini_errors import error_object
 from .gemini_request import ANSWER_FUNCTION, uses_answer_function
 from .gemini_signatures import extra_content, made_id, sealed_id
 
@@ -255,102 +253,3 @@ def logprobs_of(raw: Any) -> dict[str, Any] | None:
 def _token(raw: Any) -> dict[str, Any]:
     token = str(raw.get("token") or "")
     return {"token": token, "logprob": raw.get("logProbability", 0.0), "bytes": list(token.encode("utf-8", "replace"))}
-
-
-def parse_embeddings(call: Call, target: Target, response: HttpResponse) -> Json | Failure:
-    """A 2xx answer to an embedding request as OpenAI's list."""
-    body = read_document(response)
-    if isinstance(body, Failure):
-        return body
-    if isinstance(body, dict) and body.get("error"):
-        return error_object(body)
-    rows = body.get("embeddings") or body.get("predictions") if isinstance(body, dict) else None
-    if isinstance(body, dict) and isinstance(body.get("embedding"), dict):
-        rows = [body["embedding"]]
-    if not isinstance(rows, list) or not all(isinstance(r, dict) for r in rows):
-        return not_the_protocol(response, "the answer has no embeddings", body)
-    vectors = [(r.get("embeddings") or r).get("values") for r in rows]
-    if not all(isinstance(v, list) for v in vectors):
-        return not_the_protocol(response, "an embedding has no values", body)
-    packed = call.params.get("encoding_format") == "base64"
-    return {
-        "object": "list",
-        "data": [
-            {"object": "embedding", "index": n, "embedding": _packed(v) if packed else v} for n, v in enumerate(vectors)
-        ],
-        "model": target.model,
-        "usage": _embedding_usage(body, rows),
-    }
-
-
-def _packed(vector: list[float]) -> str:
-    """Little-endian 32-bit floats in base64, as OpenAI sends them."""
-    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
-
-
-def _embedding_usage(body: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any] | None:
-    metadata = body.get("usageMetadata")
-    tokens = metadata.get("promptTokenCount") if isinstance(metadata, dict) else None
-    if tokens is None:
-        counts = [((r.get("embeddings") or {}).get("statistics") or {}).get("token_count") for r in rows]
-        tokens = sum_ints(*counts) if None not in counts else None
-    return None if tokens is None else build(prompt=tokens, completion=0)
-
-
-def error_object(body: Any, response: HttpResponse | None = None) -> Failure:
-    """An error inside a 200 or inside a stream, in Google's shape."""
-    error = _error(body)
-    status = error.get("code")
-    return embedded_failure(
-        message_of(body) or "the provider reported an error without a message",
-        status=status if isinstance(status, int) and 400 <= status < 600 else None,
-        code=_code(error), type=_status(error), body=body, retry_after=_retry_delay(error),
-    )  # fmt: skip
-
-
-def parse_error(response: HttpResponse) -> Failure:
-    """A non-2xx answer: `{"error": {"code", "message", "status", "details"}}`, for some streams in a list."""
-    body = error_document(response)
-    error = _error(body)
-    headers = response.headers
-    return status_failure(
-        response, message_of(body, response), code=_code(error), type=_status(error), body=body,
-        request_id=headers.get("x-goog-request-id") or headers.get("x-request-id"), hint=_retry_delay(error),
-    )  # fmt: skip
-
-
-def _error(body: Any) -> dict[str, Any]:
-    if isinstance(body, list) and body:
-        body = body[0]
-    error = body.get("error") if isinstance(body, dict) else None
-    return error if isinstance(error, dict) else {}
-
-
-def _status(error: dict[str, Any]) -> str | None:
-    status = error.get("status")
-    return status if isinstance(status, str) else None
-
-
-def _details(error: dict[str, Any], kind: str) -> Iterator[dict[str, Any]]:
-    details = error.get("details")
-    for detail in details if isinstance(details, list) else ():
-        if isinstance(detail, dict) and str(detail.get("@type") or "").endswith(kind):
-            yield detail
-
-
-def _code(error: dict[str, Any]) -> str | None:
-    """The reason (API_KEY_INVALID ...) where one is told, else the status word."""
-    reason = next((d["reason"] for d in _details(error, "ErrorInfo") if isinstance(d.get("reason"), str)), None)
-    return reason or _status(error)
-
-
-def _retry_delay(error: dict[str, Any]) -> float | None:
-    """Seconds of RetryInfo, a duration such as "34.4s"."""
-    for detail in _details(error, "RetryInfo"):
-        try:
-            delay = float(str(detail.get("retryDelay") or "").removesuffix("s"))
-        except ValueError:
-            continue
-        if math.isfinite(delay) and delay > 0:
-            return delay
-    return None

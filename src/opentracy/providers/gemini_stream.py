@@ -13,12 +13,12 @@ from ..core.chunks import ChunkWriter
 from ..core.sse import SseParser
 from ..core.wire import Call, Chunk, Failure, Target
 from .answers import bad_event, ended_early, event_limit
+from .gemini_errors import error_object
 from .gemini_partial import PartialCall
 from .gemini_request import ANSWER_FUNCTION, uses_answer_function
 from .gemini_response import (
     annotations_of,
     blocked,
-    error_object,
     finish_reason,
     logprobs_of,
     media_url,
