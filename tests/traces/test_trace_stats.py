@@ -296,16 +296,16 @@ def test_sealing_survives_a_crash_and_counts_once(store: Store, monkeypatch: pyt
     class Crash(Exception):
         pass
 
-    def crash(lines: Path, target: Path) -> None:
-        original(lines, target)
+    def crash(lines: Path, target: Path, columns: dict[str, str]) -> None:
+        original(lines, target, columns)
         raise Crash
 
-    original = segments._to_parquet
-    monkeypatch.setattr(segments, "_to_parquet", crash)
+    original = segments.lines_to_parquet
+    monkeypatch.setattr(segments, "lines_to_parquet", crash)
     with pytest.raises(Crash):
         segments.seal(store, connection, min_rows=100)
     assert stats.answer(reader, Query(MONEY, ("user",))) == before
-    monkeypatch.setattr(segments, "_to_parquet", original)
+    monkeypatch.setattr(segments, "lines_to_parquet", original)
     assert segments.seal(store, connection, min_rows=100) >= 100
     assert stats.answer(reader, Query(MONEY, ("user",))) == before
     assert not list(segments.directory(store).glob("*.lines"))

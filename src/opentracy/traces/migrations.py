@@ -108,29 +108,47 @@ def m004_words(run: Callable[[str], object]) -> None:
     )
 
 
-MIGRATIONS: Final[tuple[Callable[[Callable[[str], object]], None], ...]] = (
+def m005_feedback(run: Callable[[str], object]) -> None:
+    """What people and programs said about traces. Only ever added to; the last word on a metric counts."""
+    run(
+        """CREATE TABLE feedback (
+            id INTEGER PRIMARY KEY AUTOINCREMENT, trace_id TEXT NOT NULL, metric TEXT NOT NULL, kind TEXT NOT NULL,
+            value NOT NULL, author TEXT, ts_ms INTEGER NOT NULL)"""
+    )
+    run("CREATE INDEX feedback_trace ON feedback (trace_id)")
+    run("CREATE INDEX feedback_metric ON feedback (metric, ts_ms)")
+    run(
+        "CREATE TRIGGER feedback_is_append_only BEFORE UPDATE ON feedback "
+        "BEGIN SELECT raise(ABORT, 'feedback is only ever added'); END"
+    )
+
+
+Step = Callable[[Callable[[str], object]], None]
+MIGRATIONS: Final[tuple[Step, ...]] = (
     m001_journal,
     m002_rollups,
     m003_segments,
     m004_words,
+    m005_feedback,
 )
 
 
-def migrate(connection: sqlite3.Connection) -> int:
-    """Brings the schema to the newest number and returns how many steps ran.
+def migrate(connection: sqlite3.Connection, steps: tuple[Step, ...] | None = None) -> int:
+    """Brings the schema to the newest number and returns how many steps ran (`steps`: those of another database).
 
     The connection must be in autocommit mode. Several processes may call it at once: each step looks again under its
     write lock. Raises SchemaTooNew, without touching anything, when a newer version of opentracy wrote the database.
     """
+    todo = MIGRATIONS if steps is None else steps
     ran = 0
     while True:
-        version = _version(connection)
-        if version == len(MIGRATIONS):
+        version = _version(connection, len(todo))
+        if version == len(todo):
             return ran
         connection.execute("BEGIN IMMEDIATE")
         try:
-            if _version(connection) == version:
-                MIGRATIONS[version](connection.execute)
+            if _version(connection, len(todo)) == version:
+                todo[version](connection.execute)
                 connection.execute(f"PRAGMA user_version = {version + 1}")
                 ran += 1
             connection.execute("COMMIT")
@@ -139,11 +157,11 @@ def migrate(connection: sqlite3.Connection) -> int:
             raise
 
 
-def _version(connection: sqlite3.Connection) -> int:
+def _version(connection: sqlite3.Connection, newest: int) -> int:
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-    if version > len(MIGRATIONS):
+    if version > newest:
         raise SchemaTooNew(
-            f"The trace database has schema {version}, this opentracy knows up to {len(MIGRATIONS)}: "
+            f"The trace database has schema {version}, this opentracy knows up to {newest}: "
             "update opentracy, or point [traces] path at another file"
         )
     return version

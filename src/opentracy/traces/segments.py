@@ -73,7 +73,7 @@ def seal(store: Store, connection: sqlite3.Connection, *, min_rows: int = SEAL_R
     try:
         count, ts_min, ts_max = _write_lines(connection, first, last, lines)
         if count:
-            _to_parquet(lines, target)
+            lines_to_parquet(lines, target, duckdb_columns())
     finally:
         lines.unlink(missing_ok=True)
     size = target.stat().st_size if count else 0
@@ -115,9 +115,10 @@ def _write_lines(connection: sqlite3.Connection, first: int, last: int, target: 
     return len(times), min(times, default=0), max(times, default=0)
 
 
-def _to_parquet(lines: Path, target: Path) -> None:
+def lines_to_parquet(lines: Path, target: Path, columns: dict[str, str]) -> None:
+    """A Parquet file of JSON lines, given the columns' types; it appears under its name only once it is on the disk."""
     part = target.with_suffix(".part")
-    typed = ", ".join(f"'{name}': '{kind}'" for name, kind in duckdb_columns().items())
+    typed = ", ".join(f"'{name}': '{kind}'" for name, kind in columns.items())
     cursor().execute(
         f"COPY (SELECT * FROM read_json(?, format = 'newline_delimited', columns = {{{typed}}})) "
         f"TO '{_quoted(part)}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 30000)",

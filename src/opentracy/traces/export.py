@@ -1,0 +1,308 @@
+"""Export of exactly what a filter selects: JSONL, CSV, Parquet, and OpenAI's fine-tuning form; and import of JSONL.
+
+Belongs here: the formats. Exports stream: memory does not grow with the number of rows.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from .codec import MAX_ROWS, encode_block
+from .errors import QueryError, StoreUnavailable
+from .filters import EVERYTHING, Filters
+from .ids import new_trace_id, normalise_id
+from .model import TraceRecord, from_dict, to_dict
+from .reader import Reader, TraceRow
+from .sqlite import Store
+from .writer import insert_block
+
+FORMATS: Final = ("jsonl", "csv", "parquet", "openai")
+_PAGE: Final = 500
+#: a cell that begins so is a formula to a spreadsheet
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+
+
+def rows(reader: Reader, filters: Filters = EVERYTHING, *, limit: int | None = None) -> Iterator[TraceRow]:
+    """All rows that match, newest first, a page at a time."""
+    cursor: str | None = None
+    given = 0
+    while True:
+        size = _PAGE if limit is None else min(_PAGE, limit - given)
+        if size <= 0:
+            return
+        page = reader.page(filters, limit=size, cursor=cursor)
+        yield from page.rows
+        given += len(page.rows)
+        cursor = page.next
+        if cursor is None:
+            return
+
+
+def records(reader: Reader, filters: Filters = EVERYTHING, *, limit: int | None = None) -> Iterator[TraceRecord]:
+    """All whole records that match, with bodies, newest first."""
+    batch: list[int] = []
+    for row in rows(reader, filters, limit=limit):
+        batch.append(row.seq)
+        if len(batch) == _PAGE:
+            yield from _loaded(reader, batch)
+            batch = []
+    yield from _loaded(reader, batch)
+
+
+def _loaded(reader: Reader, seqs: list[int]) -> Iterator[TraceRecord]:
+    return (record for record in reader.load(seqs, bodies=True) if record is not None)
+
+
+def jsonl(found: Iterable[TraceRecord]) -> Iterator[bytes]:
+    """One object per line, every field, as `model.to_dict` gives it; `import_lines` reads it."""
+    for record in found:
+        yield msgspec.json.encode(to_dict(record)) + b"\n"
+
+
+CSV_COLUMNS: Final = (
+    "trace_id", "ts_ms", "outcome", "http_status", "model", "provider", "requested_model", "alias", "project", "key_id",
+    "user_id", "session_id", "tags", "cluster_id", "stream", "cache_hit", "has_tools", "fallback_from", "attempts",
+    "latency_ms", "ttft_ms", "tokens_in", "tokens_out", "tokens_cached", "tokens_cache_write", "tokens_reasoning",
+    "cost_nano", "cost_usd", "cost_source", "error_type", "error_code", "error_msg", "finish_reason", "metadata",
+    "request", "response",
+)  # fmt: skip
+
+
+def csv_lines(found: Iterable[TraceRecord]) -> Iterator[bytes]:
+    """A header and one line per record; text that a spreadsheet would run as a formula begins with an apostrophe."""
+    out = io.StringIO()
+    write = csv.writer(out, lineterminator="\r\n").writerow
+    write(CSV_COLUMNS)
+    for record in found:
+        row = to_dict(record)
+        row["attempts"] = len(record.attempts)
+        write([_cell(row[name]) for name in CSV_COLUMNS])
+        if out.tell() > 65_536:
+            yield out.getvalue().encode()
+            out.seek(0)
+            out.truncate()
+    yield out.getvalue().encode()
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, list | dict):
+        value = json.dumps(value, ensure_ascii=False)
+    if isinstance(value, str) and value.startswith(_FORMULA):
+        return "'" + value
+    return value
+
+
+def openai_lines(found: Iterable[TraceRecord]) -> Iterator[bytes]:
+    """OpenAI's fine-tuning form: `{"messages": [..., the answer], "tools": ...}`; only whole, successful chats."""
+    for record in found:
+        example = fine_tuning_example(record)
+        if example is not None:
+            yield msgspec.json.encode(example) + b"\n"
+
+
+def fine_tuning_example(record: TraceRecord) -> dict[str, Any] | None:
+    """The training example of a record; None when its text is missing, cut, masked or not a chat."""
+    if record.outcome != "ok" or record.body_state != "full" or record.finish_reason not in ("stop", "tool_calls"):
+        return None
+    request, answer = _json(record.request), _json(record.response)
+    if not isinstance(request, dict) or not isinstance(request.get("messages"), list) or not request["messages"]:
+        return None
+    message = _answer(answer, record.response)
+    if message is None:
+        return None
+    example: dict[str, Any] = {"messages": [*request["messages"], message]}
+    for name in ("tools", "parallel_tool_calls"):
+        if name in request:
+            example[name] = request[name]
+    return example
+
+
+def _answer(answer: Any, raw: bytes | None) -> dict[str, Any] | None:
+    """The assistant's message of a response: a completion, a message, or the plain text of a folded stream."""
+    if isinstance(answer, dict):
+        try:
+            answer = answer["choices"][0]["message"] if "choices" in answer else answer
+        except (LookupError, TypeError):
+            return None
+        if not isinstance(answer, dict):
+            return None
+        kept = {name: answer[name] for name in ("content", "tool_calls") if answer.get(name) is not None}
+        return {"role": "assistant", **kept} if kept else None
+    text = answer if isinstance(answer, str) else None if raw is None else raw.decode("utf-8", "replace")
+    return {"role": "assistant", "content": text} if text else None
+
+
+def _json(body: bytes | None) -> Any:
+    if body is None:
+        return None
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def parquet(found: Iterable[TraceRecord], target: Path) -> int:
+    """Writes a Parquet file with the columns of the CSV (tags as a list); returns the number of rows. Needs duckdb."""
+    from . import segments
+
+    if not segments.available():
+        raise StoreUnavailable("Parquet needs duckdb: pip install 'opentracy[engine]'")
+    kinds = dict.fromkeys(CSV_COLUMNS, "VARCHAR")
+    kinds |= dict.fromkeys(
+        ("ts_ms", "http_status", "cluster_id", "attempts", "tokens_in", "tokens_out", "tokens_cached",
+         "tokens_cache_write", "tokens_reasoning", "cost_nano"), "BIGINT",
+    )  # fmt: skip
+    kinds |= dict.fromkeys(("latency_ms", "ttft_ms", "cost_usd"), "DOUBLE")
+    kinds |= dict.fromkeys(("stream", "cache_hit", "has_tools"), "BOOLEAN") | {"tags": "VARCHAR[]"}
+    lines = target.with_name(target.name + ".lines")
+    count = 0
+    try:
+        with lines.open("wb") as out:
+            for record in found:
+                row = to_dict(record)
+                row["attempts"] = len(record.attempts)
+                row["metadata"] = None if record.metadata is None else json.dumps(record.metadata, ensure_ascii=False)
+                out.write(msgspec.json.encode({name: row[name] for name in CSV_COLUMNS}) + b"\n")
+                count += 1
+        segments.lines_to_parquet(lines, target, kinds)
+    finally:
+        lines.unlink(missing_ok=True)
+    return count
+
+
+def write(reader: Reader, filters: Filters, form: str, target: Path) -> int:
+    """Exports to a file that appears only once it is whole; returns the number of rows written.
+
+    Raises QueryError for an unknown format.
+    """
+    if form not in FORMATS:
+        raise QueryError(f"Unknown format {form!r}: {', '.join(FORMATS)}")
+    if form == "parquet":
+        return parquet(records(reader, filters), target)
+    part = target.with_name(target.name + ".part")
+    count = 0
+
+    def counted() -> Iterator[TraceRecord]:
+        nonlocal count
+        for record in records(reader, filters):
+            count += 1
+            yield record
+
+    with part.open("wb") as out:
+        for piece in lines_of(form, counted()):
+            out.write(piece)
+    part.replace(target)
+    return count
+
+
+def lines_of(form: str, found: Iterable[TraceRecord]) -> Iterator[bytes]:
+    """The bytes of a streaming format. Raises QueryError for one that is not."""
+    makers: dict[str, Callable[[Iterable[TraceRecord]], Iterator[bytes]]] = {
+        "jsonl": jsonl,
+        "csv": csv_lines,
+        "openai": openai_lines,
+    }
+    maker = makers.get(form)
+    if maker is None:
+        raise QueryError(f"Format {form!r} cannot be streamed: {', '.join(makers)}")
+    return maker(found)
+
+
+@dataclass(slots=True)
+class Imported:
+    """What an import did: rows taken in, rows that were there already, and complaints by line number."""
+
+    added: int = 0
+    known: int = 0
+    errors: list[tuple[int, str]] = field(default_factory=list)
+
+
+def import_lines(
+    store: Store,
+    lines: Iterable[bytes | str],
+    *,
+    before_write: Callable[[TraceRecord], None] | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> Imported:
+    """Takes in JSON lines of `jsonl`'s form. Traces with a known id are left alone, so it may be repeated.
+
+    A line that is no trace is noted in `errors`; the others are taken in.
+    """
+    result = Imported()
+    reader = Reader(store)
+    batch: list[TraceRecord] = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            batch.append(parse_trace(msgspec.json.decode(line)))
+        except (ValueError, UnicodeDecodeError) as error:
+            result.errors.append((number, str(error)))
+            continue
+        if len(batch) == MAX_ROWS // 2:
+            _take_in(store, reader, batch, result, before_write)
+            batch = []
+            if progress is not None:
+                progress(number)
+    if batch:
+        _take_in(store, reader, batch, result, before_write)
+    return result
+
+
+def add_records(
+    store: Store, found: Iterable[TraceRecord], *, before_write: Callable[[TraceRecord], None] | None = None
+) -> Imported:
+    """Commits records before it returns; those whose id is known are left alone."""
+    result = Imported()
+    batch = list(found)
+    for at in range(0, len(batch), MAX_ROWS // 2):
+        _take_in(store, Reader(store), batch[at : at + MAX_ROWS // 2], result, before_write)
+    return result
+
+
+def parse_trace(value: Any) -> TraceRecord:
+    """A trace as JSON brings it: `trace_id` and `ts_ms` are made where they are missing. Raises ValueError."""
+    if not isinstance(value, dict):
+        raise ValueError("A trace must be an object")
+    filled = {"ts_ms": time.time_ns() // 1_000_000, **value}
+    filled["trace_id"] = normalise_id(str(value["trace_id"])) if value.get("trace_id") else new_trace_id()
+    record = from_dict(filled)
+    if record.body_state in ("none", "expired") and (record.request is not None or record.response is not None):
+        record.body_state = "full"
+    return record
+
+
+def _take_in(
+    store: Store,
+    reader: Reader,
+    batch: list[TraceRecord],
+    result: Imported,
+    before_write: Callable[[TraceRecord], None] | None,
+) -> None:
+    fresh: dict[str, TraceRecord] = {}
+    for record in batch:
+        if record.trace_id in fresh or reader.find(record.trace_id) is not None:
+            result.known += 1
+        else:
+            fresh[record.trace_id] = record
+    if not fresh:
+        return
+    if before_write is not None:
+        for record in fresh.values():
+            before_write(record)
+    connection = store.connect(durable=True)
+    try:
+        insert_block(connection, [encode_block(os.urandom(16), list(fresh.values()))])
+    finally:
+        connection.close()
+    result.added += len(fresh)
