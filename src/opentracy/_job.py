@@ -140,7 +140,7 @@ def resolve(place: Place) -> list[Target]:
         return _at_engine(place, url)
     first = _direct(place.model, place.api_key, place.api_base)
     targets = [first]
-    for fallback in place.fallbacks:
+    for fallback in place.fallbacks or ():
         same = registry.split(fallback.model)[0].name == first.provider
         key = fallback.api_key or (place.api_key if same else None)
         base = fallback.api_base or (place.api_base if same else None)
@@ -153,7 +153,7 @@ def _at_engine(place: Place, url: str) -> list[Target]:
     token = os.environ.get("OPENTRACY_API_KEY")
     if place.api_key and (place.api_key.startswith("ot_") or (place.force_engine and place.api_base)):
         token = place.api_key
-    models = [place.model, *(f.model for f in place.fallbacks)]
+    models = [place.model, *(f.model for f in place.fallbacks or ())]
     return [registry.engine_target(model, url=url, api_key=token) for model in models]
 
 
