@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -271,6 +272,17 @@ def test_embeddings() -> None:
     request = target.dialect.build_request(call, target)
     assert request.url == "https://api.openai.com/v1/embeddings"
     assert json.loads(request.body) == {"model": "text-embedding-3-small", "input": ["a", "b"], "dimensions": 8}
+    for model, base, url in (
+        ("ollama/m", "http://h", "http://h/v1/embeddings"),
+        ("azure/d", "http://h", "http://h/openai/deployments/d/embeddings?api-version=2024-10-21"),
+        ("openai/m", "http://h/v1/chat/completions", "http://h/v1/embeddings"),
+    ):
+        other = registry.target(model, env={}, api_key="k", api_base=base)
+        assert other.dialect.build_request(call, other).url == url
+    mistral = registry.target("mistral/codestral-embed", env={}, api_key="k")
+    request = mistral.dialect.build_request(replace(call, params={"input": "a", "dimensions": 8, "user": "u"}), mistral)
+    assert json.loads(request.body) == {"model": "codestral-embed", "input": "a", "output_dimension": 8}
+    assert request.dropped == ("user",)
     with pytest.raises(ValueError, match="groq offers no embeddings"):
         groq = registry.target("groq/x", env={}, api_key="k")
         groq.dialect.build_request(call, groq)

@@ -108,6 +108,12 @@ def test_tool_ids_exist_and_differ() -> None:
     assert {c["type"] for c in calls} == {"function"}
 
 
+def test_custom_tool_calls_pass() -> None:
+    custom = {"id": "c", "type": "custom", "custom": {"name": "shell", "input": "ls"}}
+    message = {"role": "assistant", "content": None, "tool_calls": [custom]}
+    assert good(answer(message, "tool_calls"))["choices"][0]["message"]["tool_calls"] == [custom]
+
+
 def test_several_choices_are_numbered() -> None:
     two = {"choices": [{"message": {"content": "a"}}, {"message": {"content": "b"}, "index": 7}]}
     assert [c["index"] for c in good(two)["choices"]] == [0, 1]

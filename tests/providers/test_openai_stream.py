@@ -321,6 +321,13 @@ def test_further_fields_of_a_call_survive() -> None:
     assert folded(chunks)["tool_calls"][0]["extra_content"] == {"sig": 1}
 
 
+def test_custom_tools_stream_their_input() -> None:
+    first = {"index": 0, "id": "a", "type": "custom", "custom": {"name": "shell", "input": ""}}
+    more = {"index": 0, "custom": {"input": "ls"}}
+    chunks = good(HEAD, chunk({"tool_calls": [first]}), chunk({"tool_calls": [more]}), chunk({}, "tool_calls"))
+    assert [c["choices"][0]["delta"].get("tool_calls") for c in chunks] == [None, [first], [more], None]
+
+
 # --- any bytes
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)

@@ -109,7 +109,7 @@ class OpenAIRelay:
             if event.id != stream_id:
                 return at
             delta = event.choices[0].delta
-            if delta.content is None and delta.reasoning_content is None:
+            if delta.content is None and not delta.reasoning_content:
                 return at
             if delta.role is not None:
                 # inside a JSON string these quotes would be escaped, so this can only be the field

@@ -25,8 +25,8 @@ def build_request(call: Call, target: Target) -> HttpRequest:
     quirks: Quirks = target.quirks or DEFAULT
     dropped: list[str] = []
     if call.operation == "embedding":
-        path = "/embeddings"
-        body = _embedding_body(call, target, quirks)
+        path = quirks.path.replace("/chat/completions", "/embeddings")
+        body = _embedding_body(call, target, quirks, dropped)
     else:
         path = quirks.path
         body = _chat_body(call, target, quirks, dropped)
@@ -63,7 +63,7 @@ def _url(base: str, path: str, deployments: bool, model: str, version: str) -> s
         return base
     if path.startswith("/v1/") and base.endswith("/v1"):
         return base + path[3:]
-    if path == "/embeddings":
+    if path.endswith("/embeddings"):
         base = base.removesuffix("/chat/completions")
     return base + path
 
@@ -85,12 +85,18 @@ def _model_name(target: Target, quirks: Quirks) -> str:
     return quirks.model_prefix + target.model if quirks.model_prefix and "/" not in target.model else target.model
 
 
-def _embedding_body(call: Call, target: Target, quirks: Quirks) -> dict[str, Any]:
+def _embedding_body(call: Call, target: Target, quirks: Quirks, dropped: list[str]) -> dict[str, Any]:
     if not quirks.embeddings:
         raise ValueError(f"{target.provider} offers no embeddings")
     if call.params.get("input") is None:
         raise ValueError("an embedding needs input=: a string or a list of strings")
-    return {"model": target.model, **{k: v for k, v in call.params.items() if v is not None}}
+    body: dict[str, Any] = {"model": target.model}
+    for name, value in call.params.items():
+        if value is not None and name in quirks.drop:
+            dropped.append(name)
+        elif value is not None:
+            body[quirks.rename.get(name, name)] = value
+    return body
 
 
 def _chat_body(call: Call, target: Target, quirks: Quirks, dropped: list[str]) -> dict[str, Any]:

@@ -107,6 +107,7 @@ def _is_clean(choice: dict[str, Any], index: int) -> bool:
         and choice.get("finish_reason") in KNOWN_FINISH
         and "tool_calls" not in message
         and "reasoning" not in message
+        and type(message.get("reasoning_content", "")) is str
         and "delta" not in choice
         and "error" not in choice
     )
@@ -145,6 +146,9 @@ def _mend_text(message: dict[str, Any], thinks: bool) -> None:
         reasoning = "".join(p[0] for p in pieces)
         content = "".join(p[1] for p in pieces)
     message["content"] = content
+    for name in ("reasoning_content", "refusal"):
+        if not isinstance(message.get(name, ""), (str, type(None))):
+            del message[name]
     if isinstance(reasoning, str) and reasoning and not message.get("reasoning_content"):
         message["reasoning_content"] = reasoning
 
@@ -159,9 +163,13 @@ def whole_calls(calls: list[Any], fallback_id: str) -> list[dict[str, Any]]:
         if not isinstance(given, str) or not given or given in ids:
             given = f"call_{fallback_id}_{n}"
         ids.add(given)
-        function = call.get("function")
         mended = {**call, "id": given, "type": call.get("type") or "function"}
-        if isinstance(function, dict):
-            mended["function"] = {**function, "arguments": arguments_text(function.get("arguments"))}
+        if isinstance(call.get("custom"), dict):
+            mended.pop("function", None)
+        else:
+            function = call.get("function")
+            function = function if isinstance(function, dict) else {}
+            name, arguments = function.get("name"), arguments_text(function.get("arguments"))
+            mended["function"] = {**function, "name": name if isinstance(name, str) else "", "arguments": arguments}
         out.append(mended)
     return out

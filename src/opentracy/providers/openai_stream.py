@@ -32,7 +32,7 @@ def _text_and_reasoning(delta: dict[str, Any]) -> Any:
     if len(delta) != 2 or "reasoning_content" not in delta:
         return None
     text, reasoning = delta["content"], delta["reasoning_content"]
-    return text if reasoning is None else reasoning if text is None else None
+    return (text if reasoning is None else reasoning if text is None else None) or None
 
 
 class _Choice:
@@ -284,7 +284,7 @@ class OpenAIDecoder:
             elif name == "role":
                 if not state.opened:
                     delta["role"] = "assistant"
-            elif value != "" or name not in ("reasoning_content", "refusal"):
+            elif name not in ("reasoning_content", "refusal") or (isinstance(value, str) and value):
                 delta[name] = value
         return delta
 

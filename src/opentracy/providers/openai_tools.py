@@ -11,13 +11,16 @@ from typing import Any
 from ..core.jsonio import BadJson, decode, encode
 
 Fragment = dict[str, Any]
+_TEXT = {"function": "arguments", "custom": "input"}  # kind of call -> its field that comes in pieces
+_FIELDS = frozenset({"index", "id", "type", "function", "custom"})
 
 
 class _Call:
-    __slots__ = ("extra", "id", "index", "name", "pieces", "wire_id")
+    __slots__ = ("extra", "id", "index", "kind", "name", "pieces", "wire_id")
 
     def __init__(self, index: int, wire_id: str | None) -> None:
         self.index = index
+        self.kind = "function"
         self.wire_id = wire_id
         self.id = ""
         self.name = ""
@@ -56,22 +59,25 @@ class ToolCalls:
             if not call.name:
                 call.name = "unknown"
                 out.append(self._open(call, "".join(call.pieces) or "{}"))
-            elif not any(piece.strip() for piece in call.pieces):
+            elif call.kind == "function" and not any(piece.strip() for piece in call.pieces):
                 out.append({"index": call.index, "function": {"arguments": "{}"}})
         return out
 
     def _fragment(self, fragment: Fragment) -> Fragment | None:
-        function = fragment.get("function")
-        function = function if isinstance(function, dict) else {}
-        name = function.get("name")
+        custom = isinstance(fragment.get("custom"), dict)
+        said = fragment.get("custom" if custom else "function")
+        said = said if isinstance(said, dict) else {}
+        name = said.get("name")
         call = self._find(fragment, name)
-        value = function.get("arguments")
+        if custom:
+            call.kind = "custom"
+        value = said.get(_TEXT[call.kind])
         piece = value if isinstance(value, str) else "" if value is None else encode(value).decode()
         if piece:
             call.pieces.append(piece)
         if call.name:
-            return {"index": call.index, "function": {"arguments": piece}} if piece else None
-        call.extra.update((k, v) for k, v in fragment.items() if k not in ("index", "id", "type", "function"))
+            return {"index": call.index, call.kind: {_TEXT[call.kind]: piece}} if piece else None
+        call.extra.update((k, v) for k, v in fragment.items() if k not in _FIELDS)
         if not isinstance(name, str) or not name:
             return None
         call.name = name
@@ -81,8 +87,8 @@ class ToolCalls:
         given = call.wire_id
         call.id = given if given and given not in self._ids else f"call_{self._fallback_id}_{call.index}"
         self._ids.add(call.id)
-        function = {"name": call.name, "arguments": arguments}
-        return {"index": call.index, "id": call.id, "type": "function", "function": function, **call.extra}
+        said = {"name": call.name, _TEXT[call.kind]: arguments}
+        return {"index": call.index, "id": call.id, "type": call.kind, call.kind: said, **call.extra}
 
     def _find(self, fragment: Fragment, name: Any) -> _Call:
         """The call that a fragment belongs to; a new one when it cannot belong to any."""

@@ -42,7 +42,7 @@ GROQ = Quirks(
 MISTRAL = Quirks(
     cap="max_tokens",
     drop=_SCORES | (_STORED - {"prompt_cache_key", "metadata", "prediction"}) | {"user"},
-    rename={"seed": "random_seed"},
+    rename={"seed": "random_seed", "dimensions": "output_dimension"},
     effort={"minimal": "none", "low": "high", "medium": "high", "xhigh": "high"},
     usage_option=False,
     nine_char_ids=True,
@@ -64,7 +64,6 @@ TOGETHER = Quirks(
 FIREWORKS = Quirks(
     cap="max_tokens",
     drop=_STORED - {"metadata", "service_tier", "prediction", "prompt_cache_key"},
-    int_logprobs=True,
     model_prefix="accounts/fireworks/models/",
 )
 CEREBRAS = Quirks(
