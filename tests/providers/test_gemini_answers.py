@@ -387,9 +387,14 @@ def test_what_is_no_answer(body: bytes, kind: str) -> None:
 
 
 # ---------------------------------------------------------------- embeddings
+def rows(body: Any) -> list[Any]:
+    found: list[Any] = body.get("embeddings") or body.get("predictions") or []
+    return found
+
+
 def embeddings(body: Any, model: str = "gemini/gemini-embedding-001", **params: Any) -> Any:
     to = target(model, GOOGLE_CLOUD_PROJECT="p")
-    asked = replace(call([], input=["a", "b"], **params), operation="embedding")
+    asked = replace(call([], input=["a", "b"][: len(rows(body))] or "a", **params), operation="embedding")
     return to.dialect.parse_response(asked, to, HttpResponse(200, {}, json.dumps(body).encode()))
 
 
@@ -411,5 +416,8 @@ def test_embeddings_of_vertex_have_usage() -> None:
 
 def test_no_embeddings_is_a_failure() -> None:
     assert embeddings({"x": 1}).kind == "bad_body"
+    assert embeddings({"embeddings": [{"values": [1.0]}] * 3}).kind == "bad_body"
+    assert embeddings({"embeddings": [{"values": ["x"]}]}).kind == "bad_body"
+    assert embeddings({"embedding": {"values": [1.5]}})["data"][0]["embedding"] == [1.5]
     assert embeddings({"embeddings": [{"values": None}]}).kind == "bad_body"
     assert embeddings(error(429, "RESOURCE_EXHAUSTED")).status == 429

@@ -13,7 +13,7 @@ from ..core import jsonio
 from ..core.failure import embedded_failure, message_of, status_failure
 from ..core.usage import build, clean_int, prompt_including_cache
 from ..core.wire import Call, Failure, HttpResponse, Json, Target
-from .answers import error_document, not_the_protocol, read_document
+from .answers import error_document, not_the_protocol, objects, read_document, text_or
 from .anthropic_tools import ANSWER_TOOL, uses_answer_tool
 
 _FINISH = {
@@ -25,7 +25,7 @@ _READ = frozenset(("id", "type", "role", "model", "content", "stop_reason", "sto
 
 def finish_reason(stop_reason: Any, calls: int) -> str:
     """OpenAI's word; one that we do not know passes as it is. `calls`: tool calls shown to the caller."""
-    if not isinstance(stop_reason, str):
+    if not isinstance(stop_reason, str) or not stop_reason:
         return "tool_calls" if calls else "stop"
     finish = _FINISH.get(stop_reason, stop_reason)
     if calls:
@@ -85,14 +85,13 @@ def parse_response(call: Call, target: Target, response: HttpResponse) -> Json |
     if not isinstance(body, dict) or not isinstance(body.get("content"), list):
         return not_the_protocol(response, "the answer has no content", body, request_id)
     folded = _Message(ANSWER_TOOL if uses_answer_tool(call, target.model) else None, call.fallback_id)
-    for block in body["content"]:
-        if isinstance(block, dict):
-            folded.add(block)
+    for block in objects(body["content"]):
+        folded.add(block)
     return {
-        "id": body.get("id") or f"msg_{call.fallback_id}",
+        "id": text_or(body.get("id"), f"msg_{call.fallback_id}"),
         "object": "chat.completion",
         "created": call.created,
-        "model": body.get("model") or target.model,
+        "model": text_or(body.get("model"), target.model),
         "choices": [
             {
                 "index": 0,
@@ -131,7 +130,7 @@ class _Message:
                 self.text += arguments
             else:
                 id = call_id(block.get("id"), self._ids, self._fallback_id)
-                function = {"name": block.get("name") or "", "arguments": arguments}
+                function = {"name": text_or(block.get("name"), ""), "arguments": arguments}
                 self.calls.append({"id": id, "type": "function", "function": function})
         elif kind in ("thinking", "redacted_thinking"):
             if isinstance(block.get("thinking"), str):
@@ -194,9 +193,10 @@ def error_object(body: Any, request_id: str | None) -> Failure:
     error = body.get("error")
     kind = error.get("type") if isinstance(error, dict) else None
     kind = kind if isinstance(kind, str) else None
+    told = text_or(body.get("request_id"), "") or None
     return embedded_failure(
         message_of(body) or "the provider reported an error without a message",
-        status=None, code=kind, type=kind, body=body, request_id=request_id or body.get("request_id"),
+        status=None, code=kind, type=kind, body=body, request_id=request_id or told,
     )  # fmt: skip
 
 
@@ -205,12 +205,13 @@ def parse_error(response: HttpResponse) -> Failure:
     body = error_document(response)
     error = body.get("error") if isinstance(body, dict) else None
     kind = error.get("type") if isinstance(error, dict) else None
-    request_id = response.headers.get("request-id") or (body.get("request_id") if isinstance(body, dict) else None)
+    headers = response.headers
+    told = text_or(body.get("request_id"), "") if isinstance(body, dict) else ""
     return status_failure(
         response,
         message_of(body, response),
         code=kind if isinstance(kind, str) else None,
         type=kind if isinstance(kind, str) else None,
         body=body,
-        request_id=request_id or response.headers.get("x-request-id"),
+        request_id=headers.get("request-id") or told or headers.get("x-request-id"),
     )

@@ -299,7 +299,7 @@ class AnthropicDecoder:
         delta = event.delta
         if delta is None:
             return
-        if delta.stop_reason is not None and self._stop is None:
+        if delta.stop_reason and self._stop is None:
             self._stop = delta.stop_reason
             self._stop_facts = stop_facts(delta.stop_sequence, delta.stop_details)
             self.progress += 1

@@ -9,9 +9,12 @@ from typing import Any
 from ..core.params import refuse_dropped
 from ..core.usage import build, sum_ints
 from ..core.wire import Call, Failure, HttpResponse, Json, Target
-from .answers import not_the_protocol, read_document
+from .answers import not_the_protocol, objects, read_document
 from .gemini_errors import error_object
 from .gemini_request import Body, model_name
+
+
+_MAX = 3.4e38  # of a 32-bit float
 
 
 def embedding_inputs(call: Call) -> list[str]:
@@ -49,16 +52,16 @@ def parse_embeddings(call: Call, target: Target, response: HttpResponse) -> Json
     body = read_document(response)
     if isinstance(body, Failure):
         return body
-    if isinstance(body, dict) and body.get("error"):
-        return error_object(body)
-    rows = body.get("embeddings") or body.get("predictions") if isinstance(body, dict) else None
-    if isinstance(body, dict) and isinstance(body.get("embedding"), dict):
-        rows = [body["embedding"]]
-    if not isinstance(rows, list) or not all(isinstance(r, dict) for r in rows):
+    if not isinstance(body, dict):
         return not_the_protocol(response, "the answer has no embeddings", body)
-    vectors = [(r.get("embeddings") or r).get("values") for r in rows]
-    if not all(isinstance(v, list) for v in vectors):
-        return not_the_protocol(response, "an embedding has no values", body)
+    if body.get("error"):
+        return error_object(body)
+    rows = [
+        _inner(row) for row in objects(body.get("embeddings") or body.get("predictions") or [body.get("embedding")])
+    ]
+    vectors = [row.get("values") for row in rows]
+    if len(vectors) != len(embedding_inputs(call)) or not all(_is_vector(v) for v in vectors):
+        return not_the_protocol(response, "the answer has not one embedding for each input", body)
     packed = call.params.get("encoding_format") == "base64"
     return {
         "object": "list",
@@ -70,15 +73,27 @@ def parse_embeddings(call: Call, target: Target, response: HttpResponse) -> Json
     }
 
 
+def _inner(row: dict[str, Any]) -> dict[str, Any]:
+    """Vertex wraps each embedding once more."""
+    inner = row.get("embeddings")
+    return inner if isinstance(inner, dict) else row
+
+
+def _is_vector(values: Any) -> bool:
+    return isinstance(values, list) and bool(values) and all(type(v) in (float, int) and abs(v) <= _MAX for v in values)
+
+
 def _packed(vector: list[float]) -> str:
     """Little-endian 32-bit floats in base64, as OpenAI sends them."""
     return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
 
 
 def _embedding_usage(body: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Usage, where the service tells it: in all, or for each text."""
     metadata = body.get("usageMetadata")
     tokens = metadata.get("promptTokenCount") if isinstance(metadata, dict) else None
     if tokens is None:
-        counts = [((r.get("embeddings") or {}).get("statistics") or {}).get("token_count") for r in rows]
-        tokens = sum_ints(*counts) if None not in counts else None
+        statistics = objects([row.get("statistics") for row in rows])
+        counts = [s.get("token_count") for s in statistics]
+        tokens = sum_ints(*counts) if len(counts) == len(rows) and None not in counts else None
     return None if tokens is None else build(prompt=tokens, completion=0)

@@ -9,6 +9,8 @@ import re
 from itertools import pairwise
 from typing import Any
 
+from .answers import objects
+
 _STEP = re.compile(r"\.([A-Za-z_][\w-]*)|\['((?:[^'\\]|\\.)*)'\]|\[\"((?:[^\"\\]|\\.)*)\"\]|\[(\d{1,6})\]")
 _VALUES = ("stringValue", "numberValue", "boolValue")
 _MAX_ITEMS = 10_000
@@ -29,9 +31,8 @@ class PartialCall:
         self._function.update({k: v for k, v in function.items() if k in ("id", "name") and v})
         if isinstance(function.get("args"), dict):
             self._args.update(function["args"])
-        for piece in function.get("partialArgs") or ():
-            if isinstance(piece, dict):
-                self._put(piece)
+        for piece in objects(function.get("partialArgs")):
+            self._put(piece)
         return not function.get("willContinue")
 
     def part(self) -> dict[str, Any]:

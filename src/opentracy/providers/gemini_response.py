@@ -6,13 +6,13 @@ A stream sends the same objects in pieces; `gemini_stream` uses the functions he
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ..core import jsonio
 from ..core.usage import build, sum_ints
 from ..core.wire import Call, Failure, HttpResponse, Json, Target
-from .answers import not_the_protocol, read_document
+from .answers import not_the_protocol, objects, read_document, text_or
 from .gemini_errors import error_object
 from .gemini_request import ANSWER_FUNCTION, uses_answer_function
 from .gemini_signatures import extra_content, made_id, sealed_id
@@ -32,7 +32,7 @@ _READ_TOP = frozenset(("candidates", "usageMetadata", "modelVersion", "responseI
 
 def finish_reason(raw: Any, calls: int) -> str:
     """OpenAI's word; the API says STOP for a tool call, too. `calls`: tool calls shown to the caller."""
-    finish = _FINISH.get(raw, raw) if isinstance(raw, str) else "stop"
+    finish = _FINISH.get(raw, raw) if isinstance(raw, str) and raw else "stop"
     return "tool_calls" if calls and finish == "stop" else finish
 
 
@@ -69,12 +69,10 @@ def _modality(details: Any, name: str) -> object:
     return next((d.get("tokenCount") for d in details if isinstance(d, dict) and d.get("modality") == name), None)
 
 
-def parts_of(candidate: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def parts_of(candidate: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The parts of a candidate; `content` may lack them."""
     content = candidate.get("content")
-    parts = content.get("parts") if isinstance(content, dict) else None
-    if isinstance(parts, list):
-        yield from (part for part in parts if isinstance(part, dict))
+    return objects(content.get("parts")) if isinstance(content, dict) else []
 
 
 def tool_call(part: dict[str, Any], seed: str, taken: set[str]) -> dict[str, Any]:
@@ -91,7 +89,7 @@ def tool_call(part: dict[str, Any], seed: str, taken: set[str]) -> dict[str, Any
     call: dict[str, Any] = {
         "id": sealed_id(id, signature),
         "type": "function",
-        "function": {"name": str(function.get("name") or ""), "arguments": arguments},
+        "function": {"name": text_or(function.get("name"), ""), "arguments": arguments},
     }
     if signature is not None:
         call["extra_content"] = extra_content(signature)
@@ -103,16 +101,20 @@ def annotations_of(candidate: Mapping[str, Any], content: str) -> list[dict[str,
     metadata = candidate.get("groundingMetadata")
     if not isinstance(metadata, dict):
         return []
-    chunks = metadata.get("groundingChunks") or []
+    chunks = metadata.get("groundingChunks")
+    pages = [c.get("web") if isinstance(c, dict) else None for c in chunks] if isinstance(chunks, list) else []
     raw = content.encode("utf-8", "replace")
     out: list[dict[str, Any]] = []
-    for support in metadata.get("groundingSupports") or ():
-        segment = support.get("segment") or {} if isinstance(support, dict) else {}
+    for support in objects(metadata.get("groundingSupports")):
+        segment = support.get("segment")
+        segment = segment if isinstance(segment, dict) else {}
         start, end = (_characters(raw, segment.get(name)) for name in ("startIndex", "endIndex"))
-        for index in support.get("groundingChunkIndices") or () if isinstance(support, dict) else ():
-            web = chunks[index].get("web") if isinstance(index, int) and 0 <= index < len(chunks) else None
-            if isinstance(web, dict) and isinstance(web.get("uri"), str):
-                citation = {"url": web["uri"], "title": web.get("title") or "", "start_index": start, "end_index": end}
+        indices = support.get("groundingChunkIndices")
+        for index in indices if isinstance(indices, list) else ():
+            page = pages[index] if isinstance(index, int) and 0 <= index < len(pages) else None
+            if isinstance(page, dict) and isinstance(page.get("uri"), str):
+                title = text_or(page.get("title"), "")
+                citation = {"url": page["uri"], "title": title, "start_index": start, "end_index": end}
                 out.append({"type": "url_citation", "url_citation": citation})
     return out
 
@@ -141,13 +143,13 @@ def parse_response(call: Call, target: Target, response: HttpResponse) -> Json |
     candidates = _candidates(body)
     if candidates is None:
         return not_the_protocol(response, "the answer has no candidates", body)
-    id = body.get("responseId") or f"chatcmpl-{call.fallback_id}"
+    id = text_or(body.get("responseId"), f"chatcmpl-{call.fallback_id}")
     answer = ANSWER_FUNCTION if uses_answer_function(call, target.model) else None
     return {
         "id": id,
         "object": "chat.completion",
         "created": call.created,
-        "model": body.get("modelVersion") or target.model,
+        "model": text_or(body.get("modelVersion"), target.model),
         "choices": [_choice(n, c, f"{id}:{call.fallback_id}:{n}", answer) for n, c in enumerate(candidates)],
         "usage": usage_of(body.get("usageMetadata")),
         **{k: v for k, v in body.items() if k not in _READ_TOP},
@@ -177,8 +179,8 @@ def _joined(pieces: list[dict[str, Any]]) -> dict[str, Any]:
     candidate: dict[str, Any] = {}
     for piece in pieces:
         whole.update(piece)
-        for part in piece.get("candidates") or ():
-            if isinstance(part, dict) and not part.get("index"):
+        for part in objects(piece.get("candidates")):
+            if not part.get("index"):
                 candidate.update(part)
                 parts += parts_of(part)
     if candidate:
@@ -242,14 +244,14 @@ def logprobs_of(raw: Any) -> dict[str, Any] | None:
     chosen = raw.get("chosenCandidates") if isinstance(raw, dict) else None
     if not isinstance(chosen, list):
         return None
-    tops = raw.get("topCandidates") or []
+    tops = objects(raw.get("topCandidates"))
     content = []
-    for n, token in enumerate(chosen):
-        others = tops[n].get("candidates") or [] if n < len(tops) and isinstance(tops[n], dict) else []
+    for n, token in enumerate(objects(chosen)):
+        others = objects(tops[n].get("candidates")) if n < len(tops) else []
         content.append({**_token(token), "top_logprobs": [_token(t) for t in others]})
     return {"content": content, "refusal": None}
 
 
 def _token(raw: Any) -> dict[str, Any]:
-    token = str(raw.get("token") or "")
+    token = text_or(raw.get("token"), "")
     return {"token": token, "logprob": raw.get("logProbability", 0.0), "bytes": list(token.encode("utf-8", "replace"))}

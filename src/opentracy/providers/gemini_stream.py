@@ -12,7 +12,7 @@ from ..core import jsonio
 from ..core.chunks import ChunkWriter
 from ..core.sse import SseParser
 from ..core.wire import Call, Chunk, Failure, Target
-from .answers import bad_event, ended_early, event_limit
+from .answers import bad_event, ended_early, event_limit, objects, text_or
 from .gemini_errors import error_object
 from .gemini_partial import PartialCall
 from .gemini_request import ANSWER_FUNCTION, uses_answer_function
@@ -51,7 +51,7 @@ class _Candidate:
         """Takes this candidate's piece of one event."""
         for part in parts_of(raw):
             self._part(part)
-        if isinstance(raw.get("finishReason"), str):
+        if isinstance(raw.get("finishReason"), str) and raw["finishReason"]:
             self.finish = raw["finishReason"]
             self.progress += 1
         probabilities = logprobs_of(raw.get("logprobsResult"))
@@ -181,18 +181,14 @@ class GeminiDecoder:
 
     def _piece(self, event: dict[str, Any]) -> None:
         if not self._candidates:  # one id for all chunks: that of the first event which has a candidate
-            if isinstance(event.get("responseId"), str) and event["responseId"]:
-                self._id = event["responseId"]
-            if isinstance(event.get("modelVersion"), str) and event["modelVersion"]:
-                self._model = event["modelVersion"]
-        candidates = event.get("candidates")
-        for raw in candidates if isinstance(candidates, list) else ():
-            if isinstance(raw, dict):
-                index = raw.get("index")
-                candidate = self._candidate(index if isinstance(index, int) else 0)
-                before = candidate.progress
-                candidate.take(raw)
-                self.progress += candidate.progress - before
+            self._id = text_or(event.get("responseId"), self._id)
+            self._model = text_or(event.get("modelVersion"), self._model)
+        for raw in objects(event.get("candidates")):
+            index = raw.get("index")
+            candidate = self._candidate(index if isinstance(index, int) else 0)
+            before = candidate.progress
+            candidate.take(raw)
+            self.progress += candidate.progress - before
         if isinstance(event.get("usageMetadata"), dict):
             self._usage = event["usageMetadata"]
         if blocked(event):
