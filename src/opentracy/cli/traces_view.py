@@ -5,10 +5,13 @@ Belongs here: formatting only. With `--json` or when the output is no terminal n
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from typing import Any, TypeVar
 
 import click
 import msgspec
@@ -184,3 +187,62 @@ def pretty(body: bytes) -> str:
         return json.dumps(json.loads(body), indent=2, ensure_ascii=False)
     except ValueError:
         return body.decode("utf-8", "replace")
+
+
+def figures(found: Sequence[dict[str, Any]], *, as_json: bool) -> None:
+    """The answer of a query: one line per bucket and group."""
+    if as_json:
+        for row in found:
+            click.echo(json.dumps(row, ensure_ascii=False))
+        return
+    columns = list(found[0]) if found else []
+    table([[figure(name, row[name]) for name in columns] for row in found], columns, empty="Nothing in this time.")
+
+
+def figure(name: str, value: Any) -> str:
+    """One figure as people read it."""
+    if value is None:
+        return "-"
+    if name == "bucket":
+        return when(value)
+    if name.startswith(("cost", "counterfactual_cost")) and isinstance(value, float):
+        return money(round(value * 1e9))
+    if name.endswith("_rate"):
+        return f"{value:.1%}"
+    if name in ("p50", "p90", "p95", "p99", "latency_avg", "ttft_avg"):
+        return duration(value)
+    return str(value)
+
+
+@contextlib.contextmanager
+def counting(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    """Progress on stderr: a bar on a terminal, a line every five seconds elsewhere. Yields `step(count)`."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(what, total=total)
+            yield lambda count: bar.advance(task, count)
+        return
+    done, last = 0, time.monotonic()
+
+    def step(count: int) -> None:
+        nonlocal done, last
+        done += count
+        if time.monotonic() - last >= 5.0:
+            last = time.monotonic()
+            click.echo(f"{done} {what}", err=True)
+
+    yield step
+
+
+_T = TypeVar("_T")
+
+
+def counted(found: Iterable[_T], step: Callable[[int], None]) -> Iterator[_T]:
+    """Passes items on, telling `step` of each."""
+    for item in found:
+        yield item
+        step(1)
