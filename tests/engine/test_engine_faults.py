@@ -254,6 +254,8 @@ def test_slow_reader_stops_the_provider(engine: Engine, upstream: FaultServer) -
             pass
         return False
 
+    once(upstream, stream())
+    engine.chat(stream=True)  # what is loaded once is not this stream's
     before = resident_mb(engine.process.pid)
     once(upstream, stream(*EVENTS[:2], then=flood))
     body = json.dumps({"model": "openai/gpt-4o-mini", "messages": MESSAGES, "stream": True}).encode()

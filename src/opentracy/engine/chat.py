@@ -6,19 +6,20 @@ Belongs here: the order of things for one call, its headers and extras, and its 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from opentracy.core.jsonio import encode
-from opentracy.core.plan import Completed, PlanFailed, Policy, run
+from opentracy.core.plan import Completed, Opened, PlanFailed, Policy, run
 from opentracy.core.wire import Attempt, Call, Failure, Target
 from opentracy.traces import TraceRecord
 
 from . import record as records
 from .auth import Identity, authenticate, authorize
+from .drive import Drive
 from .errors import Refused, error_body, error_object, failure_object
 from .http import Exchange
 from .route import auto
@@ -28,6 +29,8 @@ from .tags import Tags, read_tags
 from .validate import check_chat, check_embedding, decode_body
 
 if TYPE_CHECKING:
+    from opentracy.transport.aio import Answer
+
     from .app import Engine
 
 log = logging.getLogger("opentracy.engine")
@@ -89,26 +92,8 @@ class ServedCall:
     """One call from its request to its trace. It owns its exchange until the answer is complete."""
 
     __slots__ = (
-        "attempts",
-        "body",
-        "ended",
-        "engine",
-        "exchange",
-        "guard",
-        "identity",
-        "operation",
-        "requested",
-        "reservation",
-        "resolved",
-        "routing",
-        "slot",
-        "snapshot",
-        "started",
-        "stream",
-        "streaming",
-        "tags",
-        "task",
-        "trace_id",
+        "attempts", "body", "drive", "ended", "engine", "exchange", "guard", "identity", "operation", "requested",
+        "reservation", "resolved", "routing", "slot", "snapshot", "started", "stream", "streaming", "tags", "trace_id",
         "ts_ms",
     )  # fmt: skip
 
@@ -127,7 +112,7 @@ class ServedCall:
         self.routing: dict[str, Any] | None = None
         self.streaming = False
         self.stream: Stream | None = None
-        self.task: asyncio.Task[None] | None = None
+        self.drive: Drive | None = None
         self.tags: Tags | None = None
         self.guard: Any = None
         self.reservation: Any = None
@@ -170,14 +155,6 @@ class ServedCall:
         self.engine.traces.put(record)
         self.engine.metrics.rejected(record)
 
-    def begin(self) -> None:
-        """Starts the provider call."""
-        assert self.resolved is not None
-        engine = self.engine
-        engine.started(self)
-        self.exchange.owner = self
-        self.task = engine.loop.create_task(self._run())
-
     def _call(self) -> Call:
         params = {k: v for k, v in self.body.items() if k not in _LOCAL and v is not None}
         return Call(
@@ -200,42 +177,60 @@ class ServedCall:
         first = min(resolved.timeout or limits.first_token, total)
         return Policy(min(attempt, total), limits.connect, retries, first, total)
 
-    # ---------------------------------------------------------------- the call
-    async def _run(self) -> None:
-        engine = self.engine
-        resolved = self.resolved
+    def begin(self) -> None:
+        """Starts the provider call."""
+        resolved, engine = self.resolved, self.engine
         assert resolved is not None
-        self.guard = guard = engine.health.guard()
+        engine.started(self)
+        self.exchange.owner = self
+        self.guard = engine.health.guard()
+        plan = run(
+            self._call(), resolved.targets, self._policy(), clock=_now, wall=time.time, uniform=random.random,
+            guard=self.guard, attempts=self.attempts,
+        )  # fmt: skip
+        self.drive = Drive(engine.transport, plan, self)
+        self.drive.start()
+
+    # ---------------------------------------------------------------- what came of it
+    def completed(self, done: Completed) -> None:
+        """A whole answer."""
         try:
-            plan = run(
-                self._call(), resolved.targets, self._policy(), clock=_now, wall=time.time, uniform=random.random,
-                guard=guard, attempts=self.attempts,
-            )  # fmt: skip
-            result = await engine.transport.drive(plan)
-            if isinstance(result, Completed):
-                await self._answer(result)
-            else:
-                opened, answer = result
-                self.attempts = opened.attempts
-                self.stream = Stream(self, opened, answer)
-                self.stream.start()
-        except PlanFailed as e:
-            self._failed(e)
-        except ValueError as e:
-            self._bad_request(e)
-        except asyncio.CancelledError:
-            self.cancelled()
-        except Exception:
-            log.exception("request %s failed", self.trace_id)
+            self._answer(done)
+        except Exception as e:
+            self.failed(e)
+
+    def opened(self, opened: Opened, answer: Answer | None) -> None:
+        """A stream with its first content in hand."""
+        self.stream = Stream(self, opened, answer)
+        try:
+            self.stream.start()
+        except Exception as e:
+            self.failed(e)
+
+    def failed(self, problem: Exception) -> None:
+        """It cannot be answered."""
+        if self.ended:
+            return
+        if isinstance(problem, PlanFailed):
+            self._exhausted(problem)
+        elif isinstance(problem, ValueError) and not self.exchange.started:
+            self._bad_request(problem)
+        else:
+            log.error("request %s failed", self.trace_id, exc_info=problem)
             self._bug()
 
-    async def _answer(self, done: Completed) -> None:
+    def _answer(self, done: Completed) -> None:
         target, response = done.target, done.response
-        self.attempts = done.attempts
         usage = response.get("usage")
         price = records.cost(target.provider, target.model, response.get("model"), usage)
         response.update(self.extras(target, price.usd if price is not None else None))
         body = encode(response)
+        headers = self.headers(target)
+        if price is not None:
+            headers += b"x-opentracy-cost-usd: %.9f\r\n" % price.usd
+        strict = self.snapshot.config.traces.durability == "strict"
+        if not strict:
+            self.exchange.respond(200, body, _JSON, headers)
         record = self._record("ok", 200)
         record.model, record.provider = target.model, target.provider
         rows = record.attempts = records.attempt_rows(done.attempts, self.started, usage, price)
@@ -246,19 +241,25 @@ class ServedCall:
         choices = response.get("choices")
         if choices:
             record.finish_reason = choices[0].get("finish_reason")
-        record.response = body
-        headers = self.headers(target)
-        if price is not None:
-            headers += b"x-opentracy-cost-usd: %.9f\r\n" % price.usd
-        if self.snapshot.config.traces.durability == "strict":
-            await self.engine.traces.durable(record)
-            self.exchange.respond(200, body, _JSON, headers)
+        self.keep_response(record, body)
+        if strict:
+            self.after_commit(record, lambda: self.exchange.respond(200, body, _JSON, headers))
         else:
-            self.exchange.respond(200, body, _JSON, headers)
             self.engine.traces.put(record)
         self.end(record)
 
-    def _failed(self, problem: PlanFailed) -> None:
+    def keep_response(self, record: TraceRecord, body: bytes | None) -> None:
+        """The answer's text for the trace, unless the caller does not want it kept."""
+        if self.tags is None or self.tags.store:
+            record.response = body
+
+    def after_commit(self, record: TraceRecord, then: Callable[[], None]) -> None:
+        """With strict durability an answer is complete only once its trace is on disk."""
+        loop = self.engine.loop
+        future = self.engine.traces.put_durable(record)
+        future.add_done_callback(lambda _: loop.call_soon_threadsafe(then))
+
+    def _exhausted(self, problem: PlanFailed) -> None:
         """Every target failed: the last one's error is the answer."""
         self.attempts = problem.attempts
         target, failure = problem.failures[-1]
@@ -297,6 +298,8 @@ class ServedCall:
         record = record or self._record("ok", status)
         record.model, record.provider = target.model, target.provider
         records.add_failure(record, failure, status, code)
+        if failure.kind == "unavailable" and failure.message.startswith("the engine"):
+            record.outcome = "interrupted"
         rows = record.attempts = records.attempt_rows(self.attempts, self.started, None, None)
         if self.stream is not None and rows:
             rows[-1].cost_nano = None  # it had begun to answer, so it may have been billed
@@ -350,8 +353,9 @@ class ServedCall:
         """The client left: the provider is stopped, and the trace says how far it came."""
         if self.stream is not None:
             self.stream.client_gone()
-        elif self.task is not None and not self.ended:
-            self.task.cancel()
+        elif self.drive is not None and not self.ended:
+            self.drive.cancel()
+            self.cancelled()
 
     def client_paused(self) -> None:
         """The client is slow: so is the provider, from here on."""
@@ -377,8 +381,9 @@ class ServedCall:
             target = self.resolved.targets[0] if self.resolved is not None else None
             shown = error_object(503, failure.message, code="shutting_down", request_id=self.trace_id)
             self.exchange.respond(503, encode({"error": shown}), _JSON, self.headers(target) + b"retry-after: 1\r\n")
-            if self.task is not None:
-                self.task.cancel()
+            if self.drive is not None:
+                self.drive.cancel()
+            self.cancelled()
 
     def cancelled(self) -> None:
         """The call was given up before it was committed."""
@@ -393,8 +398,6 @@ class ServedCall:
         record = self._record("client_cancelled", 499)
         record.cost_estimated = True
         self.fail(failure, 499 if self.exchange.gone else 503, failure.kind, target, record)
-        if not self.exchange.gone:
-            record.outcome = "interrupted"
 
     # ---------------------------------------------------------------- the end
     def settle(self) -> None:

@@ -7,10 +7,8 @@ here: how bytes become events (the dialect's relay), and everything before the f
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from opentracy.core.jsonio import encode
@@ -52,7 +50,7 @@ class Stream:
         self._closed = False
         self._paused = False
         self._last_progress = 0
-        self._idle = limits.idle
+        self._idle = call.resolved.timeout or limits.idle if call.resolved is not None else limits.idle
         self._keepalive = limits.keepalive
         total = limits.total
         if call.tags is not None and call.tags.timeout is not None:
@@ -165,21 +163,10 @@ class Stream:
         record.finish_reason = _finish_reason(last)
         record.response = self._folded(last, usage)
         if call.snapshot.config.traces.durability == "strict":
-            self._after_commit(record, data)
-            return
-        call.exchange.finish(data)
-        call.engine.traces.put(record)
-        call.end(record)
-
-    def _after_commit(self, record: TraceRecord, data: bytes) -> None:
-        """With strict durability `[DONE]` is sent only once the trace is on disk."""
-        call = self._call
-        loop: asyncio.AbstractEventLoop = call.engine.loop
-
-        def committed(_: Future[str]) -> None:
-            loop.call_soon_threadsafe(call.exchange.finish, data)
-
-        call.engine.traces.put_durable(record).add_done_callback(committed)
+            call.after_commit(record, lambda: call.exchange.finish(data))
+        else:
+            call.exchange.finish(data)
+            call.engine.traces.put(record)
         call.end(record)
 
     def broken(self, failure: Failure) -> None:

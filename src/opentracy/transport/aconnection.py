@@ -7,7 +7,7 @@ import contextlib
 import select
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..core.failure import transport_failure
 from ..core.wire import Failure, Origin
@@ -21,6 +21,22 @@ HIGH_WATER = 256 << 10
 MAX_TAIL = 64 << 10
 _FOREVER = float("inf")
 _now = time.monotonic
+
+
+class Waiter(Protocol):
+    """What is told that something changed: a future, or something cheaper that looks like one."""
+
+    def done(self) -> bool:
+        """Whether it wants to hear no more."""
+        ...
+
+    def set_result(self, result: None, /) -> None:
+        """Something arrived, or the connection ended."""
+        ...
+
+    def set_exception(self, exception: TimeoutError, /) -> None:
+        """The deadline passed."""
+        ...
 
 
 class Connection(asyncio.Protocol):
@@ -46,7 +62,7 @@ class Connection(asyncio.Protocol):
         self.on_idle_loss: Callable[[Connection], None] | None = None
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiter: Waiter | None = None
         self._want_whole = False
         self._tail = 0
         self._tls = False
@@ -131,6 +147,30 @@ class Connection(asyncio.Protocol):
             await self.wait_for_data(deadline)
         self._want_whole = False
 
+    def begin(self, payload: bytes, deadline: float, waiter: Waiter) -> None:
+        """Sends a request; `waiter` is told when its answer (or the head of a streamed one) is there."""
+        assert self._transport is not None
+        self._want_whole = True
+        self._transport.write(payload)
+        self.notify(deadline, waiter)
+
+    def notify(self, deadline: float, waiter: Waiter) -> None:
+        """Has `waiter` told, once, of whatever happens next: no task, no future."""
+        if self._reading_paused:
+            self._read_on()
+        self.deadline = deadline
+        self._arm()
+        self._waiter = waiter
+
+    def begun(self) -> bool:
+        """Whether the answer (or the head of a streamed one) is there, after `begin`; then nobody waits any more."""
+        if self._exchanged() or self.lost is not None:
+            self._waiter = None
+            self._want_whole = False
+            self.deadline = _FOREVER
+            return True
+        return False
+
     def _exchanged(self) -> bool:
         reader = self.reader
         return reader.complete or reader.streaming or reader.failure is not None
@@ -141,7 +181,8 @@ class Connection(asyncio.Protocol):
             self._read_on()
         self.deadline = deadline
         self._arm()
-        waiter = self._waiter = self._loop.create_future()
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        self._waiter = waiter
         try:
             await waiter
         finally:
@@ -220,6 +261,13 @@ class Connection(asyncio.Protocol):
                 await asyncio.sleep(0)
             if self._transport is None or self._transport.is_closing() or (self._poll.poll(0) and not self._tls):
                 return False
+        return self._wake_up()
+
+    def usable_now(self) -> bool | None:
+        """As `usable`, for those who cannot wait: None when it takes a moment to know."""
+        return None if self._poll.poll(0) else self._wake_up()
+
+    def _wake_up(self) -> bool:
         reader = self.reader
         if self.lost is not None or self._transport is None or self._transport.is_closing():
             return False

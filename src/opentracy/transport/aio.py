@@ -16,10 +16,10 @@ from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from ..core.failure import transport_failure
-from ..core.plan import Completed, Discard, Opened, Read, Run, Send, Sleep
+from ..core.plan import Completed, Discard, Opened, Read, Run, Send, Sleep, Step
 from ..core.wire import Failure, HttpHead, HttpResponse, Origin, split_url
 from .aconnect import Dialled, dial
-from .aconnection import Connection
+from .aconnection import Connection, Waiter
 from .http1 import MAX_BODY, encode_request
 from .pool import IDLE_S, MAX_PER_ORIGIN, Pool
 from .proxy import Proxy, authority, proxy_for
@@ -74,6 +74,27 @@ class Answer:
             except BaseException:
                 self.close()
                 raise
+
+    def poll(self) -> bytes | Failure | None:
+        """What `read` would give if it need not wait; None when it must."""
+        connection = self._connection
+        if connection is None:
+            return b""
+        data = connection.take()
+        if data:
+            return data
+        if connection.reader.complete:
+            self.finish()
+            return b""
+        failure = connection.reader.failure or connection.lost
+        if failure is not None:
+            self.close()
+        return failure
+
+    def notify(self, deadline: float, waiter: Waiter) -> None:
+        """Has `waiter` told when `poll` should be asked again."""
+        assert self._connection is not None
+        self._connection.notify(deadline, waiter)
 
     def attach(self, sink: Sink, deadline: float) -> None:
         """From now on the body is pushed to `sink`; what has arrived already is pushed at once.
@@ -130,17 +151,42 @@ class AioTransport:
         self._begun = False
         self.closed = False
 
-    async def drive(self, run: Run) -> Completed | tuple[Opened, Answer | None]:
+    def begin(self, step: Send, waiter: Waiter) -> Connection | None:
+        """Sends at once on a connection that lies ready; None when there is none (then `drive` must do it).
+
+        Once `waiter` is told and `connection.begun()`, `outcome` says what came of it.
+        """
+        origin, target = split_url(step.request.url)
+        connection = self._pool.take(origin)
+        if connection is None:
+            return None
+        usable = connection.usable_now() if connection.expires > _now() else None
+        if not usable:
+            if usable is None:
+                self._pool.put(origin, connection, 0.0)
+            else:
+                self.discard(connection)
+            return None
+        try:
+            payload = _payload(step, origin, target, connection.proxy)
+        except ValueError:
+            self.discard(connection)
+            raise
+        connection.reader.start(stream=step.stream)
+        connection.begin(payload, step.deadline, waiter)
+        return connection
+
+    async def drive(self, run: Run, first: Step | None = None) -> Completed | tuple[Opened, Answer | None]:
         """Performs a plan to its end; PlanFailed and ValueError (a request that cannot be sent) pass through.
 
         Cancelling closes the connection. An opened stream comes with the answer that holds its rest, or None when
-        that was read already.
+        that was read already. `first`: a step that was taken from the plan already.
         """
         answer: Answer | None = None
         reply: object = None
         try:
             while True:
-                step = run.send(reply)
+                step, first = first or run.send(reply), None
                 if type(step) is Send:
                     outcome = await self._send(step)
                     if type(outcome) is Answer:
@@ -188,6 +234,11 @@ class AioTransport:
             if connection is not None:
                 self.discard(connection)
             raise
+        return self.outcome(connection)
+
+    def outcome(self, connection: Connection) -> HttpResponse | Failure | Answer:
+        """What an exchange came to: the whole answer, an opened stream, or why there is neither."""
+        reader = connection.reader
         failure = None if reader.complete else reader.failure or (None if reader.streaming else connection.lost)
         if failure is not None:
             self.discard(connection)
