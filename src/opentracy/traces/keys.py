@@ -159,6 +159,15 @@ class Keys:
         )
         return done.rowcount > 0
 
+    def rotate(self, key_id: str) -> str | None:
+        """A new text for the same key, budgets and spend untouched; the old one ends now. None without a working key."""
+        text = f"{PREFIX}_{key_id}_{secrets.token_urlsafe(32)}"
+        self._cache.clear()
+        done = self._accounts.connection().execute(
+            "UPDATE keys SET hash = ? WHERE id = ? AND revoked_ms IS NULL", (self._hash(text), key_id)
+        )
+        return text if done.rowcount else None
+
     def update(self, key_id: str, **settings: Any) -> Key | None:
         """Changes settings of a key (as in `create`); None when there is no such key. Raises QueryError."""
         values = _checked(settings)
