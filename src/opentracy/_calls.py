@@ -14,14 +14,14 @@ from typing import Any, Literal
 
 from . import _arguments as check
 from ._arguments import Place
-from ._job import Job, check_keys, resolve, secrets_of
+from ._job import Job, chain_of, check_keys, resolve, secrets_of
 from .core.plan import Completed, Guard, Opened, PlanFailed, Policy
 from .core.wire import Call, Target
 from .streams import AsyncStream, Stream, load_errors
 from .transport.sync import Answer, SyncTransport
 from .types import EmbeddingResponse, ModelResponse
 
-__all__ = ["Place", "arun", "arun_embedding", "chat", "require_openai", "run", "run_embedding", "vectors"]
+__all__ = ["Place", "arun", "arun_embedding", "chat", "prepare", "require_openai", "run", "run_embedding", "vectors"]
 
 _transport: SyncTransport | None = None
 
@@ -139,6 +139,21 @@ async def arun_embedding(job: Job, guard: Guard | None = None) -> EmbeddingRespo
 @cache
 def _has_openai() -> bool:
     return find_spec("openai") is not None
+
+
+async def prepare(place: Place) -> None:
+    """Before an asynchronous call: the openai package must be there; a cloud's credentials are fetched off the loop.
+
+    Once fetched they are kept, so that resolving the call finds them without waiting.
+    """
+    require_openai()
+    models = [place.model, *(place.fallbacks if isinstance(place.fallbacks, (list, tuple)) else ())]
+    for model in models:
+        chain = chain_of(model) if isinstance(model, str) and not place.api_key and not place.api_base else ""
+        if chain:
+            from .transport.chain import afind
+
+            await afind(chain, os.environ)
 
 
 def require_openai() -> None:

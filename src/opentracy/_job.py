@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._arguments import Place
 from .core.plan import Completed, Guard, PlanFailed, Policy, Run, run
-from .core.wire import Attempt, Call, Failure, Target, split_url
+from .core.wire import Attempt, Call, Credentials, Failure, Target, split_url
 from .errors import class_name, error_from
 from .providers import registry
 
@@ -158,10 +158,37 @@ def _at_engine(place: Place, url: str) -> list[Target]:
 
 
 def _direct(model: str, api_key: str | None, api_base: str | None) -> Target:
-    target = registry.target(model, env=os.environ, api_key=api_key, api_base=api_base)
+    env, credentials = _chained(model) if not api_key and not api_base else (os.environ, None)
+    target = registry.target(model, env=env, api_key=api_key, api_base=api_base, credentials=credentials)
     if api_base and not api_key and api_base.startswith("http://") and target.credentials.key:
         _warn_plain(target, api_base)
     return target
+
+
+def chain_of(model: str) -> str:
+    """The credential chain to be asked for `model`: its provider's, where the environment holds no key; else ''."""
+    try:
+        row = registry.split(model)[0]
+    except ValueError:
+        return ""
+    return row.chain if row.chain and not registry.has_credentials(row.name, os.environ) else ""
+
+
+def _chained(model: str) -> tuple[Mapping[str, str], Credentials | None]:
+    """The environment and the credentials that a cloud's own chain adds to it."""
+    chain = chain_of(model)
+    if not chain:
+        return os.environ, None
+    from .transport.chain import find
+
+    found = find(chain, os.environ)
+    if found is None:
+        return os.environ, None
+    row = registry.split(model)[0]
+    names = row.option_vars.get(row.chain_option, ())
+    if not found[1] or not names or any(os.environ.get(name) for name in names):
+        return os.environ, found[0]
+    return {**os.environ, names[0]: found[1]}, found[0]
 
 
 def _warn_plain(target: Target, api_base: str) -> None:

@@ -95,7 +95,7 @@ async def acompletion(
 
     place = _calls.Place(model, api_key, api_base, fallbacks, force_engine, force_direct)
     api_key = fallbacks = None
-    _calls.require_openai()
+    await _calls.prepare(place)
     kwargs.update(
         temperature=temperature, max_tokens=max_tokens, top_p=top_p, stop=stop, tools=tools, tool_choice=tool_choice
     )
@@ -143,7 +143,7 @@ async def aembedding(
 
     place = _calls.Place(model, api_key, api_base, fallbacks, force_engine, force_direct)
     api_key = fallbacks = None
-    _calls.require_openai()
+    await _calls.prepare(place)
     return await _calls.arun_embedding(_calls.vectors(place, input, kwargs, timeout, num_retries))
 
 

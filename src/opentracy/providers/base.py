@@ -20,7 +20,9 @@ class Provider:
     (`Credentials.extra`) to their variables; all of `instead_of_key` together replace a key. `option_vars` maps an
     option name that the dialect reads from `Target.options` to the variables that may hold it. `prefixes` are bare
     model-name prefixes. `quirks` is the dialect's own typed settings object. `listed`: one of the 13 of the reference
-    page, or beyond them. `setup` says what else to do, for the error messages.
+    page, or beyond them. `setup` says what else to do, for the error messages. `chain` names a cloud's own way of
+    finding credentials (see `transport.chain`), asked where the environment holds none; `chain_option` is the option
+    that it knows as well.
     """
 
     name: str
@@ -38,3 +40,5 @@ class Provider:
     needs_key: bool = True
     listed: bool = True
     setup: str = ""
+    chain: str = ""
+    chain_option: str = ""

@@ -171,7 +171,7 @@ ROWS: tuple[Provider, ...] = (
         },
         instead_of_key=("access_key", "secret_key"),
         option_vars={"region": ("AWS_REGION", "AWS_DEFAULT_REGION")}, option_defaults={"region": "us-east-1"},
-        setup="or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        setup="or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", chain="aws", chain_option="region",
     ),
     Provider(
         "azure", "openai", "", ("AZURE_OPENAI_API_KEY", "AZURE_API_KEY"), base_vars=("AZURE_OPENAI_ENDPOINT",),
@@ -203,6 +203,6 @@ ROWS: tuple[Provider, ...] = (
             "location": ("GOOGLE_CLOUD_LOCATION", "VERTEXAI_LOCATION", "VERTEX_LOCATION"),
         },
         option_defaults={"location": "global"}, base_for={"global": "https://aiplatform.googleapis.com"}, listed=False,
-        setup="or install google-auth and set GOOGLE_APPLICATION_CREDENTIALS",
+        setup="or install google-auth and set GOOGLE_APPLICATION_CREDENTIALS", chain="google", chain_option="project",
     ),
 )  # fmt: skip
