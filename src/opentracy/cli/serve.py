@@ -65,14 +65,15 @@ def _serve(config_path: str | None, flags: dict[str, Any], *, demo: bool, open_b
     supervisor.refuse_open_bind(config)
     several = config.server.workers > 1
     sock = None if several else supervisor.bind(config.server.host, config.server.port)
-    router, problem = supervisor.load_router(config)
 
     def snapshot() -> Snapshot:
-        return Snapshot(configure(), environ, router=router, router_problem=problem)
+        fresh = configure()
+        router, problem = supervisor.load_router(fresh)
+        return Snapshot(fresh, environ, router=router, router_problem=problem)
 
     first = snapshot()
     path, lock = supervisor.prepare_store(config, environ)
-    service = supervisor.Service(first, snapshot, path)
+    service = supervisor.Service(first, snapshot, path, config_path)
     try:
         if sock is not None:
             _banner(first, sock.getsockname(), path, open_browser=open_browser)

@@ -68,6 +68,7 @@ class Engine:
         self.transport = AioTransport(limit=max(2000, state.config.server.max_in_flight))
         self.calls: set[ServedCall] = set()
         self.begun = time.time()
+        self.config_path: str | None = None  # what a reload reads; None for the defaults
         self._reload = reload
         self._parent = parent
         server, limits = state.config.server, state.config.limits

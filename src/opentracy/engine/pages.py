@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 _HEADERS = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
-        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+        "require-trusted-types-for 'script'; trusted-types 'none'"
     ),
     "referrer-policy": "no-referrer",
     "x-frame-options": "DENY",
@@ -57,14 +58,23 @@ def _media_type(name: str) -> str:
 async def index(engine: Engine, request: Request) -> Response:
     """The page itself."""
     body, kind = assets().get("index.html", (_EMPTY, "text/html; charset=utf-8"))
-    return Response(body, 200, {**_HEADERS, "cache-control": "no-cache"}, kind)
+    return _packed(request, "index.html", body, kind, "no-cache")
 
 
 async def asset(engine: Engine, request: Request) -> Response:
     """A file of the page; other paths below it are the page's own addresses."""
     name = request.path_params["name"]
-    found = assets().get(f"assets/{name}") or assets().get(name)
-    if found is None:
+    found = assets().get(name)
+    if found is None or name.endswith(".gz"):
         raise Refused(404, "There is no such file")
-    body, kind = found
-    return Response(body, 200, {**_HEADERS, "cache-control": "public, max-age=31536000, immutable"}, kind)
+    return _packed(request, name, *found, "public, max-age=31536000, immutable")
+
+
+def _packed(request: Request, name: str, body: bytes, kind: str, caching: str) -> Response:
+    """The file, in its compressed form for those who take it."""
+    headers = {**_HEADERS, "cache-control": caching, "vary": "accept-encoding"}
+    twin = assets().get(f"{name}.gz")
+    if twin is not None and "gzip" in request.headers.get("accept-encoding", ""):
+        body = twin[0]
+        headers["content-encoding"] = "gzip"
+    return Response(body, 200, headers, kind)

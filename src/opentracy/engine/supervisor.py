@@ -14,6 +14,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,11 +43,15 @@ class StartError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What every worker needs. `snapshot` reads the configuration afresh (ConfigError when it cannot be used)."""
+    """What every worker needs. `snapshot` reads the configuration afresh (ConfigError when it cannot be used).
+
+    `config_path`: the file that it reads, None for the defaults.
+    """
 
     first: Snapshot
     snapshot: Callable[[], Snapshot]
     store: Path | None
+    config_path: str | None = None
 
 
 def refuse_open_bind(config: Config, *, virtual_keys: bool = False) -> None:
@@ -79,11 +84,18 @@ def bind(host: str, port: int, *, shared: bool = False, listen: bool = True) -> 
 
 
 def load_router(config: Config) -> tuple[Any, str | None]:
-    """The router and None, or None and why there is none."""
+    """The router and None, or None and why there is none. Loaded again only once its files have changed."""
+    manifest = Path(config.auto.router) / "router.json"
+    return _loaded(config.auto.router, manifest.stat().st_mtime_ns if manifest.exists() else 0)
+
+
+@lru_cache(maxsize=2)
+def _loaded(source: str, stamp: int) -> tuple[Any, str | None]:
+    """`stamp`: when the artifact was written."""
     from opentracy.routing import load
 
     try:
-        return load(config.auto.router), None
+        return load(source), None
     except (OSError, ValueError) as e:
         log.warning("the router cannot be loaded: %s", e)
         return None, f"router_unavailable: {e}"[:200]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import admin, metrics, models, openapi, pages, probes, traces
+from .dashboard_routes import DASHBOARD
 from .route import explain
 from .routes import Route
 
@@ -47,4 +48,5 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/config", "admin", admin.config, "The configuration in force"),
     Route("GET", "/", "public", pages.index, "The dashboard", produces="text/html"),
     Route("GET", "/assets/{name:path}", "public", pages.asset, "The dashboard's files", produces="*/*"),
+    *DASHBOARD,
 )  # fmt: skip

@@ -46,6 +46,7 @@ async def _work(sock: socket.socket, service: Service, first: bool, parent: int 
     if first:
         await loop.run_in_executor(None, tracing.recover)
     engine = Engine(snapshot, tracing, reload=service.snapshot, parent=parent)
+    engine.config_path = service.config_path
     _warm_up(engine)
     stop, hurry = asyncio.Event(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -210,7 +210,6 @@ export interface Key {
   rpm: number | null;
   tpm: number | null;
   runs_out_ms: number | null;
-  last4: string;
 }
 
 export interface DatasetInfo {

@@ -305,7 +305,7 @@ function Keys({ from }: { from: Loaded<KeysAnswer> }) {
                         <td>
                           <b>{key.name}</b> <Chip tone={tone}>{text}</Chip>
                           <small class="note num">
-                            ot_{key.id}_…{key.last4} {key.owner && `· ${key.owner}`}
+                            ot_{key.id}_… {key.owner && `· ${key.owner}`}
                           </small>
                         </td>
                         <td>

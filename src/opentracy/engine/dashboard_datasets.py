@@ -1,0 +1,169 @@
+"""Datasets over HTTP: list, make from a filter, add rows, look at them, export.
+
+Belongs here: JSON in and out. Not here: files and versions (`datasets`), evaluations (`dashboard_evaluations`).
+"""
+
+from __future__ import annotations
+
+import time
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from opentracy.core.jsonio import encode
+from opentracy.traces import export
+from opentracy.traces.filters import parse
+
+from .dashboard_audit import data_home, note
+from .datasets import MAX_ROWS, Datasets, Example, example_of, fine_tuning_lines
+from .errors import Refused
+from .routes import json_body, json_response
+from .traces import off_loop, reader_of
+
+if TYPE_CHECKING:
+    from .app import Engine
+
+_PAGE = 200
+
+
+def of(engine: Engine) -> Datasets:
+    """The datasets of this engine; Refused 404 where it has no data directory."""
+    home = data_home(engine)
+    if home is None:
+        raise Refused(404, "Datasets are kept beside the traces, and traces are off (traces.enabled)")
+    return Datasets(home)
+
+
+async def listing(engine: Engine, request: Request) -> Response:
+    """`GET /v1/dashboard/datasets`."""
+    sets = of(engine)
+
+    def work() -> list[dict[str, Any]]:
+        return [{"name": name, "versions": msgspec.to_builtins(sets.versions(name))} for name in sets.names()]
+
+    return json_response({"datasets": await off_loop(work)})
+
+
+async def from_traces(engine: Engine, request: Request) -> Response:
+    """`POST /v1/dashboard/datasets/{name}` `{q, since, until, limit}`: a new version from what a filter selects."""
+    sets, reader, name = of(engine), reader_of(engine), request.path_params["name"]
+    body = await json_body(request)
+    q, limit = body.get("q", ""), body.get("limit", 500)
+    if not isinstance(q, str):
+        raise Refused(400, "q must be a query bar's text", param="q")
+    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_ROWS:
+        raise Refused(400, f"limit must be a whole number from 1 to {MAX_ROWS}", param="limit")
+    since, until = _moment(body, "since"), _moment(body, "until")
+    await engine.traces.current()
+
+    def work() -> tuple[int, int, int]:
+        filters = parse(q, now_ms=time.time_ns() // 1_000_000).between(since, until)
+        skipped = 0
+        rows: list[Example] = []
+        for record in export.records(reader, filters, limit=limit * 4):
+            row = example_of(record)
+            if row is None:
+                skipped += 1
+            else:
+                rows.append(row)
+            if len(rows) == limit:
+                break
+        made = sets.add(name, rows, q or "every trace")
+        return made.version, made.rows, skipped
+
+    version, rows, skipped = await _refusing(work)
+    note(engine, request, "dataset made", f"{name}, version {version}, {rows} rows")
+    return json_response({"version": version, "rows": rows, "skipped": skipped}, 201)
+
+
+async def add_rows(engine: Engine, request: Request) -> Response:
+    """`POST /v1/dashboard/datasets/{name}/rows` `{rows}`: a new version with these rows after those of the last."""
+    sets, name = of(engine), request.path_params["name"]
+    body = await json_body(request)
+    try:
+        fresh = msgspec.convert(body.get("rows"), list[Example])
+    except msgspec.ValidationError as e:
+        raise Refused(400, f"rows must be a list of {{messages, answer}}: {e}", param="rows") from None
+    if not fresh or not all(row.messages for row in fresh):
+        raise Refused(400, "rows must have at least one row, each with messages", param="rows")
+
+    def work() -> tuple[int, int]:
+        versions = sets.versions(name)
+        old = list(sets.rows(name, versions[-1].version)) if versions else []
+        made = sets.add(name, [*old, *fresh], versions[-1].source if versions else "playground")
+        return made.version, made.rows
+
+    version, rows = await _refusing(work)
+    return json_response({"version": version, "rows": rows}, 201)
+
+
+async def rows(engine: Engine, request: Request) -> Response:
+    """`GET /v1/dashboard/datasets/{name}/rows?version=&limit=`."""
+    sets, name = of(engine), request.path_params["name"]
+    limit = min(_whole(request, "limit", 50), _PAGE)
+
+    def work() -> tuple[list[Any], int]:
+        version = _version(sets, name, request)
+        found = [msgspec.to_builtins(row) for row in islice(sets.rows(name, version.version), limit)]
+        return [{"answer": None, **row} for row in found], version.rows
+
+    found, total = await _refusing(work)
+    return json_response({"rows": found, "total": total})
+
+
+async def export_rows(engine: Engine, request: Request) -> Response:
+    """`GET /v1/dashboard/datasets/{name}/export?version=&format=jsonl|openai`."""
+    sets, name = of(engine), request.path_params["name"]
+    form = request.query_params.get("format", "jsonl")
+    if form not in ("jsonl", "openai"):
+        raise Refused(400, "format must be jsonl or openai", param="format")
+
+    def work() -> tuple[bytes, int]:
+        version = _version(sets, name, request)
+        found = sets.rows(name, version.version)
+        lines = fine_tuning_lines(found) if form == "openai" else (encode(msgspec.to_builtins(r)) + b"\n" for r in found)
+        return b"".join(lines), version.version
+
+    content, number = await _refusing(work)
+    attachment = {"content-disposition": f'attachment; filename="{name}-{number}-{form}.jsonl"'}
+    return Response(content, 200, attachment, "application/x-ndjson")
+
+
+def _version(sets: Datasets, name: str, request: Request) -> Any:
+    versions = sets.versions(name)
+    wanted = _whole(request, "version", versions[-1].version if versions else 0)
+    found = next((v for v in versions if v.version == wanted), None)
+    if found is None:
+        raise KeyError(f"{name} has no version {wanted}")
+    return found
+
+
+def _whole(request: Request, name: str, default: int) -> int:
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if not text.isascii() or not text.isdigit() or len(text) > 9:
+        raise Refused(400, f"{name} must be a whole number", param=name)
+    return int(text)
+
+
+def _moment(body: dict[str, Any], name: str) -> int | None:
+    value = body.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Refused(400, f"{name} must be epoch milliseconds", param=name)
+    return round(value)
+
+
+async def _refusing(work: Any) -> Any:
+    """Runs it on a thread; what does not exist is a 404, what makes no sense a 400."""
+    try:
+        return await off_loop(work)
+    except KeyError as e:
+        raise Refused(404, str(e.args[0]), code="not_found") from None
+    except ValueError as e:
+        raise Refused(400, str(e)) from None

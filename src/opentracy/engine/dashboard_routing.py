@@ -1,0 +1,272 @@
+"""What the routing screen shows: the clusters with what every model is expected to do there, what `auto` saved, and what
+another cost weight would have done in the last week.
+
+Belongs here: putting decisions of the past and estimates of the router together. Not here: how either is made.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from opentracy.traces import Filters, Reader
+from opentracy.traces.compile import Query
+from opentracy.traces.filters import Condition
+from opentracy.traces.model import TraceRecord
+from opentracy.traces.stats import answer
+
+from .errors import Refused
+from .routes import json_response
+from .traces import filters_of, off_loop, reader_of
+
+if TYPE_CHECKING:
+    from opentracy.routing import Candidate, Router
+
+    from .app import Engine
+
+WEIGHTS = tuple(round(step * 0.05, 2) for step in range(21))
+WEEK_MS = 7 * 86_400_000
+SAMPLE = 3000  # decisions looked at one by one; more do not change the curve
+_STAY = frozenset({"novel", "empty", "too_long", "unreadable"})  # reasons for which the weight makes no difference
+_AUTO = Condition("requested", "=", ("auto",))
+
+
+# ---------------------------------------------------------------- clusters
+async def clusters(engine: Engine, request: Request) -> Response:
+    """`GET /v1/dashboard/routing/clusters`: every cluster with its traffic and what each model is expected to do."""
+    state = engine.state
+    weight = _weight(request, state.config.auto.cost_weight)
+    filters = filters_of(request, frozenset({"weight"}))
+    found: dict[str, Any] = {
+        "version": state.router.version if state.router is not None else None,
+        "problem": state.router_problem,
+        "cost_weight": weight,
+        "default": state.auto_default,
+        "models": list(state.auto_models),
+        "clusters": [],
+    }
+    if state.router is None:
+        found["problem"] = found["problem"] or "No router is loaded"
+        return json_response(found)
+    router, candidates, default = state.router, state.candidates(), state.auto_default
+    reader = engine.traces.reader
+    await engine.traces.current()
+
+    def work() -> list[dict[str, Any]]:
+        traffic = _traffic(reader, filters) if reader is not None else {}
+        return [{**row, **traffic.get(row["id"], _NOTHING)} for row in profile(router, candidates, default, weight)]
+
+    found["clusters"] = await off_loop(work)
+    return json_response(found)
+
+
+_NOTHING = {"requests": 0, "cost_nano": 0, "errors": 0}
+
+
+def _traffic(reader: Reader, filters: Filters) -> dict[int, dict[str, Any]]:
+    rows = answer(reader, Query(tuple(_NOTHING), ("cluster",), filters=filters))
+    return {int(str(r["cluster"])): {k: r[k] for k in _NOTHING} for r in rows if r["cluster"] is not None}
+
+
+def profile(
+    router: Router, candidates: Sequence[Candidate], default: str | None, weight: float
+) -> list[dict[str, Any]]:
+    """Per cluster: who would answer an ordinary prompt of it, and quality, cost, utility of each candidate there."""
+    places = _map(router)
+    rows = []
+    for position, cluster in enumerate(router.artifact.manifest.clusters):
+        models: dict[str, dict[str, float | None]] = {}
+        winner = None
+        if candidates:
+            decision = router.decide_cluster(position, candidates=candidates, default=default, cost_weight=weight)
+            winner = decision.model
+            models = {
+                s.model: {"quality": s.quality, "quality_error": s.quality_error, "cost": s.cost, "utility": s.utility}
+                for s in decision.scores
+            }
+        x, y = places[position]
+        rows.append(
+            {"id": cluster.id, "label": cluster.label, "terms": cluster.terms, "size": cluster.size,
+             "examples": cluster.examples, "x": x, "y": y, "winner": winner, "models": models}
+        )  # fmt: skip
+    return rows
+
+
+def _map(router: Router) -> list[tuple[float, float]]:
+    """A place in the plane per cluster, alike ones near each other: the two main axes of the centres, in -1..1.
+
+    Ranks are blended in, since a few far clusters would otherwise press all others into one spot.
+    """
+    import numpy as np
+
+    bag = router.artifact.bag
+    centres = bag.centres[: bag.bounds[1]]
+    if len(centres) < 3:
+        return [(0.0, 0.0)] * len(centres)
+    left = centres - centres.mean(0)
+    _, _, axes = np.linalg.svd(left, full_matrices=False)
+    flat = left @ axes[:2].T
+    scaled = flat / np.maximum(np.abs(flat).max(0), 1e-9)
+    ranks = flat.argsort(0).argsort(0) / (len(flat) - 1) * 2 - 1
+    places = 0.45 * scaled + 0.55 * ranks
+    return [(round(float(x), 4), round(float(y), 4)) for x, y in places]
+
+
+# ---------------------------------------------------------------- decisions of the past
+def decisions(reader: Reader, filters: Filters, sample: int = SAMPLE) -> tuple[list[TraceRecord], int]:
+    """Routed requests of a filter, spread evenly over it, and how many there were."""
+    narrowed = dataclasses.replace(filters, conditions=(*filters.conditions, _AUTO), text="")
+    from opentracy.traces.filters import where
+
+    condition, params = where(narrowed)
+    connection = reader.current()
+    sql = "SELECT seq FROM traces WHERE {} AND cluster_id IS NOT NULL ORDER BY ts_ms"
+    seqs = [row[0] for row in connection.execute(sql.format(condition), params)]
+    step = max(1, math.ceil(len(seqs) / sample))
+    records = reader.load(seqs[::step])
+    return [r for r in records if r is not None and r.route_candidates], len(seqs)
+
+
+def able(record: TraceRecord) -> dict[str, tuple[float, float]]:
+    """Model -> (expected quality, expected USD) of the candidates that could have answered."""
+    out: dict[str, tuple[float, float]] = {}
+    for name, score in (record.route_candidates or {}).items():
+        if not isinstance(score, dict) or score.get("excluded"):
+            continue
+        quality, cost = score.get("quality"), score.get("cost")
+        if isinstance(quality, int | float) and isinstance(cost, int | float):
+            out[name] = (float(quality), float(cost))
+    return out
+
+
+async def projection(engine: Engine, request: Request) -> Response:
+    """`GET /v1/dashboard/routing/projection`: cost and quality of the last week's routed requests at every weight."""
+    reader = reader_of(engine)
+    weight = engine.state.config.auto.cost_weight
+    filters = filters_of(request)
+    await engine.traces.current()
+
+    def work() -> dict[str, Any]:
+        newest = reader.current().execute("SELECT max(ts_ms) FROM traces").fetchone()[0]
+        week = filters if newest is None or filters.since else filters.between(newest - WEEK_MS, None)
+        records, total = decisions(reader, week)
+        return {"traces": total, "used": len(records), "current_weight": weight, **project(records, total)}
+
+    return json_response(await off_loop(work))
+
+
+def project(records: Iterable[TraceRecord], total: int) -> dict[str, Any]:
+    """What the recorded decisions would cost and be worth at each weight; costs are scaled up to `total` requests.
+
+    The rule is the router's own (quality - weight * cost / dearest), with the dearest candidate's mean cost as the scale
+    and without its guard, whose errors a trace does not hold. Prompts that no weight would have moved stay where they
+    were.
+    """
+    rows = [(r, found) for r in records if (found := able(r))]
+    if not rows:
+        return {"points": [], "best": {"cost": 0.0, "quality": 0.0}, "cheapest": {"cost": 0.0, "quality": 0.0}}
+    dearest = sum(max(c for _, c in found.values()) for _, found in rows) / len(rows) or 1.0
+    scale = total / len(rows)
+
+    def summed(picks: Sequence[tuple[str, float, float]]) -> dict[str, float]:
+        return {"cost": scale * sum(c for _, _, c in picks), "quality": sum(q for _, q, _ in picks) / len(picks)}
+
+    points = []
+    for weight in WEIGHTS:
+        picks = [_pick(r, found, weight / dearest) for r, found in rows]
+        shares: dict[str, float] = {}
+        for name, _, _ in picks:
+            shares[name] = shares.get(name, 0.0) + 1 / len(picks)
+        points.append({"weight": weight, **summed(picks), "shares": shares})
+    best = [max(((n, q, c) for n, (q, c) in found.items()), key=lambda p: (p[1], -p[2])) for _, found in rows]
+    cheapest = [min(((n, q, c) for n, (q, c) in found.items()), key=lambda p: (p[2], -p[1])) for _, found in rows]
+    return {"points": points, "best": summed(best), "cheapest": summed(cheapest)}
+
+
+def _pick(record: TraceRecord, found: dict[str, tuple[float, float]], per_usd: float) -> tuple[str, float, float]:
+    if record.fallback_reason in _STAY:
+        name = _chosen(record, found)
+        if name is not None:
+            return (name, *found[name])
+    name = max(found, key=lambda n: (found[n][0] - per_usd * found[n][1], -found[n][1], n))
+    return (name, *found[name])
+
+
+def _chosen(record: TraceRecord, found: dict[str, tuple[float, float]]) -> str | None:
+    """The candidate that answered: traces name the model without its provider, candidates with it."""
+    for name in (record.model, f"{record.provider}/{record.model}"):
+        if name in found:
+            return name
+    return None
+
+
+async def savings(engine: Engine, request: Request) -> Response:
+    """`GET /v1/dashboard/routing/savings`: USD per bucket: spent, had the best always answered, had the cheapest."""
+    reader = reader_of(engine)
+    bucket = request.query_params.get("bucket", "3600000")
+    if not bucket.isdigit() or not 1000 <= int(bucket) < 10**15:
+        raise Refused(400, "bucket must be a number of milliseconds, 1000 or more", param="bucket")
+    filters = filters_of(request, frozenset({"bucket"}))
+    await engine.traces.current()
+    return json_response(await off_loop(lambda: saved(reader, filters, int(bucket))))
+
+
+def saved(reader: Reader, filters: Filters, bucket: int) -> dict[str, Any]:
+    """Series of `savings`. What the best would have cost stands in each trace; the cheapest is taken from a sample.
+
+    Only traces that know both figures are compared, so that a missing one is not taken for a saving.
+    """
+    auto = dataclasses.replace(filters, conditions=(*filters.conditions, _AUTO), text="")
+    query = Query(("requests", "cost_nano", "counterfactual_nano"), (), bucket, auto)
+    rows = {int(str(r["bucket"])): r for r in answer(reader, query)}
+    records, total = decisions(reader, filters)
+    ratio = _cheapest_share(records)
+    times: list[int] = []
+    if rows:
+        first = min(rows) if filters.since is None else filters.since // bucket * bucket
+        last = max(rows) if filters.until is None else filters.until - 1
+        times = list(range(first, last + 1, bucket))
+    actual = [_usd(rows.get(t), "cost_nano") for t in times]
+    return {
+        "bucket_ms": bucket,
+        "times": times,
+        "actual": actual,
+        "best": [_usd(rows.get(t), "counterfactual_nano") for t in times],
+        "cheapest": [value * ratio for value in actual],
+        "traces": total,
+        "sampled": len(records) < total,
+    }
+
+
+def _usd(row: dict[str, object] | None, name: str) -> float:
+    return 0.0 if row is None else int(str(row[name])) / 1e9
+
+
+def _cheapest_share(records: Iterable[TraceRecord]) -> float:
+    """Expected cost of always asking the cheapest, as a share of the expected cost of what was chosen."""
+    chosen = cheapest = 0.0
+    for record in records:
+        found = able(record)
+        name = _chosen(record, found)
+        if name is not None:
+            chosen += found[name][1]
+            cheapest += min(cost for _, cost in found.values())
+    return cheapest / chosen if chosen else 1.0
+
+
+def _weight(request: Request, default: float) -> float:
+    text = request.query_params.get("weight")
+    if text is None:
+        return default
+    try:
+        weight = float(text)
+    except ValueError:
+        weight = -1.0
+    if not 0 <= weight <= 1:
+        raise Refused(400, "weight must be a number from 0 to 1", param="weight")
+    return weight
