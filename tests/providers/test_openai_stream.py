@@ -31,7 +31,8 @@ def usage(**kw: Any) -> dict[str, Any]:
 
 
 def sse(*events: Any) -> bytes:
-    return b"".join(b"data: %b\n\n" % (e if isinstance(e, bytes) else json.dumps(e).encode()) for e in events)
+    texts = (e if isinstance(e, bytes) else json.dumps(e, separators=(",", ":")).encode() for e in events)
+    return b"".join(b"data: %b\n\n" % text for text in texts)
 
 
 def opened(model: str = "openai/m") -> OpenAIDecoder:
@@ -97,6 +98,29 @@ def test_first_finish_and_last_usage_win() -> None:
     )
     assert chunks[-1]["choices"][0]["finish_reason"] == "length"
     assert chunks[-1]["usage"] == USAGE
+
+
+def test_usage_on_every_event_stands_on_the_last_chunk_only() -> None:
+    chunks = good(
+        HEAD,
+        chunk({"content": "a"}, usage={"prompt_tokens": 1}),
+        chunk({"content": "b"}),
+        chunk({}, "stop", usage=USAGE),
+    )
+    assert [c.get("usage") for c in chunks] == [None, None, None, USAGE]
+
+
+def test_the_kind_of_a_chunk_is_always_openais() -> None:
+    chunks = good(HEAD, {**chunk({"content": "a"}), "object": "chat.completion.done"}, chunk({}, "stop"))
+    assert {c["object"] for c in chunks} == {"chat.completion.chunk"}
+
+
+def test_two_choices_may_share_an_event() -> None:
+    both = {**chunk({}), "choices": [chunk({"content": t}, index=i)["choices"][0] for i, t in enumerate("ab")]}
+    ends = {**chunk({}), "choices": [chunk({}, "stop", index=i)["choices"][0] for i in (0, 1)]}
+    chunks = good(HEAD, both, ends)
+    assert [folded(chunks, i)["content"] for i in (0, 1)] == ["a", "b"]
+    assert [c["delta"].get("role") for c in chunks[1]["choices"]] == [None, "assistant"]
 
 
 def test_the_finish_event_may_carry_text() -> None:
@@ -407,6 +431,17 @@ def test_the_relay_leaves_clean_events_untouched_and_holds_the_last_chunk() -> N
     assert relay.last["usage"] == USAGE
     assert relay.message()["content"] == "abbb"
     assert relay.progress >= 5
+
+
+def test_the_relay_takes_a_repeated_role_off() -> None:
+    decoder = opened()
+    relay = DIALECT.open_relay(decoder, decoder.feed(sse(HEAD, chunk({"content": "a"}))))
+    said = '"role":"assistant",'
+    assert relay.feed(sse(chunk({"role": "assistant", "content": said}))) == sse(chunk({"content": said}))
+    assert relay.message()["content"] == "a" + said
+    spaced = json.dumps(chunk({"role": "assistant", "content": "c"})).encode()
+    (line,) = relay.feed(sse(spaced)).split(b" ", 1)[1:]
+    assert json.loads(line)["choices"][0]["delta"] == {"content": "c"}
 
 
 def test_the_relay_reports_a_cut_and_an_error() -> None:

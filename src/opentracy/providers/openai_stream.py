@@ -75,7 +75,7 @@ class OpenAIDecoder:
         self._choices: dict[int, _Choice] = {}
         self._usage: Any = None
         self._tail: dict[str, Any] = {}
-        self.plain = False  # clean events may pass: the role was sent, and there is one choice only
+        self.plain = False  # clean events may pass: the role of choice 0 was sent
         self._last_response = False
 
     @property
@@ -214,8 +214,7 @@ class OpenAIDecoder:
         else:
             del chunk["choices"]
             self._tail.update((k, v) for k, v in chunk.items() if v is not None)
-        choices = self._choices
-        self.plain = len(choices) == 1 and not self._thinks and 0 in choices and choices[0].opened
+        self.plain = not self._thinks and 0 in self._choices and self._choices[0].opened
 
     def _note(self, chunk: Chunk) -> None:
         """Fields of the whole chunk: one id, one kind, whole seconds; usage is kept for the end."""
