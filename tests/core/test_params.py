@@ -48,6 +48,7 @@ class Reply:
                 "title": {"type": "string", "default": None},
                 "kind": {"enum": [{"default": None}, "b"]},
                 "inner": {"$ref": "#/$defs/Inner"},
+                "told": {"$ref": "#/$defs/Inner", "description": "d"},
                 "default": {"type": "array", "items": {"type": "object", "properties": {"x": {"type": "integer"}}}},
             },
             "required": ["title"],
@@ -60,13 +61,25 @@ def test_a_pydantic_class_becomes_a_strict_schema() -> None:
     assert fmt is not None
     schema = fmt["json_schema"]["schema"]
     assert (fmt["type"], fmt["json_schema"]["name"], fmt["json_schema"]["strict"]) == ("json_schema", "Reply", True)
-    assert schema["required"] == ["title", "kind", "inner", "default"]
+    assert schema["required"] == ["title", "kind", "inner", "told", "default"]
     assert schema["additionalProperties"] is False
     assert schema["properties"]["title"] == {"type": "string"}
     assert schema["properties"]["kind"] == {"enum": [{"default": None}, "b"]}
     assert schema["properties"]["default"]["items"]["additionalProperties"] is False
     assert schema["$defs"]["Inner"]["additionalProperties"] is True
+    assert schema["properties"]["inner"] == {"$ref": "#/$defs/Inner"}
+    assert schema["properties"]["told"].keys() == {"type", "properties", "additionalProperties", "required", "description"}
     assert params.json_schema_of(fmt) == schema
+
+
+def test_a_schema_that_refers_to_itself_does_not_run_away() -> None:
+    child = {"$ref": "#/$defs/Node", "description": "d"}
+    node = {"type": "object", "properties": {f"child{i}": child for i in range(9)}}
+    schema = params.strict_schema({"$ref": "#/$defs/Node", "$defs": {"Node": node}})
+    assert schema["$defs"]["Node"]["additionalProperties"] is False
+    assert schema["$defs"]["Node"]["properties"]["child0"]["properties"]["child0"] == {"$ref": "#/$defs/Node"}
+    lost = params.strict_schema({"type": "object", "properties": {"a": {"$ref": "#/$defs/None", "title": "t"}}})
+    assert lost["properties"]["a"] == {"$ref": "#/$defs/None", "title": "t"}
 
 
 def test_a_response_format_is_a_dict_or_a_class() -> None:

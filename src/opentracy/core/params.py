@@ -91,25 +91,47 @@ def json_schema_of(fmt: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return schema if isinstance(schema, dict) else {}
 
 
-def strict_schema(schema: Any) -> Any:
+def strict_schema(schema: dict[str, Any]) -> dict[str, Any]:
     """A JSON schema in the form that strict decoding asks for: objects closed, every property required.
 
-    A `null` default says nothing that `anyOf ... null` does not say already, and is refused by OpenAI.
+    A `null` default says nothing that `anyOf ... null` does not say already, and is refused; so is a `$ref` with
+    anything beside it, whose target is written out instead.
     """
+    out: dict[str, Any] = _strict(schema, schema, frozenset())
+    return out
+
+
+def _strict(schema: Any, root: Mapping[str, Any], inside: frozenset[str]) -> Any:
     if isinstance(schema, list):
-        return [strict_schema(item) for item in schema]
+        return [_strict(item, root, inside) for item in schema]
     if not isinstance(schema, dict):
         return schema
+    if "$ref" in schema and len(schema) > 1:
+        ref = str(schema["$ref"])
+        target = _resolve(ref, root)
+        if ref in inside:
+            return {"$ref": ref}  # a type that holds itself is written out once
+        if target is not None:
+            beside = {k: v for k, v in schema.items() if k != "$ref"}
+            return _strict({**target, **beside}, root, inside | {ref})
     out: dict[str, Any] = {}
     for name, value in schema.items():
         if name in ("properties", "$defs", "definitions") and isinstance(value, dict):
-            out[name] = {k: strict_schema(v) for k, v in value.items()}
+            out[name] = {k: _strict(v, root, inside) for k, v in value.items()}
         elif name in ("enum", "const"):
             out[name] = value
         elif name != "default" or value is not None:
-            out[name] = strict_schema(value)
+            out[name] = _strict(value, root, inside)
     if out.get("type") == "object" and "additionalProperties" not in out:
         out["additionalProperties"] = False
     if isinstance(out.get("properties"), dict):
         out["required"] = list(out["properties"])
     return out
+
+
+def _resolve(ref: str, root: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The local definition that `#/$defs/Name` points to."""
+    found: Any = root
+    for step in ref.removeprefix("#/").split("/"):
+        found = found.get(step) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else None
