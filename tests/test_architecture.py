@@ -22,6 +22,7 @@ NAMED = {
     "errors.py": "`openai` is the package whose error classes are subclassed",
     "client.py": "`openai` is the wire format of the engine itself",
     "core/pricing.py": "a price belongs to a provider",
+    "traces/export.py": "`openai` names a file format for fine-tuning",
     "traces/otel.py": "OpenTelemetry has its own words for providers",
     "routing/embed.py": "`openai` names the embeddings wire format",
 }

@@ -400,7 +400,8 @@ def test_feedback_is_only_ever_added(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    ("metric", "value"), [("", True), ("1x", True), ("a b", 1.0), ("m", float("nan")), ("m", ""), ("m", "x" * 10_001), ("m", None)]
+    ("metric", "value"),
+    [("", True), ("1x", True), ("a b", 1.0), ("m", float("nan")), ("m", ""), ("m", "x" * 10_001), ("m", None)],
 )
 def test_meaningless_feedback_is_refused(store: Store, metric: str, value: Any) -> None:
     """Nothing is written."""

@@ -37,7 +37,9 @@ def path(store: Store) -> Path:
                 user_id="ann",
                 fallback_from="openai/gpt-4o",
                 attempts=[
-                    Attempt("openai/gpt-4o", "openai", 429, "rate_limit", 0.0, 100.0, cost_nano=None, reason="fallback: 429"),
+                    Attempt(
+                        "openai/gpt-4o", "openai", 429, "rate_limit", 0.0, 100.0, cost_nano=None, reason="fallback: 429"
+                    ),
                     Attempt("groq/mini", "groq", 200, None, 110.0, 700.0, cost_nano=5),
                 ],
             )
@@ -68,7 +70,12 @@ def test_ls_lists_newest_first(path: Path) -> None:
 def test_show_is_the_whole_story(path: Path) -> None:
     """Attempts with their reasons, unknown cost as a question mark, the text; `last` is the newest."""
     text = run(path, "traces", "show", "last").stdout
-    wanted = ["asked for smart", "1. openai/gpt-4o [429 rate_limit] ? -> fallback: 429", "2. groq/mini [200]", "capital of France"]
+    wanted = [
+        "asked for smart",
+        "1. openai/gpt-4o [429 rate_limit] ? -> fallback: 429",
+        "2. groq/mini [200]",
+        "capital of France",
+    ]
     for part in wanted:
         assert part in text
     row = json.loads(run(path, "traces", "show", make_record(LAST).trace_id, "--json").stdout)
@@ -139,7 +146,9 @@ def test_stats_prints_figures(path: Path) -> None:
     result = run(path, "stats", "--since", "all", "--by", "provider", "--json")
     rows = [json.loads(line) for line in result.stdout.splitlines()]
     assert sum(row["requests"] for row in rows) == 61
-    text = run(path, "stats", "--since", "all", "--by", "", "--bucket", "1d", "-m", "requests,error_rate,cost,p95").stdout
+    text = run(
+        path, "stats", "--since", "all", "--by", "", "--bucket", "1d", "-m", "requests,error_rate,cost,p95"
+    ).stdout
     assert "%" in text
     assert "$" in text
 

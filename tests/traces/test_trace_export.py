@@ -61,7 +61,7 @@ def test_csv_runs_no_formula(start: str) -> None:
     record = make_record(1, request=f'{start}HYPERLINK("x"),\n"q"'.encode(), user_id=f"{start}cmd", latency_ms=-1.0)
     text = b"".join(export.csv_lines([record])).decode()
     row = next(csv.DictReader(io.StringIO(text, newline="")))
-    assert row["request"] == f"'{start}HYPERLINK(\"x\"),\n\"q\""
+    assert row["request"] == f'\'{start}HYPERLINK("x"),\n"q"'
     assert row["user_id"] == f"'{start}cmd"
     assert row["latency_ms"] == "-1.0", "numbers are numbers"
 
@@ -73,7 +73,9 @@ def test_parquet_has_the_same_values(put: Put, reader: Reader, tmp_path: Path) -
     put(*seeded(50), make_record(1, request="ü\n\"'".encode()))
     target = tmp_path / "it's.parquet"
     assert export.write(reader, EVERYTHING, "parquet", target) == 51
-    found = segments.cursor().execute("SELECT trace_id, tags, cost_nano, stream, request FROM read_parquet(?)", [str(target)])
+    found = segments.cursor().execute(
+        "SELECT trace_id, tags, cost_nano, stream, request FROM read_parquet(?)", [str(target)]
+    )
     by_id = {row[0]: row[1:] for row in found.fetchall()}
     for record in export.records(reader):
         text = to_dict(record)["request"]

@@ -17,8 +17,12 @@ Put = Callable[..., list[TraceRecord]]
 
 def test_a_record_comes_back_whole(put: Put, reader: Reader) -> None:
     """Every field, the attempts and both bodies survive; an id with dashes finds it too."""
-    record = make_record(1, tags=["a", "b"], metadata={"team": "x", "n": [1, None]}, route_candidates={"m": {"cost": 1}})
-    expected = make_record(1, tags=["a", "b"], metadata={"team": "x", "n": [1, None]}, route_candidates={"m": {"cost": 1}})
+    record = make_record(
+        1, tags=["a", "b"], metadata={"team": "x", "n": [1, None]}, route_candidates={"m": {"cost": 1}}
+    )
+    expected = make_record(
+        1, tags=["a", "b"], metadata={"team": "x", "n": [1, None]}, route_candidates={"m": {"cost": 1}}
+    )
     expected.body_state = "full"
     put(record)
     found = reader.get(record.trace_id)
@@ -90,7 +94,9 @@ FILTERED = [
     make_record(0, model="gpt-4o", cost_nano=20_000_000, tags=["prod"], session_id="s1", key_id="k1"),
     make_record(1, model="gpt-4o", outcome="upstream_error", http_status=503, cost_nano=None, error_type="overloaded"),
     make_record(2, model="claude", provider="anthropic", latency_ms=9000.0, stream=True, tags=["prod", "eu"]),
-    make_record(3, model="claude", provider="anthropic", http_status=429, outcome="rejected", user_id="u1", cost_nano=0),
+    make_record(
+        3, model="claude", provider="anthropic", http_status=429, outcome="rejected", user_id="u1", cost_nano=0
+    ),
     make_record(4, model="mixtral", provider="groq", cluster_id=7, fallback_from="openai/gpt-4o", ttft_ms=120.0),
 ]
 

@@ -94,7 +94,9 @@ def test_modes_of_content() -> None:
 
 def test_escapes_do_not_hide_a_secret() -> None:
     """JSON may spell an at sign as an escape, and a card number as a number."""
-    record = make_record(1, request=b'{"a":"ann\\u0040example.com","card":4111111111111111}', response=b"not json ann@example.com")
+    record = make_record(
+        1, request=b'{"a":"ann\\u0040example.com","card":4111111111111111}', response=b"not json ann@example.com"
+    )
     Redactor("redacted")(record)
     assert record.request == b'{"a":"[email]","card":"[card]"}'
     assert record.response == b"not json [email]"

@@ -161,7 +161,9 @@ def test_maintenance_does_its_duties_once_per_database(store: Store) -> None:
 
     sink = Sink()
     calls: list[int] = []
-    leader = Maintenance(store, sinks={"outbox:x": sink}, pause=0.01, prune_seconds=0, every=[(0.0, lambda: calls.append(1))])
+    leader = Maintenance(
+        store, sinks={"outbox:x": sink}, pause=0.01, prune_seconds=0, every=[(0.0, lambda: calls.append(1))]
+    )
     other = Maintenance(store, pause=0.01)
     leader.start()
     deadline = time.monotonic() + 30

@@ -178,7 +178,8 @@ def expected(records: list[TraceRecord], group: str) -> dict[Any, tuple[int, int
 
 
 @pytest.mark.parametrize(
-    ("name", "field"), [("model", "model"), ("key", "key_id"), ("cluster", "cluster_id"), ("tag", "tag"), ("user", "user_id")]
+    ("name", "field"),
+    [("model", "model"), ("key", "key_id"), ("cluster", "cluster_id"), ("tag", "tag"), ("user", "user_id")],
 )
 def test_the_figures_are_right(filled: Reader, records: list[TraceRecord], name: str, field: str) -> None:
     """Against sums made in plain Python."""

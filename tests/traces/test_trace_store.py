@@ -99,7 +99,9 @@ def test_a_database_of_something_else_is_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["flipped", "text", "cut", "header", "dropped table"])
-def test_a_damaged_database_is_moved_aside_loudly(tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_database_is_moved_aside_loudly(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """Nothing is deleted: the old bytes stand in *.corrupt-TIME, and a new store works."""
     path = tmp_path / "traces.db"
     store = Store.open(path)

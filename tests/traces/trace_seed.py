@@ -11,7 +11,13 @@ from opentracy.traces.model import Attempt, TraceRecord
 
 #: start of an hour
 SEED_MS = 1_759_996_800_000
-MODELS = [("gpt-4o", "openai"), ("gpt-4o-mini", "openai"), ("claude", "anthropic"), ("mixtral", "groq"), ("mini", "groq")]
+MODELS = [
+    ("gpt-4o", "openai"),
+    ("gpt-4o-mini", "openai"),
+    ("claude", "anthropic"),
+    ("mixtral", "groq"),
+    ("mini", "groq"),
+]
 OUTCOMES = ["ok"] * 8 + ["upstream_error", "timeout"]
 
 

@@ -141,7 +141,9 @@ def prune(metrics_days: float | None, bodies_days: float | None, yes: bool, stor
 
 
 @db.command("migrate")
-@click.option("--to", "target", required=True, help="clickhouse://user:password@host:8123/database, or chdb:///directory")
+@click.option(
+    "--to", "target", required=True, help="clickhouse://user:password@host:8123/database, or chdb:///directory"
+)
 @click.option("--follow", is_flag=True, help="Go on as new traces arrive.")
 @store_option
 def migrate(target: str, follow: bool, store: Path | None) -> None:

@@ -16,6 +16,7 @@ import click
 
 from opentracy.cli import traces_view as view
 from opentracy.traces.errors import TraceStoreError
+from opentracy.traces.export import FORMATS
 
 if TYPE_CHECKING:
     from opentracy.traces.filters import Filters
@@ -153,7 +154,7 @@ def search(
 
 
 @traces.command("export")
-@click.option("--format", "form", type=click.Choice(["jsonl", "csv", "parquet", "openai"]), default="jsonl")
+@click.option("--format", "form", type=click.Choice(FORMATS), default="jsonl")
 @click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), default=None, help="Default: stdout.")
 @filter_option
 @since_option

@@ -259,4 +259,3 @@ def _metric(metric: str, sums: Mapping[str, int], latencies: Mapping[int, int]) 
     if not below:
         return sums[top] * scale
     return sums[top] * scale / sums[below] if sums[below] else None
-

@@ -1,10 +1,10 @@
 """What can go wrong with a trace store.
 
-    TraceStoreError            anything below
-      SchemaTooNew             the database was written by a newer version; nothing was touched
-      StoreInUse               another engine holds the data directory
-      StoreUnavailable         no such store, or it cannot be read or written now
-      QueryError (ValueError)  a filter, cursor or query that means nothing; the message names the part
+TraceStoreError            anything below
+  SchemaTooNew             the database was written by a newer version; nothing was touched
+  StoreInUse               another engine holds the data directory
+  StoreUnavailable         no such store, or it cannot be read or written now
+  QueryError (ValueError)  a filter, cursor or query that means nothing; the message names the part
 """
 
 from __future__ import annotations

@@ -47,8 +47,13 @@ def kind_of(metric: str, value: object) -> Kind:
 
 
 def add(
-    connection: sqlite3.Connection, trace_id: str, metric: str, value: bool | float | str, *, author: str | None,
-    now_ms: int
+    connection: sqlite3.Connection,
+    trace_id: str,
+    metric: str,
+    value: bool | float | str,
+    *,
+    author: str | None,
+    now_ms: int,
 ) -> Feedback:
     """Adds a statement; it is committed when this returns. Whether the trace exists is the caller's to check.
 

@@ -187,8 +187,10 @@ def _checked(settings: dict[str, Any]) -> dict[str, Any]:
     for name, value in settings.items():
         if name not in _CHANGEABLE:
             raise QueryError(f"Unknown setting of a key: {name!r} (known: {', '.join(sorted(_CHANGEABLE))})")
-        if name in ("daily_nano", "monthly_nano", "rpm", "tpm") and value is not None and (
-            not isinstance(value, int) or isinstance(value, bool) or value < 0
+        if (
+            name in ("daily_nano", "monthly_nano", "rpm", "tpm")
+            and value is not None
+            and (not isinstance(value, int) or isinstance(value, bool) or value < 0)
         ):
             raise QueryError(f"{name} must be a whole number, 0 or more")
         if name == "content" and value not in (None, "all", "redacted", "none"):

@@ -104,7 +104,7 @@ def m004_words(run: Callable[[str], object]) -> None:
     """The index for full text search: one entry per block, words only (see `search`)."""
     run(
         "CREATE VIRTUAL TABLE words USING fts5(text, content='', columnsize=0, detail=none, "
-        "tokenize=\"unicode61 remove_diacritics 0\")"
+        'tokenize="unicode61 remove_diacritics 0")'
     )
 
 

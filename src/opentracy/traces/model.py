@@ -66,7 +66,7 @@ class TraceRecord(msgspec.Struct, array_like=True):
     key_id: str | None = None
     user_id: str | None = None
     session_id: str | None = None
-    #: trace id of a W3C `traceparent` header
+    #: `<trace id>-<span id>` of a W3C `traceparent` header
     parent_id: str | None = None
     tags: list[str] | None = None
     metadata: dict[str, Any] | None = None

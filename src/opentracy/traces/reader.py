@@ -258,5 +258,3 @@ def decode_cursor(cursor: str) -> tuple[int, int]:
     if not all(-(2**63) <= part < 2**63 for part in place):
         raise QueryError(f"Not a cursor: {cursor[:64]!r}")
     return place
-
-
