@@ -26,20 +26,27 @@ def inflater(header: str) -> Inflater | Failure | None:
 class Inflater:
     """A bounded, incremental decompressor. `failure` is set once the data is bad or grows out of proportion."""
 
-    __slots__ = ("_compressed", "_deflate", "_inflated", "_z", "failure")
+    __slots__ = ("_compressed", "_deflate", "_held", "_inflated", "_z", "failure")
 
     def __init__(self, *, deflate: bool = False) -> None:
         self._deflate = deflate
         self._z = zlib.decompressobj(15 if deflate else 31)
         self._compressed = 0
+        self._held = b""
         self._inflated = 0
         self.failure: Failure | None = None
 
     def feed(self, data: bytes, limit: int | None) -> bytes:
         """Decoded bytes; never more than `limit` in all (None: unlimited, the ratio still holds)."""
         out: list[bytes] = []
-        first = self._compressed == 0
+        first = self._compressed == len(self._held)
         self._compressed += len(data)
+        if self._deflate and first:
+            # one byte alone does not tell raw deflate from zlib's, and zlib says nothing until the second
+            data = self._held + data
+            self._held = data if len(data) < 2 else b""
+            if self._held:
+                return b""
         while data and self.failure is None:
             if self._z.eof and not self._next_member(data):
                 self.failure = transport_failure("encoding", "data after the end of the compressed answer")

@@ -116,8 +116,11 @@ class ResponseReader:
             self._fail("bad_response", "bad response: the provider asked for another protocol")
         except httptools.HttpParserError as e:
             self.reusable = False
-            if not self.complete:
+            if not self.complete and self.head is None:
                 self._fail("bad_response", f"bad response: {e}")
+            elif not self.complete:
+                # not retryable: whoever frames wrongly does so again, and may have been paid
+                self._fail("truncated", f"the framing of the answer's body is broken: {e}", again=False)
         if in_head:
             self._head_size += len(data)
             # a piece may hold head and body: then only the parsed headers tell how long the head was
@@ -244,8 +247,9 @@ class ResponseReader:
     def _too_large(self) -> None:
         self._fail("body_limit", f"the answer is larger than {self._max_body >> 20} MiB")
 
-    def _fail(self, kind: Kind, message: str) -> None:
+    def _fail(self, kind: Kind, message: str, *, again: bool = True) -> None:
         self.reusable = False
         self.complete = False
         if self.failure is None:
             self.failure = transport_failure(kind, message)
+            self.failure.retryable &= again
