@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ._job import Job
 from .core.failure import interrupted
 from .core.fold import fold
-from .core.plan import Opened
+from .core.plan import UNREADABLE, Opened, unreadable
 from .core.wire import Attempt, Chunk, Decoder, Failure, Target
 from .errors import error_from, loaded
 from .types import ModelResponse, StreamChunk, stream_chunk
@@ -62,7 +62,12 @@ class Progress:
             self.failure = interrupted(data)
             self.over = True
             return []
-        chunks = decoder.feed(data) if data else decoder.close()
+        try:
+            chunks = decoder.feed(data) if data else decoder.close()
+        except UNREADABLE as e:
+            self.failure = unreadable(e)
+            self.over = True
+            return []
         if decoder.progress != self._progress:
             self._progress = decoder.progress
             self.left = self._timeout

@@ -215,6 +215,33 @@ def test_a_fallback_that_cannot_be_asked_does_not_hide_the_failure_before_it() -
         drive([], "impossible a")
 
 
+class Stumbling(Words):
+    """A dialect with a bug that odd answers bring out."""
+
+    def parse_response(self, call: Call, target: Target, response: HttpResponse) -> Any:
+        return {}["choices"]
+
+    def parse_error(self, target: Target, response: HttpResponse) -> Failure:
+        raise TypeError("odd")
+
+    def open_stream(self, call: Call, target: Target, head: HttpHead) -> Decoder:
+        decoder = Decoder()
+        decoder.feed = lambda data: [][1]  # type: ignore[method-assign]
+        return decoder
+
+
+@pytest.mark.parametrize("replies", [[OK], [status(500)], [HEAD, b"x"]])
+def test_a_dialect_that_stumbles_is_a_failure_like_any_other(replies: list[Any]) -> None:
+    odd = Target("p", "m", Stumbling(), "http://x/", Credentials())
+    plan = run(Call([], {}, replies[0] is HEAD), [odd], Policy(), clock=lambda: 0.0, wall=lambda: 0.0, uniform=lambda: 0.0)
+    with pytest.raises(PlanFailed) as failed:
+        reply = None
+        while True:
+            step = plan.send(reply)
+            reply = replies.pop(0) if isinstance(step, (Send, Read)) else None
+    assert failed.value.failures[0][1].kind == "bad_body"
+
+
 def test_secrets_are_masked() -> None:
     failed, _ = drive([status(500)])
     assert failed.failures[0][1].message == "boom ***"

@@ -23,6 +23,7 @@ from .failure import backoff, interrupted, mask, retry_hint, transport_failure
 from .wire import Attempt, Call, Chunk, Decoder, Failure, HttpHead, HttpRequest, HttpResponse, Target
 
 MAX_CONNECT_S = 5.0
+UNREADABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError)
 MAX_BODY = 32 << 20
 
 
@@ -227,15 +228,23 @@ def _attempt(
 
 
 def _whole(call: Call, target: Target, answer: HttpResponse) -> Completed | Opened | Failure:
-    if not 200 <= answer.status < 300:
-        return target.dialect.parse_error(target, answer)
-    parsed = target.dialect.parse_response(call, target, answer)
+    try:
+        if not 200 <= answer.status < 300:
+            return target.dialect.parse_error(target, answer)
+        parsed = target.dialect.parse_response(call, target, answer)
+    except UNREADABLE as e:
+        return unreadable(e, answer.status)
     if isinstance(parsed, Failure):
         return parsed
     head = HttpHead(answer.status, answer.headers)
     if call.stream:
         return Opened(None, as_chunks(parsed), target, [], head, True, 0.0)
     return Completed(parsed, target, [], head)
+
+
+def unreadable(error: Exception, status: int | None = None) -> Failure:
+    """What a provider sent was so odd that a dialect stumbled. Dialects must not; but no caller shall see that."""
+    return Failure("bad_body", f"the answer cannot be read: {type(error).__name__}: {error}"[:300], status=status)
 
 
 def _is_document(head: HttpHead) -> bool:
@@ -278,7 +287,11 @@ def _first_content(
             return Opened(decoder, chunks, target, [], head, True, deadline)
         if len(seen) < 400:
             seen += data[:400]
-        chunks += decoder.feed(data)
+        try:
+            chunks += decoder.feed(data)
+        except UNREADABLE as e:
+            yield Discard()
+            return unreadable(e, head.status)
         if decoder.failure is not None:
             if not decoder.progress:
                 yield Discard()
