@@ -77,7 +77,7 @@ def test_a_schema_that_refers_to_itself_does_not_run_away() -> None:
     node = {"type": "object", "properties": {f"child{i}": child for i in range(9)}}
     schema = params.strict_schema({"$ref": "#/$defs/Node", "$defs": {"Node": node}})
     assert schema["$defs"]["Node"]["additionalProperties"] is False
-    assert schema["$defs"]["Node"]["properties"]["child0"]["properties"]["child0"] == {"$ref": "#/$defs/Node"}
+    assert schema["$defs"]["Node"]["properties"]["child0"] == {"$ref": "#/$defs/Node"}
     lost = params.strict_schema({"type": "object", "properties": {"a": {"$ref": "#/$defs/None", "title": "t"}}})
     assert lost["properties"]["a"] == {"$ref": "#/$defs/None", "title": "t"}
 
