@@ -17,8 +17,8 @@ from ._arguments import Place
 from ._job import Job, chain_of, check_keys, resolve, secrets_of
 from .core.plan import Completed, Guard, Opened, PlanFailed, Policy
 from .core.wire import Call, Target
-from .streams import AsyncStream, Stream, load_errors
-from .transport.sync import Answer, SyncTransport
+from .streams import AsyncRest, AsyncStream, Rest, Stream, load_errors
+from .transport.sync import SyncTransport
 from .types import EmbeddingResponse, ModelResponse
 
 __all__ = ["Place", "arun", "arun_embedding", "chat", "prepare", "require_openai", "run", "run_embedding", "vectors"]
@@ -70,6 +70,9 @@ def _job(
 ) -> Job:
     started = time.monotonic()
     strict = bool(given.pop("strict_params", False))
+    client = given.pop("http_client", None)
+    if client is not None and not (hasattr(client, "build_request") and hasattr(client, "send")):
+        raise ValueError(f"http_client must be an httpx2 (or httpx) client, got {type(client).__name__}")
     connect, total = check.check_timeout(timeout)
     retries = check.check_retries(num_retries)
     params = check.check_params(given)
@@ -80,7 +83,7 @@ def _job(
         for target in targets[1:]:
             target.dialect.build_request(call, target)  # a fallback that cannot be asked is told at once
     policy = Policy(timeout=total, connect=connect, num_retries=retries, secrets=secrets_of(targets))
-    return Job(call, targets, policy, place.model, started)
+    return Job(call, targets, policy, place.model, started, client)
 
 
 def sync_transport() -> SyncTransport:
@@ -106,8 +109,12 @@ def run_embedding(job: Job, guard: Guard | None = None) -> EmbeddingResponse:
     return EmbeddingResponse(job.answer(result))
 
 
-def _drive(job: Job, guard: Guard | None) -> Completed | tuple[Opened, Answer | None]:
+def _drive(job: Job, guard: Guard | None) -> Completed | tuple[Opened, Rest | None]:
     try:
+        if job.http_client is not None:
+            from .transport.foreign import ForeignTransport
+
+            return ForeignTransport(job.http_client).drive(job.run(guard))
         return sync_transport().drive(job.run(guard))
     except PlanFailed as e:
         failed = e
@@ -116,11 +123,17 @@ def _drive(job: Job, guard: Guard | None) -> Completed | tuple[Opened, Answer | 
 
 async def arun(job: Job, guard: Guard | None = None) -> ModelResponse | AsyncStream:
     """The same without blocking."""
-    from .transport.aio import current
+    from .transport import aio
 
     failed: PlanFailed | None = None
+    result: Completed | tuple[Opened, AsyncRest | None]
     try:
-        result = await current().drive(job.run(guard))
+        if job.http_client is not None:
+            from .transport.foreign import AsyncForeignTransport
+
+            result = await AsyncForeignTransport(job.http_client).drive(job.run(guard))
+        else:
+            result = await aio.current().drive(job.run(guard))
     except PlanFailed as e:
         failed = e
     if failed is not None:

@@ -43,6 +43,7 @@ class Job:
     policy: Policy
     requested: str
     started: float
+    http_client: Any = None  # the caller's own, in place of our transport
 
     def run(self, guard: Guard | None = None) -> Run:
         """The plan, ready for a driver."""

@@ -48,7 +48,7 @@ def completion(
     the first content and each gap between contents. `fallbacks` are model strings, or dicts with `model`, `api_key`,
     `api_base`, tried in order once `num_retries` of the target before are used up. Further keyword arguments go into
     the request body; `strict_params=True` refuses what a provider has no equivalent for, instead of leaving it out with
-    a warning.
+    a warning, and `http_client` (of httpx2) sends the requests through that client.
 
     Raises ValueError for what can be seen to be wrong before any request, and subclasses of `APIError` (see
     `opentracy.errors`) for everything a provider or the network did.

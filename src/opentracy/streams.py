@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ._job import Job
 from .core.failure import interrupted
@@ -22,10 +22,40 @@ from .types import ModelResponse, StreamChunk, stream_chunk
 
 if TYPE_CHECKING:
     from .errors import APIError  # at run time this would import the openai package
-    from .transport.aio import Answer as AsyncAnswer
-    from .transport.sync import Answer
 
 _now = time.monotonic
+
+
+class Rest(Protocol):
+    """A blocking transport's opened answer."""
+
+    def read(self, deadline: float) -> bytes | Failure:
+        """The next piece, b'' at the end."""
+        ...
+
+    def finish(self) -> None:
+        """Read as far as it is wanted."""
+        ...
+
+    def close(self) -> None:
+        """Not wanted any more."""
+        ...
+
+
+class AsyncRest(Protocol):
+    """An asynchronous transport's opened answer."""
+
+    async def read(self, deadline: float) -> bytes | Failure:
+        """The next piece, b'' at the end."""
+        ...
+
+    def finish(self) -> None:
+        """Read as far as it is wanted."""
+        ...
+
+    def close(self) -> None:
+        """Not wanted any more."""
+        ...
 
 
 class Progress:
@@ -130,13 +160,13 @@ class _Base:
 class Stream(_Base, Iterator[StreamChunk]):
     """The chunks of one answer; also a context manager. Leaving it early closes the connection to the provider."""
 
-    def __init__(self, job: Job, opened: Opened, answer: Answer | None) -> None:
+    def __init__(self, job: Job, opened: Opened, answer: Rest | None) -> None:
         super().__init__(job, opened)
         self._answer = answer
         self._chunks = self._generate(self._progress, opened, answer)
 
     @staticmethod
-    def _generate(progress: Progress, opened: Opened, answer: Answer | None) -> Iterator[StreamChunk]:
+    def _generate(progress: Progress, opened: Opened, answer: Rest | None) -> Iterator[StreamChunk]:
         """Needs no reference to the stream: a caller's `for` keeps only this generator alive."""
         try:
             chunks = progress.first(opened)
@@ -183,7 +213,7 @@ class Stream(_Base, Iterator[StreamChunk]):
 class AsyncStream(_Base, AsyncIterator[StreamChunk]):
     """The chunks of one answer, for `async for`; also a context manager. Leaving it early closes the connection."""
 
-    def __init__(self, job: Job, opened: Opened, answer: AsyncAnswer | None) -> None:
+    def __init__(self, job: Job, opened: Opened, answer: AsyncRest | None) -> None:
         super().__init__(job, opened)
         self._answer = answer
         self._ready: list[Chunk] = []
