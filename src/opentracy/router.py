@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, overload
 
 from . import _calls
 from ._arguments import Place, check_model, check_retries, check_text, check_timeout
@@ -82,6 +82,14 @@ class Router:
         """The names of the groups."""
         return tuple(self._groups)
 
+    @overload
+    def completion(
+        self, model: str, messages: list[dict[str, Any]], *, stream: Literal[False] = False, **kwargs: Any
+    ) -> ModelResponse: ...
+    @overload
+    def completion(
+        self, model: str, messages: list[dict[str, Any]], *, stream: Literal[True], **kwargs: Any
+    ) -> Stream: ...
     def completion(
         self,
         model: str,
@@ -95,6 +103,14 @@ class Router:
         """As `opentracy.completion`; `model` is a group of this router, or any model string."""
         return _calls.run(self._chat(model, messages, stream, timeout, num_retries, kwargs), self._health)
 
+    @overload
+    async def acompletion(
+        self, model: str, messages: list[dict[str, Any]], *, stream: Literal[False] = False, **kwargs: Any
+    ) -> ModelResponse: ...
+    @overload
+    async def acompletion(
+        self, model: str, messages: list[dict[str, Any]], *, stream: Literal[True], **kwargs: Any
+    ) -> AsyncStream: ...
     async def acompletion(
         self,
         model: str,

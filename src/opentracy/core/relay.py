@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from .fold import MessageFold as MessageFold  # relays fold as they go
 from .jsonio import encode
 from .wire import Chunk, Decoder, Failure
 
@@ -41,96 +42,6 @@ def tail(last: Chunk | None, *, include_usage: bool, extras: Mapping[str, Any]) 
     finish = {**last, "usage": None}
     base = {k: last[k] for k in ("id", "object", "created", "model", "system_fingerprint", "service_tier") if k in last}
     return sse(finish) + sse({**base, "choices": [], "usage": usage, **extras}) + DONE
-
-
-class MessageFold:
-    """Collects the messages of a chunk stream; one message per choice."""
-
-    __slots__ = ("_choices",)
-
-    def __init__(self) -> None:
-        self._choices: dict[int, _Choice] = {}
-
-    def add(self, chunk: Chunk) -> None:
-        """Takes in one chunk."""
-        for choice in chunk["choices"]:
-            index = choice.get("index", 0)
-            kept = self._choices.get(index)
-            if kept is None:
-                kept = self._choices[index] = _Choice()
-            kept.add(choice.get("delta") or {}, choice.get("finish_reason"))
-
-    def message(self, index: int = 0) -> dict[str, Any]:
-        """The assistant message of one choice, as far as it came."""
-        return (self._choices.get(index) or _Choice()).message()
-
-    def choices(self) -> list[dict[str, Any]]:
-        """All choices in the form of a `chat.completion`."""
-        return [
-            {"index": index, "message": kept.message(), "finish_reason": kept.finish}
-            for index, kept in sorted(self._choices.items())
-        ]
-
-
-class _Choice:
-    __slots__ = ("content", "extra", "finish", "reasoning", "refusal", "tools")
-
-    def __init__(self) -> None:
-        self.content: list[str] = []
-        self.reasoning: list[str] = []
-        self.refusal: list[str] = []
-        self.tools: dict[int, dict[str, Any]] = {}
-        self.extra: dict[str, Any] = {}
-        self.finish: str | None = None
-
-    def add(self, delta: Mapping[str, Any], finish: str | None) -> None:
-        for key, value in delta.items():
-            if key == "content":
-                if value:
-                    self.content.append(value)
-            elif value is None or key == "role":
-                continue
-            elif key == "reasoning_content":
-                self.reasoning.append(value)
-            elif key == "refusal":
-                self.refusal.append(value)
-            elif key == "tool_calls":
-                for call in value:
-                    self._call(call)
-            else:
-                self._other(key, value)
-        if finish and self.finish is None:
-            self.finish = finish
-
-    def _call(self, call: Mapping[str, Any]) -> None:
-        kept = self.tools.setdefault(call.get("index", 0), {"function": {"name": "", "arguments": ""}})
-        function = call.get("function") or {}
-        kept["function"]["name"] = kept["function"]["name"] or function.get("name") or ""
-        kept["function"]["arguments"] += function.get("arguments") or ""
-        for key, value in call.items():
-            if key not in ("index", "function") and value is not None:
-                kept.setdefault(key, value)
-
-    def _other(self, key: str, value: Any) -> None:
-        """Fields that only some providers send: text and lists grow, anything else is replaced."""
-        before = self.extra.get(key)
-        if (isinstance(before, str) and isinstance(value, str)) or (
-            isinstance(before, list) and isinstance(value, list)
-        ):
-            self.extra[key] = before + value  # type: ignore[operator]  # both are of one kind
-        else:
-            self.extra[key] = value
-
-    def message(self) -> dict[str, Any]:
-        message: dict[str, Any] = {"role": "assistant", "content": "".join(self.content) if self.content else None}
-        if self.reasoning:
-            message["reasoning_content"] = "".join(self.reasoning)
-        if self.refusal:
-            message["refusal"] = "".join(self.refusal)
-        if self.tools:
-            message["tool_calls"] = [call for _, call in sorted(self.tools.items())]
-        message.update(self.extra)
-        return message
 
 
 class EncodingRelay:
