@@ -19,7 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent / "engine"))
 
-from engine_process import KEYS, MESSAGES, Engine, Reply, bare_environment, free_port  # noqa: E402
+from engine_process import KEYS, MESSAGES, Engine, Reply, bare_environment, free_port
 
 __all__ = [
     "KEYS", "MESSAGES", "Engine", "Reply", "bare_environment", "chat_bytes", "children", "descriptors", "eventually",

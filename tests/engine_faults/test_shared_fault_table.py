@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from engine_kit import Engine, Reply, running
 
 SHARED = Path(os.environ.get("OPENTRACY_SHARED", str(Path(__file__).parents[3] / "shared"))) / "faults"

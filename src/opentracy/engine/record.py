@@ -49,7 +49,7 @@ def attempt_rows(
             if usage is not None:
                 row.tokens_in, row.tokens_out = usage.get("prompt_tokens"), usage.get("completion_tokens")
             row.cost_nano = None if price is None else price.total
-        elif failure.kind not in _MAYBE_BILLED:
+        elif not failure.sent or failure.kind not in _MAYBE_BILLED:
             row.cost_nano = 0
         if position + 1 < len(attempts):
             following = attempts[position + 1].reason
