@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from native_wire import answer, decode
+from native_wire import answer, body_of, decode
 from test_anthropic_answers import SCENES as CLAUDE
 from test_anthropic_answers import stream_of as claude_stream
 from test_gemini_answers import RETRY, error
@@ -100,3 +100,58 @@ def test_an_error_with_odd_values(model: str, body: Any, data: st.DataObject) ->
     assert isinstance(failure.code, (str, type(None)))
     answer(model, bad)
     decode(model, [b"data: %b\n\n" % json.dumps(bad).encode()])
+
+
+ASKED: dict[str, Any] = {
+    "messages": [
+        {"role": "system", "content": [{"type": "text", "text": "s", "cache_control": {"type": "ephemeral"}}]},
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "t"},
+                {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA==", "format": "image/png"}},
+                {"type": "file", "file": {"filename": "a.pdf", "file_data": "AA=="}},
+            ],
+        },
+        {
+            "role": "assistant",
+            "content": "a",
+            "thinking_blocks": [{"type": "thinking", "thinking": "t", "signature": "s", "after": [1, 0]}],
+            "extra_content": {"google": {"thought_signature": "x"}},
+            "images": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}],
+            "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+        },
+        {"role": "tool", "tool_call_id": "c1", "content": "x"},
+    ],
+    "params": {
+        "max_tokens": 5,
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "stop": ["a"],
+        "tools": [
+            {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "$defs": {"A": {"type": ["x"]}}}}}
+        ],
+        "tool_choice": {"type": "function", "function": {"name": "f"}},
+        "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}},
+        "reasoning_effort": "low",
+        "metadata": {"user_id": "u"},
+        "service_tier": "auto",
+        "web_search_options": {"user_location": {"approximate": {"city": "x"}}},
+        "modalities": ["text"],
+        "betas": ["x"],
+    },
+}
+
+
+@settings(max_examples=300)
+@given(st.data())
+@pytest.mark.parametrize("model", [ANTHROPIC, "anthropic/claude-3-5-haiku-latest", GOOGLE, "gemini/gemini-1.5-pro"])
+def test_a_request_with_odd_values_is_sent_or_refused_with_words(model: str, data: st.DataObject) -> None:
+    asked = damaged(data, ASKED)
+    messages, params = asked.get("messages"), asked.get("params")
+    if not isinstance(params, dict) or not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
+        return  # no dialect is ever asked: the edges refuse it
+    try:
+        body_of(model, messages, **params)
+    except ValueError as e:
+        assert str(e)

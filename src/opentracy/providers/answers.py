@@ -60,13 +60,3 @@ def bad_event(data: bytes) -> Failure:
 def event_limit() -> Failure:
     """A stream event beyond the size that is ever kept in memory."""
     return transport_failure("event_limit", "an event of the stream is larger than 16 MiB", code="event_limit")
-
-
-def text_or(value: Any, default: str) -> str:
-    """A text field that should be there; `default` where it is missing, empty or no text."""
-    return value if isinstance(value, str) and value else default
-
-
-def objects(value: Any) -> list[dict[str, Any]]:
-    """The objects in what should be a list of objects."""
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

@@ -74,8 +74,10 @@ def _credentials(target: Target) -> dict[str, str]:
 
 def _betas(call: Call, target: Target, body: dict[str, Any]) -> str:
     """Beta features asked for: by the caller (`betas`), by the environment, by what the request holds."""
-    asked = call.params.get("betas") or ()
-    names = [asked] if isinstance(asked, str) else [str(b) for b in asked]
+    asked = call.params.get("betas") or []
+    if not isinstance(asked, (str, list, tuple)):
+        raise ValueError("betas must be a list of strings")
+    names = [asked] if isinstance(asked, str) else [str(name) for name in asked]
     if target.options.get("beta"):
         names.append(target.options["beta"])
     if any(_has_file(turn["content"]) for turn in body["messages"]):

@@ -12,10 +12,12 @@ from hashlib import blake2s
 from typing import Any
 
 from .content import Media, Part, arguments_object, decoded_text, function_of, media_of, parts_of, text_of
+from .fields import entries, objects
 
 Block = dict[str, Any]
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _THOUGHTS = ("thinking", "redacted_thinking")
+_NOWHERE = (0, 0)
 FIRST_TURN = "(The conversation begins with the assistant.)"
 
 
@@ -134,7 +136,7 @@ def _titled(block: Block, media: Media) -> Block:
 def _assistant(message: Mapping[str, Any], number: int, open_calls: list[str]) -> list[Block]:
     said = _blocks(message, "assistant")
     calls: list[Block] = []
-    for n, call in enumerate(message.get("tool_calls") or ()):
+    for n, call in enumerate(entries(message.get("tool_calls"), "tool_calls")):
         id, name, arguments = function_of(call)
         block = {
             "type": "tool_use",
@@ -144,7 +146,7 @@ def _assistant(message: Mapping[str, Any], number: int, open_calls: list[str]) -
         }
         open_calls.append(block["id"])
         calls.append(_marked(block, call))
-    thoughts = [t for t in message.get("thinking_blocks") or () if isinstance(t, dict) and t.get("type") in _THOUGHTS]
+    thoughts = [t for t in objects(message.get("thinking_blocks")) if t.get("type") in _THOUGHTS]
     return _woven(thoughts, said, calls) if thoughts else said + calls
 
 
@@ -164,17 +166,23 @@ def _woven(thoughts: list[Block], said: list[Block], calls: list[Block]) -> list
         sent = {k: thought[k] for k in ("type", "thinking", "signature", "data") if thought.get(k) is not None}
         if not (sent.get("signature") or sent.get("data") or sent.get("thinking")):
             continue
-        after = thought.get("after")
-        if isinstance(after, list) and len(after) == 2 and whole is not None and after[0] <= len(whole):
-            if whole[text_done : after[0]].strip():
-                out.append({**said[0], "text": whole[text_done : after[0]]})
-                text_done = after[0]
-            out += calls[calls_done : after[1]]
-            calls_done = max(calls_done, after[1])
+        text_before, calls_before = _place(thought.get("after"))
+        if whole is not None and text_before <= len(whole):
+            if whole[text_done:text_before].strip():
+                out.append({**said[0], "text": whole[text_done:text_before]})
+                text_done = text_before
+            out += calls[calls_done:calls_before]
+            calls_done = max(calls_done, calls_before)
         out.append(sent)
     if text_done and whole is not None:
         said = [{**said[0], "text": whole[text_done:]}] if whole[text_done:].strip() else []
     return out + said + calls[calls_done:]
+
+
+def _place(after: Any) -> tuple[int, int]:
+    """Characters of text and number of calls before a thought; zeros where it tells none."""
+    told = after if isinstance(after, (list, tuple)) and len(after) == 2 else _NOWHERE
+    return (told[0], told[1]) if all(type(n) is int and n >= 0 for n in told) else _NOWHERE
 
 
 def _result(message: Mapping[str, Any], open_calls: list[str]) -> Block:

@@ -92,7 +92,7 @@ def _identity(params: Mapping[str, Any], body: Body, dropped: list[str]) -> None
     tier = params.get("service_tier")
     if tier is not None:
         known = {"auto": "auto", "priority": "auto", "default": "standard_only", "standard_only": "standard_only"}
-        if tier in known:
+        if isinstance(tier, str) and tier in known:
             body["service_tier"] = known[tier]
         else:
             dropped.append("service_tier")
@@ -114,7 +114,7 @@ def _thinking(
     if effort == "none":
         if model.thinking != "none":
             body["thinking"] = {"type": "disabled"}
-    elif effort not in _EFFORT:
+    elif not isinstance(effort, str) or effort not in _EFFORT:
         raise ValueError(f"reasoning_effort must be one of none, {', '.join(_EFFORT)}, not {effort!r}")
     elif model.thinking == "adaptive":
         body["thinking"] = {"type": "adaptive", **({"display": "summarized"} if model.hidden_thinking else {})}
@@ -162,6 +162,9 @@ def _sampling(params: Mapping[str, Any], unknown: Body, model: Claude, body: Bod
     given = {k: v for k in ("temperature", "top_p") if (v := params.get(k)) is not None}
     if "top_k" in unknown:
         given["top_k"] = unknown["top_k"]
+    for name, value in given.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ValueError(f"{name} must be a number, not {type(value).__name__}")
     if not given:
         return
     if _thinks(body, unknown):

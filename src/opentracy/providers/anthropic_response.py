@@ -13,8 +13,9 @@ from ..core import jsonio
 from ..core.failure import embedded_failure, message_of, status_failure
 from ..core.usage import build, clean_int, prompt_including_cache
 from ..core.wire import Call, Failure, HttpResponse, Json, Target
-from .answers import error_document, not_the_protocol, objects, read_document, text_or
+from .answers import error_document, not_the_protocol, read_document
 from .anthropic_tools import ANSWER_TOOL, uses_answer_tool
+from .fields import objects, text_or
 
 _FINISH = {
     "end_turn": "stop", "stop_sequence": "stop", "pause_turn": "stop", "max_tokens": "length",

@@ -12,6 +12,7 @@ from ..core.params import json_schema_of, response_format
 from ..core.wire import Call
 from .anthropic_messages import Block
 from .anthropic_models import Claude, facts
+from .fields import entries
 
 Body = dict[str, Any]
 
@@ -28,7 +29,7 @@ _UNCHECKED = frozenset(
 
 def put_tools(params: Mapping[str, Any], model: Claude, body: Body) -> None:
     """`tools` and `web_search_options` into the body."""
-    tools = [_tool(tool, model) for tool in params.get("tools") or ()]
+    tools = [_tool(tool, model) for tool in entries(params.get("tools"), "tools")]
     search = params.get("web_search_options")
     if isinstance(search, dict):
         tools.append(_web_search(search))
@@ -36,9 +37,7 @@ def put_tools(params: Mapping[str, Any], model: Claude, body: Body) -> None:
         body["tools"] = tools
 
 
-def _tool(tool: Any, model: Claude) -> Body:
-    if not isinstance(tool, dict):
-        raise ValueError(f"an entry of tools must be a dict, not {type(tool).__name__}")
+def _tool(tool: Body, model: Claude) -> Body:
     function = tool.get("function")
     if not isinstance(function, dict):
         return dict(tool)  # a tool of Anthropic's own (web search, code execution ...)
@@ -68,7 +67,8 @@ def _web_search(options: Mapping[str, Any]) -> Body:
     tool: Body = {"type": "web_search_20250305", "name": "web_search"}
     place = options.get("user_location")
     if isinstance(place, dict):
-        tool["user_location"] = {"type": "approximate", **(place.get("approximate") or {})}
+        near = place.get("approximate")
+        tool["user_location"] = {"type": "approximate", **(near if isinstance(near, dict) else {})}
     return tool
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from ..core import jsonio
+from .fields import text_or
 
 Part = dict[str, Any]
 
@@ -80,7 +81,7 @@ def media_of(part: Part) -> Media | None:
         if not isinstance(url, str) or not url:
             raise ValueError(f"a part of type {kind} needs {{'{kind}': {{'url': ...}}}}")
         told = inner.get("format") if isinstance(inner, dict) else None
-        return _from_url(url, told or "")
+        return _from_url(url, text_or(told, ""))
     if kind == "file":
         return _from_file(part)
     if kind == "input_audio":
@@ -102,8 +103,8 @@ def _from_url(url: str, media_type: str, name: str | None = None) -> Media:
 def _from_file(part: Part) -> Media:
     inner = part.get("file")
     inner = inner if isinstance(inner, dict) else part
-    name = inner.get("filename") or None
-    told = inner.get("format") or ""
+    name = text_or(inner.get("filename"), "") or None
+    told = text_or(inner.get("format"), "")
     data = inner.get("file_data")
     if isinstance(data, str) and data:
         if data[:5].lower() == "data:" or data.startswith(("http://", "https://")):

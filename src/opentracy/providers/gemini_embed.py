@@ -9,10 +9,10 @@ from typing import Any
 from ..core.params import refuse_dropped
 from ..core.usage import build, sum_ints
 from ..core.wire import Call, Failure, HttpResponse, Json, Target
-from .answers import not_the_protocol, objects, read_document
+from .answers import not_the_protocol, read_document
+from .fields import objects
 from .gemini_errors import error_object
 from .gemini_request import Body, model_name
-
 
 _MAX = 3.4e38  # of a 32-bit float
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..core import jsonio
 from .content import Media, Part, arguments_object, function_of, media_of, parts_of, text_of
+from .fields import entries, objects
 from .gemini_models import Gemini
 from .gemini_signatures import SKIP, opened_id, signature_of, wire_id
 
@@ -145,7 +146,7 @@ def _media_part(media: Media) -> Part:
 
 def _model_parts(message: Mapping[str, Any], number: int, contents: _Contents, model: Gemini) -> list[Part]:
     parts = _parts(message, "assistant")
-    parts += [part for image in message.get("images") or () if (part := _part(image)) is not None]
+    parts += [part for image in objects(message.get("images")) if (part := _part(image)) is not None]
     signature = signature_of(message)
     if signature is not None:
         if not parts:
@@ -153,7 +154,7 @@ def _model_parts(message: Mapping[str, Any], number: int, contents: _Contents, m
         parts[-1]["thoughtSignature"] = signature
     signed = False
     calls: list[Part] = []
-    for n, call in enumerate(message.get("tool_calls") or ()):
+    for n, call in enumerate(entries(message.get("tool_calls"), "tool_calls")):
         whole, name, arguments = function_of(call)
         id, signature = opened_id(whole or f"call_{number}_{n}")
         contents.call(id, name)

@@ -35,11 +35,11 @@ class Gemini:
     result_media: bool = True
     system: bool = True
 
-    def thinking_config(self, effort: str) -> dict[str, object] | None:
+    def thinking_config(self, effort: object) -> dict[str, object] | None:
         """`thinkingConfig` for OpenAI's `reasoning_effort`; None when the model does not think."""
         if self.thinking == "none":
             return None
-        if effort != "none" and effort not in _LEVELS:
+        if effort != "none" and (not isinstance(effort, str) or effort not in _LEVELS):
             raise ValueError(f"reasoning_effort must be one of none, {', '.join(_LEVELS)}, not {effort!r}")
         if self.thinking == "budget":
             if effort == "none":

@@ -9,7 +9,7 @@ import re
 from itertools import pairwise
 from typing import Any
 
-from .answers import objects
+from .fields import objects
 
 _STEP = re.compile(r"\.([A-Za-z_][\w-]*)|\['((?:[^'\\]|\\.)*)'\]|\[\"((?:[^\"\\]|\\.)*)\"\]|\[(\d{1,6})\]")
 _VALUES = ("stringValue", "numberValue", "boolValue")

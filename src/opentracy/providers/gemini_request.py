@@ -10,6 +10,7 @@ from typing import Any
 
 from ..core.params import json_schema_of, max_tokens, refuse_dropped, response_format, sort_params, stop_list
 from ..core.wire import Call, Target
+from .fields import entries
 from .gemini_messages import convert
 from .gemini_models import Gemini, facts
 from .gemini_schema import has_properties, json_schema, openapi_schema
@@ -90,6 +91,8 @@ def _generation_config(params: Mapping[str, Any], model: Gemini, dropped: list[s
         if params.get("top_logprobs"):
             config["logprobs"] = params["top_logprobs"]
     modalities = params.get("modalities")
+    if modalities is not None and not isinstance(modalities, (list, tuple)):
+        raise ValueError(f"modalities must be a list, not {type(modalities).__name__}")
     if modalities and list(modalities) != ["text"]:
         config["responseModalities"] = [str(m).upper() for m in modalities]
     effort = params.get("reasoning_effort")
@@ -106,9 +109,7 @@ def _tools(params: Mapping[str, Any], model: Gemini, body: Body) -> None:
     """Functions in one entry; tools of Gemini's own (search, code execution) in entries beside it."""
     functions: list[Body] = []
     own: list[Body] = []
-    for tool in params.get("tools") or ():
-        if not isinstance(tool, dict):
-            raise ValueError(f"an entry of tools must be a dict, not {type(tool).__name__}")
+    for tool in entries(params.get("tools"), "tools"):
         function = tool.get("function")
         if isinstance(function, dict):
             functions.append(_function(function, model))

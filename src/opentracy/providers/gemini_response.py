@@ -12,7 +12,8 @@ from typing import Any
 from ..core import jsonio
 from ..core.usage import build, sum_ints
 from ..core.wire import Call, Failure, HttpResponse, Json, Target
-from .answers import not_the_protocol, objects, read_document, text_or
+from .answers import not_the_protocol, read_document
+from .fields import objects, text_or
 from .gemini_errors import error_object
 from .gemini_request import ANSWER_FUNCTION, uses_answer_function
 from .gemini_signatures import extra_content, made_id, sealed_id

@@ -41,7 +41,10 @@ def openapi_schema(schema: Any, defs: Schema | None = None, depth: int = 0) -> A
         return schema
     if depth > _MAX_DEPTH:
         return {"type": "object"}
-    known = {**(defs or {}), **(schema.get("definitions") or {}), **(schema.get("$defs") or {})}
+    own = (schema.get(name) for name in ("definitions", "$defs"))
+    known = dict(defs or {})
+    for found in own:
+        known.update(found if isinstance(found, dict) else {})
     schema = _resolved(schema, known)
     out: Schema = {}
     for name, value in schema.items():

@@ -12,7 +12,8 @@ from ..core import jsonio
 from ..core.chunks import ChunkWriter
 from ..core.sse import SseParser
 from ..core.wire import Call, Chunk, Failure, Target
-from .answers import bad_event, ended_early, event_limit, objects, text_or
+from .answers import bad_event, ended_early, event_limit
+from .fields import objects, text_or
 from .gemini_errors import error_object
 from .gemini_partial import PartialCall
 from .gemini_request import ANSWER_FUNCTION, uses_answer_function
