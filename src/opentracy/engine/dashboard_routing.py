@@ -59,7 +59,8 @@ async def clusters(engine: Engine, request: Request) -> Response:
 
     def work() -> list[dict[str, Any]]:
         traffic = _traffic(reader, filters) if reader is not None else {}
-        return [{**row, **traffic.get(row["id"], _NOTHING)} for row in profile(router, candidates, default, weight)]
+        rows = [{**row, **traffic.get(row["id"], _NOTHING)} for row in profile(router, candidates, default, weight)]
+        return sorted(rows, key=lambda row: (-row["requests"], -row["size"], row["id"]))
 
     found["clusters"] = await off_loop(work)
     return json_response(found)

@@ -36,6 +36,7 @@ async def session(engine: Engine, request: Request) -> Response:
     identity = who(engine, request)
     known = identity is not None
     names = [entry["id"] for entry in entries(engine.state)] if known else []
+    empty, seen = await _store(engine) if known else (False, [])
     return json_response(
         {
             "keys_required": engine.state.keys.required,
@@ -43,23 +44,30 @@ async def session(engine: Engine, request: Request) -> Response:
             "key_id": identity.key_id if identity is not None else None,
             "scopes": sorted(identity.scopes) if identity is not None else [],
             "version": engine.version,
-            "empty": known and await _empty(engine),
+            "empty": empty,
             "traces_enabled": engine.traces.reader is not None,
             "models": names,
+            "seen": seen,
             "auto": "auto" in names,
         },
         headers={"cache-control": "no-store"},
     )
 
 
-async def _empty(engine: Engine) -> bool:
+async def _store(engine: Engine) -> tuple[bool, list[str]]:
+    """Whether there are no traces yet; and the models seen, oldest first, so that everybody gives them one colour."""
     reader = engine.traces.reader
     if reader is None:
-        return False
+        return False, []
     await engine.traces.current()
 
-    def look() -> bool:
-        return reader.current().execute("SELECT 1 FROM traces LIMIT 1").fetchone() is None
+    def look() -> tuple[bool, list[str]]:
+        connection = reader.current()
+        empty = connection.execute("SELECT 1 FROM traces LIMIT 1").fetchone() is None
+        seen = connection.execute(
+            "SELECT k1 FROM rollups WHERE dim = 'model' AND k1 <> '' GROUP BY k1 ORDER BY min(hour), k1 LIMIT 100"
+        )
+        return empty, [name for (name,) in seen]
 
     return await asyncio.get_running_loop().run_in_executor(None, look)
 

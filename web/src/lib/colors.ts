@@ -1,18 +1,9 @@
-// One colour per model, the same on every screen and after a reload; told apart by colour-blind eyes as well.
-// The hues follow Okabe and Ito's palette, darkened or lightened for the theme (see --hue-N in style.css).
+// One colour per model, the same on every screen, for everybody who looks at this engine; told apart by colour-blind eyes
+// as well. The hues follow Okabe and Ito's palette, darkened or lightened for the theme (see --hue-N in style.css).
+import { bare } from "./format";
 
 const HUES = 10;
-const KEY = "opentracy.colors";
-
-function load(): Record<string, number> {
-  try {
-    return JSON.parse(localStorage.getItem(KEY) ?? "{}") as Record<string, number>;
-  } catch {
-    return {};
-  }
-}
-
-const known = load();
+const known = new Map<string, number>();
 
 function hash(text: string): number {
   let h = 2166136261;
@@ -20,27 +11,28 @@ function hash(text: string): number {
   return h >>> 0;
 }
 
-/** The number of a name's hue: its hash picks one, unless another name has it and a free one is left. */
-export function hue(name: string): number {
-  if (name in known) return known[name];
-  const used = new Set(Object.values(known));
-  let at = hash(name) % HUES;
-  if (used.size < HUES) while (used.has(at)) at = (at + 1) % HUES;
-  known[name] = at;
-  try {
-    localStorage.setItem(KEY, JSON.stringify(known));
-  } catch {
-    // private windows keep nothing: the colours then hold for this visit
+/** Gives out the hues: each name gets the one its hash points at, or the next free one. `names`: oldest model first. */
+export function spread(names: string[]) {
+  known.clear();
+  let free = new Set<number>();
+  for (const full of names) {
+    const name = bare(full);
+    if (known.has(name)) continue;
+    if (!free.size) free = new Set(Array.from({ length: HUES }, (_, i) => i));
+    let at = hash(name) % HUES;
+    while (!free.has(at)) at = (at + 1) % HUES;
+    free.delete(at);
+    known.set(name, at);
   }
-  return at;
 }
+
+/** The number of a model's hue. */
+export const hue = (name: string) => known.get(bare(name)) ?? hash(bare(name)) % HUES;
 
 export const colorVar = (name: string) => (name === "other" ? "var(--ink-3)" : `var(--hue-${hue(name)})`);
 
 /** The colour as canvas needs it. */
-export function colorOf(name: string): string {
-  return cssVar(name === "other" ? "--ink-3" : `--hue-${hue(name)}`);
-}
+export const colorOf = (name: string) => cssVar(name === "other" ? "--ink-3" : `--hue-${hue(name)}`);
 
 export function cssVar(name: string): string {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();

@@ -23,13 +23,18 @@ export function usd(value: number | null | undefined): string {
 export const nano = (value: number | null | undefined) =>
   usd(value === null || value === undefined ? null : value / 1e9);
 
+/** Without zeros that say nothing: 2 s, not 2.00 s. */
+const short = (value: number, digits: number) => (Number.isInteger(value) ? String(value) : value.toFixed(digits));
+
 export function ms(value: number | null | undefined): string {
   if (value === null || value === undefined) return "–";
+  if (value === 0) return "0";
   if (value < 1) return `${value.toFixed(2)} ms`;
   if (value < 100) return `${value.toFixed(value < 10 ? 1 : 0)} ms`;
   if (value < 1000) return `${value.toFixed(0)} ms`;
-  if (value < 60_000) return `${(value / 1000).toFixed(value < 10_000 ? 2 : 1)} s`;
-  return `${Math.floor(value / 60_000)} m ${Math.round((value % 60_000) / 1000)} s`;
+  if (value <= 60_000) return `${short(value / 1000, value < 10_000 ? 2 : 1)} s`;
+  if (value < 3_600_000) return `${Math.floor(value / 60_000)} min ${Math.round((value % 60_000) / 1000)} s`;
+  return `${Math.floor(value / 3_600_000)} h ${Math.round((value % 3_600_000) / 60_000)} min`;
 }
 
 export function percent(share: number | null | undefined): string {
@@ -67,8 +72,9 @@ export function clock(at: number): string {
 
 export function shortClock(at: number, span: number): string {
   const t = new Date(at);
-  if (span > 2 * 86_400_000) return `${t.toLocaleString("en-GB", { day: "numeric", month: "short" })} ${two(t.getHours())}:00`;
-  return `${two(t.getHours())}:${two(t.getMinutes())}${span < 7_200_000 ? `:${two(t.getSeconds())}` : ""}`;
+  const day = t.toLocaleString("en-GB", { day: "numeric", month: "short" });
+  if (span > 4 * 86_400_000) return day;
+  return t.getHours() === 0 && t.getMinutes() === 0 ? day : `${two(t.getHours())}:${two(t.getMinutes())}`;
 }
 
 /** Local time and UTC, for a tooltip. */

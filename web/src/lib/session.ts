@@ -1,6 +1,7 @@
 // Who looks at this page, and what the engine can do. Loaded once, again after signing in.
 import { signal } from "@preact/signals";
 import { get, locked, send } from "./api";
+import { spread } from "./colors";
 import type { Session } from "./types";
 
 export const session = signal<Session | null>(null);
@@ -8,7 +9,9 @@ export const sessionError = signal<Error | null>(null);
 
 export async function loadSession() {
   try {
-    session.value = await get<Session>("/v1/dashboard/session");
+    const fresh = await get<Session>("/v1/dashboard/session");
+    spread([...fresh.seen, ...fresh.models.filter((name) => name.includes("/"))]);
+    session.value = fresh;
     sessionError.value = null;
     locked.value = session.value.keys_required && !session.value.signed_in;
   } catch (error) {

@@ -10,6 +10,7 @@ export interface Session {
   empty: boolean;
   traces_enabled: boolean;
   models: string[];
+  seen: string[];
   auto: boolean;
 }
 

@@ -292,17 +292,23 @@ function Evaluations({ name, from }: { name: string; from: Loaded<{ evaluations:
   );
 }
 
+function lastQuestion(row: Example): string {
+  const asked = row.messages.map((m) => turn(m as Record<string, unknown>)).filter((t) => t.role === "user");
+  return asked[asked.length - 1]?.text ?? "–";
+}
+
 function Rows({ name, version }: { name: string; version: number }) {
-  const from = useLoad<{ rows: Example[]; total: number }>(`${base(name)}/rows`, () => ({ version, limit: 50 }), `${name} ${version}`);
+  const from = useLoad<{ rows: Example[]; total: number }>(`${base(name)}/rows`, () => ({ version, limit: 25 }), `${name} ${version}`);
   return (
-    <LoadedCard from={from} title="Rows" note={from.data ? `first ${Math.min(50, from.data.total)} of ${count(from.data.total)}` : ""}>
+    <LoadedCard from={from} title="Rows" note={from.data ? `first ${Math.min(25, from.data.total)} of ${count(from.data.total)}` : ""}>
       {(data) => (
         <ol class="examples rows">
           {data.rows.map((row, i) => (
             <li key={i}>
               <details>
                 <summary>
-                  <span class="cut">{turn((row.messages[row.messages.length - 1] ?? {}) as Record<string, unknown>).text || "–"}</span>
+                  <span class="cut">{lastQuestion(row)}</span>
+                  <span class="cut note">{row.answer ?? "no expected answer"}</span>
                 </summary>
                 {row.messages.map((m, j) => {
                   const t = turn(m as Record<string, unknown>);

@@ -36,9 +36,11 @@ interface TileProps {
   color: string;
   href?: string;
   hint?: string;
+  /** stands in place of the change */
+  sub?: string;
 }
 
-function Tile({ label, value, now, then, good, spark, color, href, hint }: TileProps) {
+function Tile({ label, value, now, then, good, spark, color, href, hint, sub }: TileProps) {
   const change = now !== null && then ? (now - then) / then : null;
   const tone = change === null || Math.abs(change) < 0.02 || !good ? "" : change * good > 0 ? "up" : "down";
   const body = (
@@ -46,7 +48,7 @@ function Tile({ label, value, now, then, good, spark, color, href, hint }: TileP
       <span class="label">{label}</span>
       <span class="value num">{value}</span>
       <span class={`delta num ${tone}`} title="against the period before, of the same length">
-        {change === null ? "no earlier data" : `${change >= 0 ? "▲" : "▼"} ${percent(Math.abs(change))}`}
+        {sub ?? (change === null ? "–" : `${change >= 0 ? "▲" : "▼"} ${percent(Math.abs(change))}`)}
       </span>
       {spark && <Spark values={spark} color={color} />}
     </>
@@ -114,7 +116,8 @@ function Tiles() {
               good={1}
               color="var(--ok)"
               href={link("/routing")}
-              hint={best > 0 ? `${percent(saved / best)} less than always asking the best model` : "no request was routed by auto"}
+              sub={best > 0 ? `${percent(saved / best)} less than the best` : "auto was not used"}
+              hint="against always asking the model with the best expected quality"
             />
             {tile("Cache hits", "cache_rate", percent, 1, "var(--ink-3)")}
           </div>
@@ -182,7 +185,7 @@ function Latency() {
   }, [from.data, mode]);
   return (
     <LoadedCard from={from} title="Latency" class="wide">
-      {() => <Chart label="Latency" times={chart!.times} series={chart!.series} format={ms} height={220} />}
+      {() => <Chart label="Latency" times={chart!.times} series={chart!.series} format={ms} height={220} log />}
     </LoadedCard>
   );
 }
@@ -219,6 +222,12 @@ function Health() {
                 </a>
               );
             })}
+            <ul class="legend cells-legend">
+              <li><i class="good" /> none failed</li>
+              <li><i class="fair" /> under 5 %</li>
+              <li><i class="warn" /> under 25 %</li>
+              <li><i class="bad" /> more</li>
+            </ul>
           </div>
         );
       }}
@@ -240,8 +249,8 @@ function Models() {
                 <tr>
                   <th scope="col">Model</th>
                   <th scope="col" class="r">Requests</th>
-                  <th scope="col" class="r">Errors</th>
-                  <th scope="col" class="r">p50</th>
+                  <th scope="col" class="r hide-narrow">Errors</th>
+                  <th scope="col" class="r hide-narrow">p50</th>
                   <th scope="col" class="r">p95</th>
                   <th scope="col" class="r">Cost</th>
                 </tr>
@@ -256,8 +265,8 @@ function Models() {
                       <span class="note">{row.provider}</span>
                     </td>
                     <td class="r num">{count(num(row, "requests"))}</td>
-                    <td class={`r num ${(num(row, "error_rate") ?? 0) > 0.05 ? "bad-text" : ""}`}>{percent(num(row, "error_rate"))}</td>
-                    <td class="r num">{ms(num(row, "p50"))}</td>
+                    <td class={`r num hide-narrow ${(num(row, "error_rate") ?? 0) > 0.05 ? "bad-text" : ""}`}>{percent(num(row, "error_rate"))}</td>
+                    <td class="r num hide-narrow">{ms(num(row, "p50"))}</td>
                     <td class="r num">{ms(num(row, "p95"))}</td>
                     <td class="r num bars">
                       <i style={{ width: `${(Number(row.cost ?? 0) / top) * 100}%`, background: colorVar(String(row.model)) }} />
@@ -275,7 +284,7 @@ function Models() {
 }
 
 function Errors() {
-  const from = useOverview("requests", { group_group_by: "error,model", status: "error", limit: 8 });
+  const from = useOverview("requests", { group_by: "error,model", status: "error", limit: 8 });
   return (
     <LoadedCard from={from} title="Most frequent errors">
       {(data) =>

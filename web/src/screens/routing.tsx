@@ -9,7 +9,7 @@ import { may } from "../lib/session";
 import { term } from "../lib/query";
 import { shade } from "../lib/theme";
 import { attempt, toast } from "../lib/toast";
-import { bounds, bucketFor, fixed, range } from "../lib/time";
+import { bounds, bucketFor, DAY, fixed, range } from "../lib/time";
 import { link, param, params, set } from "../lib/url";
 import type { Cluster, Projection, RoutingAnswer, Savings, Score, Version } from "../lib/types";
 import { Ago, Card, Chip, LoadedCard, Model, Screen } from "../ui/basics";
@@ -17,7 +17,7 @@ import { Chart } from "../ui/chart";
 import { Dialog } from "../ui/dialog";
 import { Icon } from "../ui/icons";
 import { RangePicker } from "../ui/range";
-import { Scores } from "./trace";
+import { REASONS, Scores } from "./trace";
 
 const key = () => `${range.value} ${params.value.get("since")} ${params.value.get("until")}`;
 
@@ -72,7 +72,11 @@ function SavingsCard() {
 
 // ---------------------------------------------------------------- slider
 function Slider() {
-  const from = useLoad<Projection>("/v1/dashboard/routing/projection", () => ({}), "");
+  const from = useLoad<Projection>(
+    "/v1/dashboard/routing/projection",
+    () => ({ since: Date.now() - 7 * DAY, until: Date.now() }),
+    "",
+  );
   const chosen = param("weight");
   return (
     <LoadedCard from={from} title="Cost weight" note={from.data ? `projected on ${plural(from.data.used, "routed request")} of the last seven days` : ""}>
@@ -245,7 +249,7 @@ function Explain() {
       {decision && (
         <div aria-live="polite" class="stack">
           <p class="sentence">
-            <Model name={decision.model} full /> would answer, {decision.fallback_reason ? `as the default (${decision.fallback_reason})` : `with ${percent(decision.confidence)} confidence`}.
+            <Model name={decision.model} full /> would answer, {decision.fallback_reason ? `as the default: ${REASONS[decision.fallback_reason] ?? decision.fallback_reason}` : `with ${percent(decision.confidence)} confidence`}.
           </p>
           <div class="chips">
             {decision.nearest_clusters?.map((c) => (

@@ -36,16 +36,19 @@ function Providers({ from }: { from: From }) {
     <LoadedCard from={from} title="Providers" note={from.data ? `${from.data.providers.filter((p) => p.callable).length} of ${from.data.providers.length} can be called` : ""}>
       {(data) => (
         <ul class="providers">
-          {[...data.providers].sort((a, b) => Number(b.callable) - Number(a.callable) || a.name.localeCompare(b.name)).map((p) => {
+          {data.providers.filter((p) => p.callable).map((p) => {
             const t = tested[p.name];
             const sick = p.circuits.filter((c) => c.state !== "closed");
             return (
-              <li key={p.name} class={p.callable ? "" : "off"}>
-                <span class={`outcome ${!p.callable ? "mild" : sick.length ? "bad" : "ok"}`}>
-                  <Icon name={!p.callable ? "close" : sick.length ? "warn" : "check"} size={13} />
+              <li key={p.name}>
+                <span class={`outcome ${sick.length ? "bad" : "ok"}`}>
+                  <Icon name={sick.length ? "warn" : "check"} size={13} />
                   <b>{p.name}</b>
                 </span>
-                <span class="note cut">{p.callable ? `${p.key ?? "no key needed"}${p.base ? ` · ${p.base}` : ""}` : "no key"}</span>
+                <span class="note cut">
+                  {p.key ? `key ${p.key}` : "no key needed"}
+                  {p.base && ` · ${p.base}`}
+                </span>
                 {sick.map((c) => (
                   <small key={c.target} class="bad-text">
                     {bare(c.target)} {c.state} for {Math.ceil(c.seconds)} s ({c.cause})
@@ -56,14 +59,15 @@ function Providers({ from }: { from: From }) {
                     {t.text} {t.ok && ms(t.ms)}
                   </small>
                 )}
-                {p.callable && (
-                  <button type="button" class="small" disabled={t === "running" || !may("admin")} onClick={() => void test(p.name)}>
-                    {t === "running" ? "Testing…" : "Test"}
-                  </button>
-                )}
+                <button type="button" class="small" disabled={t === "running" || !may("admin")} onClick={() => void test(p.name)}>
+                  {t === "running" ? "Testing…" : "Test"}
+                </button>
               </li>
             );
           })}
+          <li class="off note">
+            Without a key: {data.providers.filter((p) => !p.callable).map((p) => p.name).join(", ") || "none"}
+          </li>
         </ul>
       )}
     </LoadedCard>

@@ -209,7 +209,7 @@ export function Scores({ scores, chosen }: { scores: Record<string, Score>; chos
   );
 }
 
-const REASONS: Record<string, string> = {
+export const REASONS: Record<string, string> = {
   margin: "another model looked better, but by less than the estimates can tell apart",
   novel: "the prompt resembles nothing the router has learned from, so the default answered",
   thin: "too little is known about the models to leave the default",

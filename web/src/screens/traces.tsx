@@ -51,7 +51,8 @@ const COLUMNS: Column[] = [
   { id: "error", title: "Error", width: "minmax(90px, 1fr)", show: (r) => <span class="cut bad-text">{r.error_type ?? ""}</span> },
 ];
 const DEFAULT_COLUMNS = ["time", "status", "model", "requested", "latency", "ttft", "tokens", "cost"];
-const NARROW_COLUMNS = ["time", "status", "model", "cost"];
+/** What a telephone shows: columns and their widths. */
+const NARROW: Record<string, string> = { time: "70px", status: "44px", model: "minmax(0, 1fr)", cost: "76px" };
 
 const FACETS: Array<[string, string]> = [
   ["outcome", "Status"],
@@ -494,8 +495,8 @@ export function Traces() {
   const live = params.value.get("live") === "1" && !worded;
   const open = param("open");
   const wide = window.innerWidth > 720;
-  const chosen = params.value.get("cols")?.split(",") ?? (wide ? DEFAULT_COLUMNS : NARROW_COLUMNS);
-  const columns = COLUMNS.filter((c) => chosen.includes(c.id));
+  const chosen = params.value.get("cols")?.split(",") ?? (wide ? DEFAULT_COLUMNS : Object.keys(NARROW));
+  const columns = COLUMNS.filter((c) => chosen.includes(c.id)).map((c) => (wide || !NARROW[c.id] ? c : { ...c, width: NARROW[c.id] }));
   const tail = useTail(live, () => hovering.current || (scroller.current?.scrollTop ?? 0) > 4, from.prepend);
 
   const pick = (id: string | null) => set({ open: id }, Boolean(open && id));

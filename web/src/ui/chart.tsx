@@ -25,6 +25,28 @@ interface Props {
   brush?: (since: number, until: number) => void;
   axis?: boolean;
   legend?: boolean;
+  log?: boolean;
+}
+
+const STEPS = [1, 5, 10, 30, 60, 180, 360, 720, 1440, 2880, 10_080].map((minutes) => minutes * 60_000);
+
+/** Places for labels at round local times, at most `most` of them. */
+export function ticks(first: number, last: number, most: number): number[] {
+  const step = STEPS.find((s) => (last - first) / s <= most) ?? STEPS[STEPS.length - 1];
+  const zone = new Date(first).getTimezoneOffset() * 60_000;
+  const out: number[] = [];
+  for (let t = Math.ceil((first - zone) / step) * step + zone; t <= last; t += step) out.push(t);
+  return out;
+}
+
+/** 1, 2, 5, 10 and so on between two values, thinned out where there are many decades. */
+function decades(low: number, high: number): number[] {
+  const steps = high / low > 300 ? [1] : high / low > 30 ? [1, 3] : [1, 2, 5];
+  const out: number[] = [];
+  for (let power = 10 ** Math.floor(Math.log10(low)); power <= high; power *= 10) {
+    for (const step of steps) if (step * power >= low && step * power <= high) out.push(step * power);
+  }
+  return out;
 }
 
 /** Running sums, so that the second series stands on the first. */
@@ -63,7 +85,7 @@ function readout(plot: uPlot, box: HTMLElement, times: number[], series: Series[
 }
 
 function options(props: Props, width: number, box: HTMLElement): uPlot.Options {
-  const { times, series, format, kind = "lines", stacked, height = 180, brush, axis = true } = props;
+  const { times, series, format, kind = "lines", stacked, height = 180, brush, axis = true, log = false } = props;
   const span = times.length ? times[times.length - 1] - times[0] : 1;
   const step = times.length > 1 ? times[1] - times[0] : 1;
   const ink = cssVar("--ink-3");
@@ -73,7 +95,7 @@ function options(props: Props, width: number, box: HTMLElement): uPlot.Options {
   return {
     width,
     height,
-    padding: axis ? [8, 8, 0, 0] : [2, 0, 2, 0],
+    padding: axis ? [8, 14, 0, 0] : [2, 0, 2, 0],
     legend: { show: false },
     cursor: {
       show: true,
@@ -84,7 +106,9 @@ function options(props: Props, width: number, box: HTMLElement): uPlot.Options {
     scales: {
       // a bar of the last bucket needs room to its right
       x: { time: false, range: (_, min, max) => [min, kind === "bars" ? max + step : max] },
-      y: { range: (_, min, max) => [Math.min(0, min ?? 0), (max || 1) * 1.08] },
+      y: log
+        ? { distr: 3, range: (_, min, max) => [Math.max(min || 1, 1) * 0.8, (max || 10) * 1.25] }
+        : { range: (_, min, max) => [Math.min(0, min ?? 0), (max || 1) * 1.08] },
     },
     axes: [
       {
@@ -93,9 +117,9 @@ function options(props: Props, width: number, box: HTMLElement): uPlot.Options {
         grid: { show: false },
         ticks: { show: false },
         size: 26,
-        space: 80,
         font: "11px system-ui, sans-serif",
-        values: (_, ticks) => ticks.map((t) => shortClock(t, span)),
+        splits: (plot, _, first, last) => ticks(first, last, Math.max(2, Math.floor(plot.width / 90))),
+        values: (_, at) => at.map((t) => shortClock(t, span)),
       },
       {
         show: axis,
@@ -104,7 +128,8 @@ function options(props: Props, width: number, box: HTMLElement): uPlot.Options {
         ticks: { show: false },
         size: 58,
         font: "11px system-ui, sans-serif",
-        values: (_, ticks) => ticks.map((t) => format(t)),
+        splits: log ? (_, __, low, high) => decades(low, high) : undefined,
+        values: (_, at) => at.map((v) => (v === null ? "" : format(v))),
       },
     ],
     series: [
