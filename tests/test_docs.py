@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import shlex
 import tomllib
@@ -56,7 +57,7 @@ def test_python_blocks_run(
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_toml_blocks_are_valid_configuration(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from opentracy.engine.config import load
+    from opentracy.engine.configfile import load
 
     code = blocks(page, "toml")
     if not code:
@@ -68,7 +69,7 @@ def test_toml_blocks_are_valid_configuration(page: Path, tmp_path: Path, monkeyp
         path = tmp_path / "opentracy.toml"
         path.write_text(block, encoding="utf-8")
         path.chmod(0o600)
-        load(path)
+        load(str(path), os.environ)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
