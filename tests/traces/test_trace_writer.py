@@ -310,3 +310,43 @@ def test_put_costs_no_system_call_and_no_wait(store: Store) -> None:
     assert writer.close()
     assert count(store) == 1000
     assert new_trace_id() != new_trace_id()
+
+
+HOSTILE = [
+    {"error_msg": "\ud800 lone", "user_id": "\udfff"},
+    {"metadata": {"a": object()}},
+    {"metadata": {"\ud800": 1}},
+    {"tokens_in": 2**70},
+    {"tokens_in": 2**63},
+    {"cost_nano": 2**63 + 5},
+    {"latency_ms": float("nan")},
+    {"latency_ms": float("inf"), "ttft_ms": float("-inf")},
+    {"latency_ms": -5.0},
+    {"trace_id": "zz"},
+    {"trace_id": "12"},
+    {"ts_ms": 2**60},
+    {"ts_ms": -1},
+    {"tags": ["\ud800"]},
+    {"request": "text, not bytes"},
+    {"model": "\0 nul"},
+]
+
+
+@pytest.mark.parametrize("change", HOSTILE, ids=lambda change: "-".join(change))
+def test_a_record_that_cannot_be_stored_is_mended_and_costs_no_other(
+    store: Store, reader: Reader, change: dict
+) -> None:  # type: ignore[type-arg]
+    """Its neighbours are whole, its own row is there, and everything behind it is projected."""
+    with TraceWriter(store, limits=Limits(group_seconds=0.3)) as writer:
+        writer.put(make_record(1))
+        writer.put(make_record(2, **change))
+        writer.put(make_record(3))
+        assert writer.flush(30)
+        writer.put(make_record(4))
+    assert len(reader.page().rows) == 4
+    for number in (1, 3, 4):
+        neighbour = reader.get(make_record(number).trace_id)
+        assert neighbour is not None
+        assert neighbour.request == make_record(number).request
+        assert neighbour.tokens_in == 300
+    assert reader.store.reader().execute("SELECT sum(requests) FROM rollups WHERE dim = 'model'").fetchone()[0] == 4

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -75,31 +75,36 @@ def decompress(codec: int, data: bytes) -> bytes:
 
 _ENCODER = msgspec.msgpack.Encoder()
 _RECORDS = msgspec.msgpack.Decoder(list[TraceRecord | None])
-_BODIES = msgspec.msgpack.Decoder(list[Body | None])
+_BODIES = msgspec.msgpack.Decoder(list[tuple[Any, Any] | None])
 
 
 def encode_block(key: bytes, records: Sequence[TraceRecord]) -> Block:
-    """One block of `records` (at most `MAX_ROWS`). Takes the bodies out of the records it is given."""
-    bodies: list[Body | None] = []
-    some = False
-    for record in records:
-        if record.request is None and record.response is None:
-            bodies.append(None)
-        else:
-            bodies.append((record.request, record.response))
-            record.request = record.response = None
-            some = True
+    """One block of `records` (at most `MAX_ROWS`). Takes the bodies out of the records it is given.
+
+    Raises ValueError or TypeError, leaving the records as they were, when one holds what cannot be stored (see `mend`).
+    """
+    bodies: list[Body | None] = [
+        None if record.request is None and record.response is None else (record.request, record.response)
+        for record in records
+    ]
     times = [record.ts_ms for record in records]
-    return Block(
-        key,
-        len(records),
-        min(times),
-        max(times),
-        bytes.fromhex("".join([record.trace_id for record in records])),
-        CODEC,
-        compress(_ENCODER.encode(records)),
-        compress(_ENCODER.encode(bodies)) if some else None,
-    )
+    ids = bytes.fromhex("".join([record.trace_id for record in records]))
+    if len(ids) != 16 * len(records):
+        raise ValueError("A trace id is not 32 hexadecimal digits")
+    if not 0 <= min(times) <= max(times) < 2**47:
+        raise ValueError("A time is not in milliseconds since 1970")
+    for record in records:
+        record.request = record.response = None
+    try:
+        meta = compress(_ENCODER.encode(records))
+        texts = compress(_ENCODER.encode(bodies)) if any(bodies) else None
+    except BaseException:
+        # whoever repairs the records needs them whole
+        for record, body in zip(records, bodies, strict=True):
+            if body is not None:
+                record.request, record.response = body
+        raise
+    return Block(key, len(records), min(times), max(times), ids, CODEC, meta, texts)
 
 
 def decode_records(codec: int, meta: bytes) -> list[TraceRecord | None]:
@@ -109,7 +114,13 @@ def decode_records(codec: int, meta: bytes) -> list[TraceRecord | None]:
 
 def decode_bodies(codec: int, bodies: bytes) -> list[Body | None]:
     """The bodies of a block, in order; None where there is none."""
-    return _BODIES.decode(decompress(codec, bodies))
+    found = _BODIES.decode(decompress(codec, bodies))
+    return [None if body is None else (_bytes(body[0]), _bytes(body[1])) for body in found]
+
+
+def _bytes(part: Any) -> bytes | None:
+    """A body that was handed over as text was stored as text."""
+    return part.encode("utf-8", "replace") if isinstance(part, str) else part
 
 
 def encode_records(records: Sequence[TraceRecord | None]) -> bytes:

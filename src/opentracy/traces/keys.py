@@ -160,7 +160,7 @@ class Keys:
         return done.rowcount > 0
 
     def rotate(self, key_id: str) -> str | None:
-        """A new text for the same key, budgets and spend untouched; the old one ends now. None without a working key."""
+        """A new text for the same key, budgets and spend untouched; the old one ends now. None without a live key."""
         text = f"{PREFIX}_{key_id}_{secrets.token_urlsafe(32)}"
         self._cache.clear()
         done = self._accounts.connection().execute(

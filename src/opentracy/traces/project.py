@@ -8,39 +8,30 @@ one. Whoever asks a question calls `catch_up` first, so answers are always curre
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
 from .codec import decode_records
 from .columns import NAMES
-from .compile import SUMS, sum_sql
-from .dialects import SQLITE
 from .latency import latency_bucket
+from .mend import mended, storable
 from .model import TraceRecord
+from .rollups import store
 
 #: rows of one block stand at `block << SEQ_BITS | position`, so a sequence number names its block
 SEQ_BITS: Final = 12
-CHUNK_ROWS: Final = 5_000
+CHUNK_ROWS: Final = 4_000
+
+Row = tuple[object, ...]
+#: records (without bodies) of blocks that this process wrote itself and need not unpack
+Recent = dict[int, list[TraceRecord]]
 
 _INSERT: Final = f"INSERT INTO traces ({', '.join(NAMES)}) VALUES ({', '.join('?' * len(NAMES))})"
 
-#: what the rollups of every dimension hold; those of model and key hold all of `compile.SUMS`
-SHORT_SUMS: Final = tuple(SUMS)[:8]
 
-#: rollup -> its two key expressions over `traces` ("tag" has one row per tag of a trace). Sums over everything, and
-#: latencies of a provider, are sums over "model"
-DIMENSIONS: Final[dict[str, tuple[str, str]]] = {
-    "model": ("model", "provider"),
-    "key": ("ifnull(key_id, '')", "ifnull(project, '')"),
-    "outcome": ("outcome", "ifnull(error_type, '')"),
-    "cluster": ("ifnull(cast(cluster_id AS TEXT), '')", "model"),
-    "tag": ("tag.value", "''"),
-}
-
-
-def row_of(seq: int, record: TraceRecord) -> tuple[object, ...]:
+def row_of(seq: int, record: TraceRecord) -> Row:
     """The `traces` row of a record, in the order of `NAMES`."""
     tags = record.tags
     return (
@@ -55,10 +46,10 @@ def row_of(seq: int, record: TraceRecord) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def rows_of_block(block: int, codec: int, meta: bytes) -> list[tuple[object, ...]]:
+def rows_of_block(block: int, records: Sequence[TraceRecord | None]) -> list[Row]:
     """All rows of a journal block (deleted records leave a gap)."""
     first = block << SEQ_BITS
-    return [row_of(first | at, rec) for at, rec in enumerate(decode_records(codec, meta)) if rec is not None]
+    return [row_of(first | at, record) for at, record in enumerate(records) if record is not None]
 
 
 def projected_upto(connection: sqlite3.Connection) -> int:
@@ -73,23 +64,34 @@ def lag(connection: sqlite3.Connection) -> int:
     return int(connection.execute("SELECT ifnull(sum(rows), 0) FROM blocks WHERE id > ?", (done,)).fetchone()[0])
 
 
-def catch_up(connection: sqlite3.Connection, *, max_rows: int | None = None) -> int:
+def catch_up(connection: sqlite3.Connection, *, max_rows: int | None = None, recent: Recent | None = None) -> int:
     """Projects what is waiting, in chunks of one transaction each; returns how many rows were added.
 
-    Safe from several processes at once: the mark moves in the same transaction as the rows and sums.
+    Safe from several processes at once: the mark moves in the same transaction as the rows and sums. Entries of
+    `recent` are used up.
     """
     added = 0
+    careful = False
     while max_rows is None or added < max_rows:
         if not _waiting(connection):
             break
         connection.execute("BEGIN IMMEDIATE")
         try:
-            count = _chunk(connection)
+            added += _chunk(connection, {} if recent is None else recent, careful=careful)
             connection.execute("COMMIT")
+        except (ValueError, TypeError, OverflowError):
+            # a value that no database takes must not stop everything behind it
+            connection.execute("ROLLBACK")
+            if careful:
+                raise
+            careful = True
         except BaseException:
             connection.execute("ROLLBACK")
             raise
-        added += count
+    if recent is not None:
+        # what another process projected
+        for block in [block for block in recent if block <= projected_upto(connection)]:
+            del recent[block]
     return added
 
 
@@ -98,50 +100,29 @@ def _waiting(connection: sqlite3.Connection) -> bool:
     return newest is not None and int(newest) > projected_upto(connection)
 
 
-def _chunk(connection: sqlite3.Connection) -> int:
+def _chunk(connection: sqlite3.Connection, recent: Recent, *, careful: bool) -> int:
     done = projected_upto(connection)
     last = done
-    rows: list[tuple[object, ...]] = []
-    for block, codec, meta in _blocks_after(connection, done):
-        rows += rows_of_block(block, codec, meta)
+    rows: list[Row] = []
+    waiting = connection.execute("SELECT id FROM blocks WHERE id > ? ORDER BY id LIMIT 100", (done,)).fetchall()
+    for (block,) in waiting:
+        records: Sequence[TraceRecord | None] | None = recent.pop(block, None)
+        if records is None:
+            records = _unpacked(connection, block)
+        if careful:
+            records = [one if one is None or storable(one) else mended(one, one.ts_ms) for one in records]
+        rows += rows_of_block(block, records)
         last = block
         if len(rows) >= CHUNK_ROWS:
             break
     if last == done:
         return 0
     connection.executemany(_INSERT, rows)
-    _roll_up(connection, (done + 1) << SEQ_BITS, (last + 1) << SEQ_BITS)
+    store(connection, rows)
     connection.execute("INSERT OR REPLACE INTO state VALUES ('projected', ?)", (last,))
     return len(rows)
 
 
-def _blocks_after(connection: sqlite3.Connection, block: int) -> Iterator[tuple[int, int, bytes]]:
-    cursor = connection.execute("SELECT id, codec, meta FROM blocks WHERE id > ? ORDER BY id", (block,))
-    yield from cursor
-
-
-def sums_of(dim: str) -> tuple[str, ...]:
-    """The sums that the rollups of a dimension hold."""
-    return tuple(SUMS) if dim in ("model", "key") else SHORT_SUMS
-
-
-def _roll_up(connection: sqlite3.Connection, first: int, end: int) -> None:
-    """Adds the rows `first <= seq < end` to the hourly sums and latency histograms."""
-    for dim, (k1, k2) in DIMENSIONS.items():
-        names = sums_of(dim)
-        source = "traces, json_each(traces.tags) AS tag" if dim == "tag" else "traces"
-        where = "seq >= ? AND seq < ?" + (" AND tags IS NOT NULL" if dim == "tag" else "")
-        connection.execute(
-            f"INSERT INTO rollups (dim, hour, k1, k2, {', '.join(names)}) "
-            f"SELECT '{dim}', ts_ms / 3600000 AS hour, {k1} AS k1, {k2} AS k2, "
-            f"{', '.join(sum_sql(name, SQLITE) for name in names)} "
-            f"FROM {source} WHERE {where} GROUP BY hour, {k1}, {k2} ON CONFLICT (dim, hour, k1, k2) "
-            f"DO UPDATE SET {', '.join(f'{name} = {name} + excluded.{name}' for name in names)}",
-            (first, end),
-        )
-    connection.execute(
-        "INSERT INTO latencies SELECT ts_ms / 3600000 AS hour, model, provider, latency_bucket, count(*) "
-        "FROM traces WHERE seq >= ? AND seq < ? GROUP BY hour, model, provider, latency_bucket "
-        "ON CONFLICT (hour, model, provider, bucket) DO UPDATE SET requests = requests + excluded.requests",
-        (first, end),
-    )
+def _unpacked(connection: sqlite3.Connection, block: int) -> list[TraceRecord | None]:
+    codec, meta = connection.execute("SELECT codec, meta FROM blocks WHERE id = ?", (block,)).fetchone()
+    return decode_records(codec, meta)

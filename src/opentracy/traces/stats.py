@@ -13,8 +13,9 @@ from typing import Final
 from .compile import Cells, Query, compile_query, finish
 from .dialects import SQLITE
 from .filters import FIELDS, Condition, Filters, Value
-from .project import DIMENSIONS, SEQ_BITS, sums_of
+from .project import SEQ_BITS
 from .reader import Reader
+from .rollups import DIMENSIONS, sums_of
 
 HOUR: Final = 3_600_000
 

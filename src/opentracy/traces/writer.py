@@ -26,8 +26,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from .codec import MAX_BYTES, Block, encode_block
+from .mend import mended
 from .model import TraceRecord
-from .project import catch_up
+from .project import Recent, catch_up
 from .spill import Spill, SpillFull, orphans
 from .sqlite import Store
 
@@ -53,7 +54,7 @@ class Limits:
     lock_seconds: float = 2.0
     spill_bytes: int = 64 * 1024 * 1024
     #: rows that may wait for projection while the process is busy
-    lag_rows: int = 20_000
+    lag_rows: int = 10_000
     #: projection runs when nothing was put for this long
     idle_seconds: float = 0.5
 
@@ -107,6 +108,8 @@ class TraceWriter:
         self._closing = False
         self._settled_rows = 0
         self._unprojected = 0
+        self._recent: Recent = {}
+        self._last_block = 0
         self._shed_at_rows = limits.queue_rows * 4 // 5
         self._shed_at_bytes = limits.queue_bytes * 4 // 5
         self._key = os.urandom(8)
@@ -282,11 +285,23 @@ class TraceWriter:
 
     def _write(self, items: list[Item]) -> None:
         records = self._prepared(items)
-        block = encode_block(self._next_key(), records)
+        block = self._encoded(records)
         if self._spill.waiting or not self._commit_patiently(block):
             self._divert(block, items)
             return
+        if self._project and self._unprojected <= self.limits.lag_rows:
+            self._recent[self._last_block] = records
         self._acknowledge(items)
+
+    def _encoded(self, records: list[TraceRecord]) -> Block:
+        """The block of some records; one that cannot be encoded is mended, so that its neighbours are not lost."""
+        try:
+            return encode_block(self._next_key(), records)
+        except (ValueError, TypeError, OverflowError, RecursionError):
+            now_ms = time.time_ns() // 1_000_000
+            records[:] = [mended(record, now_ms) for record in records]
+            log.error("A trace held what cannot be stored; that part of it was left out")
+            return encode_block(self._next_key(), records)
 
     def _prepared(self, items: list[Item]) -> list[TraceRecord]:
         before = self._before_write
@@ -334,7 +349,7 @@ class TraceWriter:
                 return True
 
     def _commit(self, block: Block) -> None:
-        insert_block(self._connected(), [block])
+        self._last_block = insert_block(self._connected(), [block])
 
     def _connected(self) -> sqlite3.Connection:
         connection = self._connection
@@ -396,11 +411,12 @@ class TraceWriter:
             return
         try:
             with contextlib.closing(self.store.connect(timeout=self.limits.lock_seconds)) as connection:
-                while catch_up(connection, max_rows=1):
+                while catch_up(connection, max_rows=1, recent=self._recent):
                     # new records never wait behind a long projection
                     if len(self._queue) >= self.limits.group_rows and not self._closing:
                         return
             self._unprojected = 0
+            self._recent.clear()
         except sqlite3.Error as error:
             log.warning("Projection of traces waits: %s", error)
 
@@ -425,11 +441,14 @@ def _weight(record: TraceRecord) -> int:
     )
 
 
-def insert_block(connection: sqlite3.Connection, blocks: Sequence[Block]) -> None:
-    """Writes blocks in one transaction; a block that is already there (same key) is left alone.
+def insert_block(connection: sqlite3.Connection, blocks: Sequence[Block]) -> int:
+    """Writes blocks in one transaction and returns the number of the last one that was added (0: none was).
+
+    A block that is already there (same key) is left alone.
 
     The connection is in autocommit mode and clean afterwards, whatever happened.
     """
+    last = 0
     connection.execute("BEGIN IMMEDIATE")
     try:
         for block in blocks:
@@ -438,10 +457,14 @@ def insert_block(connection: sqlite3.Connection, blocks: Sequence[Block]) -> Non
                 "VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (block.key, block.rows, block.ts_min, block.ts_max, block.codec, block.ids, block.meta),
             )
-            if added.rowcount and block.bodies is not None:
-                connection.execute("INSERT INTO bodies VALUES (?, ?, ?)", (added.lastrowid, block.codec, block.bodies))
+            if not added.rowcount:
+                continue
+            last = int(added.lastrowid or 0)
+            if block.bodies is not None:
+                connection.execute("INSERT INTO bodies VALUES (?, ?, ?)", (last, block.codec, block.bodies))
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+    return last
