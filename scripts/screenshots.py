@@ -68,16 +68,24 @@ def prepare(url: str) -> None:
     import json
 
     def post(path: str, body: dict[str, Any]) -> Any:
-        request = urllib.request.Request(f"{url}{path}", json.dumps(body).encode(), {"content-type": "application/json"})
+        request = urllib.request.Request(
+            f"{url}{path}", json.dumps(body).encode(), {"content-type": "application/json"}
+        )
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.load(answer)
 
-    post("/v1/dashboard/keys", {"name": "support-bot", "owner": "Customer care", "daily_usd": 20, "monthly_usd": 400, "rpm": 600})
-    post("/v1/dashboard/keys", {"name": "batch-nightly", "owner": "Data", "monthly_usd": 50, "models": ["openai/gpt-4o-mini"]})
+    post(
+        "/v1/dashboard/keys",
+        {"name": "support-bot", "owner": "Customer care", "daily_usd": 20, "monthly_usd": 400, "rpm": 600},
+    )
+    post(
+        "/v1/dashboard/keys",
+        {"name": "batch-nightly", "owner": "Data", "monthly_usd": 50, "models": ["openai/gpt-4o-mini"]},
+    )
     post("/v1/dashboard/keys", {"name": "dashboards", "owner": "Platform", "scopes": ["read"]})
     filters = {"since": seed.NOW_MS - 7 * seed.DAY_MS, "until": seed.NOW_MS + 1}
-    post("/v1/dashboard/datasets/support-questions", {"q": "cluster:23 status:ok", "limit": 120, **filters})
-    post("/v1/dashboard/datasets/sql-help", {"q": "cluster:11", "limit": 60, **filters})
+    post("/v1/dashboard/datasets/support-questions", {"q": "order status:ok", "limit": 120, **filters})
+    post("/v1/dashboard/datasets/sql-help", {"q": "SQL query", "limit": 60, **filters})
     models = ["openai/gpt-4o-mini", "anthropic/claude-sonnet-4-6"]
     run = {"dataset": "support-questions", "version": 1, "models": models, "limit": 20}
     post("/v1/dashboard/evaluations", run)
@@ -92,7 +100,7 @@ def screens(first: str) -> dict[str, str]:
         "trace": f"/traces?q=requested%3Aauto&open={first}",
         "trace-page": f"/traces/{first}",
         "routing": "/routing?range=7d&cluster=11&prompt=Write+a+SQL+query+that+finds+customers+without+orders",
-        "playground": "/playground?models=openai/gpt-4o-mini,anthropic/claude-sonnet-4-6,auto&prompt=What+is+17+*+23%3F",
+        "playground": "/playground?models=gpt-4o-mini,claude-sonnet-4-6,auto&prompt=Why+is+the+sky+blue%3F",
         "spend": "/spend?range=7d",
         "spend-model": "/spend?range=7d&by=model",
         "datasets": "/datasets",
@@ -129,7 +137,10 @@ def shoot(url: str, out: Path, only: str | None) -> int:
                         page.get_by_role("button", name="Run", exact=True).click()
                         page.wait_for_timeout(2500)
                     page.wait_for_timeout(350)
-                    page.screenshot(path=out / f"{name}-{theme}-{width}.png", full_page=width == "narrow" or name not in ("traces", "trace"))
+                    page.screenshot(
+                        path=out / f"{name}-{theme}-{width}.png",
+                        full_page=width == "narrow" or name not in ("traces", "trace"),
+                    )
                 context.close()
         browser.close()
     for text in dict.fromkeys(errors):

@@ -38,7 +38,7 @@ KINDS = (
     Kind(11, "sql, query, table, join", (
         "Write a SQL query that lists customers without an order in the last {n} days.",
         "This query takes {n} seconds, what index would help?\n\n```sql\nSELECT * FROM orders WHERE lower(email) = $1\n```",
-    ), "Use an anti join:\n\n```sql\nSELECT c.*\nFROM customers c\nLEFT JOIN orders o ON o.customer_id = c.id\nWHERE o.id IS NULL;\n```\n\n- it reads each table **once**\n- `NOT IN` would fail on NULLs", 0.55),
+    ), "Use an anti join:\n\n```sql\nSELECT c.*\nFROM customers c\nLEFT JOIN orders o ON o.customer_id = c.id\nWHERE o.id IS NULL;\n```\n\n- it reads each table **once**\n- `NOT IN` would fail on NULLs", 0.8),
     Kind(23, "refund, order, delivery, customer", (
         "Where is my order {n}? It should have been here on Monday.",
         "I want a refund for order {n}, the box was empty.",
@@ -51,11 +51,11 @@ KINDS = (
     Kind(37, "python, function, error, list", (
         "Why does this raise KeyError?\n\n```python\ncounts = {}\nfor word in words:\n    counts[word] += 1\n```",
         "Write a Python function that merges {n} sorted lists lazily.",
-    ), "The key does not exist at the first `+=`. Use a `Counter`:\n\n```python\nfrom collections import Counter\ncounts = Counter(words)\n```", 0.6),
+    ), "The key does not exist at the first `+=`. Use a `Counter`:\n\n```python\nfrom collections import Counter\ncounts = Counter(words)\n```", 1.05),
     Kind(52, "proof, integer, prime, number", (
         "Prove that there are infinitely many primes of the form 4k + {n}.",
         "How many ways are there to tile a 2 x {n} board with dominoes?",
-    ), "Suppose there were finitely many, and look at N = 4·p₁·…·pₖ − 1. It leaves remainder 3, so it has a prime factor of the same form that is none of them.", 0.9),
+    ), "Suppose there were finitely many, and look at N = 4·p₁·…·pₖ − 1. It leaves remainder 3, so it has a prime factor of the same form that is none of them.", 1.2),
     Kind(30, "summary, report, meeting, points", (
         "Summarise these notes in {n} bullet points: the launch moved to May, the price stays, support wants two more people.",
     ), "- The launch is in **May** now\n- The price stays\n- Support needs two more people", 0.2),
@@ -116,12 +116,12 @@ def _scores(kind: Kind, draw: random.Random, tokens: tuple[int, int]) -> dict[st
     for name in AUTO:
         provider, _, model = name.partition("/")
         skill = MODELS[model][1]
-        quality = min(0.99, max(0.05, 1 - kind.hard * (1.1 - skill) * 1.9 - (1 - skill) * 0.2 + draw.gauss(0, 0.02)))
+        quality = min(0.99, max(0.05, 1 - kind.hard * (1.05 - skill) * 2.4 - (1 - skill) * 0.1 + draw.gauss(0, 0.02)))
         cost = _cost(provider, model, *tokens)
         rows[name] = {"quality": round(quality, 4), "quality_error": 0.03, "cost": (cost or 0) / 1e9}
     dearest = max(row["cost"] for row in rows.values()) or 1.0
     for row in rows.values():
-        row["utility"] = round(row["quality"] - 0.12 * row["cost"] / dearest, 4)
+        row["utility"] = round(row["quality"] - 0.3 * row["cost"] / dearest, 4)
     return rows
 
 

@@ -54,7 +54,9 @@ def _key(name: str) -> str:
 
 
 def _string(text: str) -> str:
-    escaped = "".join(f"\\u{ord(c):04x}" if c < " " or c == "\x7f" else c for c in text.replace("\\", "\\\\").replace('"', '\\"'))
+    escaped = "".join(
+        f"\\u{ord(c):04x}" if c < " " or c == "\x7f" else c for c in text.replace("\\", "\\\\").replace('"', '\\"')
+    )
     return f'"{escaped}"'
 
 
@@ -80,7 +82,7 @@ def _is_header(line: str, name: str) -> bool:
 
 # ---------------------------------------------------------------- requests
 async def preview(engine: Engine, request: Request) -> Response:
-    """`POST /v1/dashboard/aliases/preview`: targets in order, callable or not; the patch; how often the name was asked."""
+    """`POST /v1/dashboard/aliases/preview`: targets, whether each can be called; the patch; how often it was asked."""
     alias = _checked(await json_body(request))
     reader = engine.traces.reader
     old = _text(engine) or ""
@@ -99,7 +101,7 @@ async def preview(engine: Engine, request: Request) -> Response:
 
 
 async def save(engine: Engine, request: Request) -> Response:
-    """`PUT /v1/dashboard/aliases/{name}`: writes the file, then reloads every worker; on a fault the file is as before."""
+    """`PUT /v1/dashboard/aliases/{name}`: writes the file and reloads every worker; on a fault it is as before."""
     alias = _checked({**(await json_body(request)), "name": request.path_params["name"]})
     if not _writable(engine) or engine.config_path is None:
         raise Refused(409, "This engine has no configuration file that it may write", code="read_only_config")

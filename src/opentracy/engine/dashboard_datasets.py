@@ -124,7 +124,9 @@ async def export_rows(engine: Engine, request: Request) -> Response:
     def work() -> tuple[bytes, int]:
         version = _version(sets, name, request)
         found = sets.rows(name, version.version)
-        lines = fine_tuning_lines(found) if form == "openai" else (encode(msgspec.to_builtins(r)) + b"\n" for r in found)
+        lines = (
+            fine_tuning_lines(found) if form == "openai" else (encode(msgspec.to_builtins(r)) + b"\n" for r in found)
+        )
         return b"".join(lines), version.version
 
     content, number = await _refusing(work)

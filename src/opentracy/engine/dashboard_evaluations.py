@@ -51,7 +51,11 @@ async def begin(engine: Engine, request: Request) -> Response:
     runs, sets = runs_of(engine), datasets_of(engine)
     body = await json_body(request)
     models, grader, limit = body.get("models"), body.get("grader", "overlap"), body.get("limit", 50)
-    if not isinstance(models, list) or not 1 <= len(models) <= MAX_MODELS or not all(isinstance(m, str) for m in models):
+    if (
+        not isinstance(models, list)
+        or not 1 <= len(models) <= MAX_MODELS
+        or not all(isinstance(m, str) for m in models)
+    ):
         raise Refused(400, f"models must be a list of 1 to {MAX_MODELS} names", param="models")
     models = list(dict.fromkeys(models))
     for model in models:
@@ -75,7 +79,9 @@ async def begin(engine: Engine, request: Request) -> Response:
         raise Refused(404, str(e.args[0]), code="not_found") from None
     if not rows:
         raise Refused(400, "No row of this version has an expected answer to compare with", param="version")
-    run = Evaluation(engine.new_id(), name, version, grader, models, len(rows) * len(models), time.time_ns() // 1_000_000)
+    run = Evaluation(
+        engine.new_id(), name, version, grader, models, len(rows) * len(models), time.time_ns() // 1_000_000
+    )
     await off_loop(partial(runs.save, run))
     identity: Identity = request.state.identity
 

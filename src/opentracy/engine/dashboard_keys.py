@@ -112,7 +112,9 @@ def _paces(reader: Reader, now: int) -> dict[str, float]:
 def _last_used(reader: Reader) -> dict[str, int]:
     """The newest trace of each key: its hour from the rollups, then the moment within that hour."""
     connection = reader.current()
-    hours = connection.execute("SELECT k1, max(hour) FROM rollups WHERE dim = 'key' AND k1 <> '' GROUP BY k1").fetchall()
+    hours = connection.execute(
+        "SELECT k1, max(hour) FROM rollups WHERE dim = 'key' AND k1 <> '' GROUP BY k1"
+    ).fetchall()
     return {
         key: connection.execute(
             "SELECT ifnull(max(ts_ms), ?) FROM traces WHERE ts_ms >= ? AND ts_ms < ? AND key_id = ?",

@@ -29,7 +29,8 @@ _HTML = "text/html"
 PAGES: tuple[Route, ...] = tuple(
     Route("GET", path, "public", pages.index, "A screen of the dashboard", produces=_HTML)
     for path in (
-        "/traces", "/traces/{trace_id}", "/routing", "/playground", "/spend", "/datasets", "/datasets/{name}", "/system",
+        "/traces", "/traces/{trace_id}", "/routing", "/playground", "/spend", "/datasets",
+        "/datasets/{name}", "/system",
     )
 )  # fmt: skip
 
@@ -41,7 +42,7 @@ DASHBOARD: tuple[Route, ...] = (
     Route("POST", f"{_P}/test-request", "inference", dashboard_calls.test_request, "Send a test request", _OBJECT),
     Route("GET", f"{_P}/store", "read", dashboard_trace.store, "How the trace store is"),
     Route("GET", f"{_P}/traces/{{trace_id}}", "read", dashboard_trace.one, "A trace with its cost taken apart"),
-    Route("GET", f"{_P}/export", "read", dashboard_trace.export, "What a filter selects, in any format", produces="*/*"),
+    Route("GET", f"{_P}/export", "read", dashboard_trace.export, "What a filter selects, as a file", produces="*/*"),
     Route("GET", f"{_P}/routing/clusters", "read", dashboard_routing.clusters, "Clusters and what is expected in them"),
     Route("GET", f"{_P}/routing/projection", "read", dashboard_routing.projection, "Last week at every cost weight"),
     Route("GET", f"{_P}/routing/savings", "read", dashboard_routing.savings, "Actual, always best, always cheapest"),
@@ -53,7 +54,7 @@ DASHBOARD: tuple[Route, ...] = (
     Route("DELETE", f"{_P}/keys/{{key_id}}", "admin", dashboard_keys.revoke, "Revoke a key", _OBJECT),
     Route("POST", f"{_P}/keys/{{key_id}}/rotate", "admin", dashboard_keys.rotate, "A new text for a key", _OBJECT),
     Route("GET", f"{_P}/datasets", "read", dashboard_datasets.listing, "Datasets and their versions"),
-    Route("POST", f"{_P}/datasets/{{name}}", "admin", dashboard_datasets.from_traces, "A version from a filter", _OBJECT,
+    Route("POST", f"{_P}/datasets/{{name}}", "admin", dashboard_datasets.from_traces, "Make from a filter", _OBJECT,
           answers={201: "The version"}),
     Route("GET", f"{_P}/datasets/{{name}}/rows", "read", dashboard_datasets.rows, "Rows of a version"),
     Route("POST", f"{_P}/datasets/{{name}}/rows", "admin", dashboard_datasets.add_rows, "A version with further rows",
@@ -65,7 +66,7 @@ DASHBOARD: tuple[Route, ...] = (
           answers={202: "It runs"}),
     Route("POST", f"{_P}/evaluations/{{run_id}}/stop", "admin", dashboard_evaluations.stop, "Stop one", _OBJECT),
     Route("GET", f"{_P}/system", "read", dashboard_system.system, "Providers, aliases, store, alerts"),
-    Route("POST", f"{_P}/providers/{{name}}/test", "admin", dashboard_system.test_provider, "Ask a provider once", _OBJECT),
-    Route("POST", f"{_P}/aliases/preview", "admin", dashboard_aliases.preview, "What a change of an alias does", _OBJECT),
+    Route("POST", f"{_P}/providers/{{name}}/test", "admin", dashboard_system.test_provider, "Ask a provider", _OBJECT),
+    Route("POST", f"{_P}/aliases/preview", "admin", dashboard_aliases.preview, "What a change does", _OBJECT),
     Route("PUT", f"{_P}/aliases/{{name}}", "admin", dashboard_aliases.save, "Write an alias and reload", _OBJECT),
 )  # fmt: skip

@@ -1,5 +1,5 @@
-"""What the routing screen shows: the clusters with what every model is expected to do there, what `auto` saved, and what
-another cost weight would have done in the last week.
+"""What the routing screen shows: the clusters with what every model is expected to do there, what `auto` saved, and
+what another cost weight would have done in the last week.
 
 Belongs here: putting decisions of the past and estimates of the router together. Not here: how either is made.
 """
@@ -164,8 +164,8 @@ async def projection(engine: Engine, request: Request) -> Response:
 def project(records: Iterable[TraceRecord], total: int) -> dict[str, Any]:
     """What the recorded decisions would cost and be worth at each weight; costs are scaled up to `total` requests.
 
-    The rule is the router's own (quality - weight * cost / dearest), with the dearest candidate's mean cost as the scale
-    and without its guard, whose errors a trace does not hold. Prompts that no weight would have moved stay where they
+    The rule is the router's own (quality - weight * cost / dearest), with the dearest candidate's mean cost as the
+    scale and without its guard, whose errors a trace does not hold. Prompts that no weight would have moved stay where they
     were.
     """
     rows = [(r, found) for r in records if (found := able(r))]

@@ -82,7 +82,9 @@ async def login(engine: Engine, request: Request) -> Response:
         await asyncio.sleep(WRONG_KEY_S)
         raise Refused(401, "This key is not valid", code="invalid_api_key")
     if not identity.allows("read"):
-        raise Refused(403, "This key may not read traces: use one with the read or admin scope", code="insufficient_scope")
+        raise Refused(
+            403, "This key may not read traces: use one with the read or admin scope", code="insufficient_scope"
+        )
     value = keys.cookie_for(identity, time.time())
     if value is None:
         raise Refused(403, "Sign in with a key of the configuration (server.read_keys or server.admin_keys)")

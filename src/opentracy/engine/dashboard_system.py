@@ -51,7 +51,8 @@ async def system(engine: Engine, request: Request) -> Response:
             "config_path": engine.config_path,
             "providers": _providers(engine),
             "aliases": [
-                {"name": name, "model": a.model, "fallbacks": list(a.fallbacks), "num_retries": a.num_retries, "timeout": a.timeout}
+                {"name": name, "model": a.model, "fallbacks": list(a.fallbacks),
+                 "num_retries": a.num_retries, "timeout": a.timeout}
                 for name, a in config.aliases.items()
             ],
             "auto": {
@@ -106,7 +107,9 @@ async def test_provider(engine: Engine, request: Request) -> Response:
         raise Refused(404, str(e)) from None
     model = _model_of(engine, row.name)
     if model is None:
-        raise Refused(409, f"No model of {row.name} is named in the configuration: use it in an alias or in auto.models")
+        raise Refused(
+            409, f"No model of {row.name} is named in the configuration: use it in an alias or in auto.models"
+        )
     body = {"model": model, "messages": [{"role": "user", "content": "Say ok."}], "max_tokens": 16}
     started = time.perf_counter()
     status, given = await ask(engine, request.state.identity, body, tags="provider-test")
@@ -136,14 +139,20 @@ def _alerts(reader: Reader, store: dict[str, Any]) -> list[dict[str, Any]]:
     whole = answer(reader, Query(("requests", "error_rate", "p95", "unpriced", "cost"), filters=filters))[0]
     providers = answer(reader, Query(("requests", "errors"), ("provider",), filters=filters))
     few = int(str(whole["requests"])) < _FEW
-    down = [str(r["provider"]) for r in providers if r["provider"] and r["requests"] == r["errors"] and int(str(r["requests"])) >= 3]
+    down = [
+        str(r["provider"])
+        for r in providers
+        if r["provider"] and r["requests"] == r["errors"] and int(str(r["requests"])) >= 3
+    ]
     share = float(str(whole["error_rate"] or 0.0))
     slow = float(str(whole["p95"] or 0.0))
     unpriced = int(str(whole["unpriced"]))
     return [
         _alert("Errors", f"more than {ERROR_SHARE:.0%} of requests failed", few, share > ERROR_SHARE, f"{share:.1%}"),
         _alert("Latency", f"p95 above {SLOW_MS / 1000:.0f} s", few, slow > SLOW_MS, f"{slow / 1000:.1f} s"),
-        _alert("Provider down", "every request to a provider failed", not providers, bool(down), ", ".join(down) or "none"),
+        _alert(
+            "Provider down", "every request to a provider failed", not providers, bool(down), ", ".join(down) or "none"
+        ),
         _alert("Unpriced", "requests whose cost is not known", few and not unpriced, unpriced > 0, str(unpriced)),
         _alert("Traces", "traces were dropped", False, store.get("dropped", 0) > 0, str(store.get("dropped", 0))),
     ]

@@ -1,4 +1,4 @@
-"""What the dashboard shows of single traces beyond the record: the cost taken apart, feedback, and why a text is missing.
+"""What the dashboard shows of single traces beyond the record: the cost taken apart, feedback, why a text is missing.
 
 Also the export of a filter in every format, and the line about the store's health. Belongs here: putting together what
 the trace library and the price table know. Not here: how they know it.
@@ -181,7 +181,8 @@ async def store_health(engine: Engine) -> dict[str, Any]:
     writer, reader = engine.traces.writer, engine.traces.reader
     if reader is None:
         return {"enabled": False, "path": None, "problem": None, "bytes": 0, "free_bytes": 0, "traces": 0,
-                "oldest_ms": None, "newest_ms": None, "queue": 0, "written": 0, "dropped": 0, "bodies_dropped": 0}  # fmt: skip
+                "oldest_ms": None, "newest_ms": None, "queue": 0, "written": 0, "dropped": 0,
+                "bodies_dropped": 0}  # fmt: skip
 
     def look() -> dict[str, Any]:
         connection = reader.current()

@@ -72,7 +72,7 @@ def _row(manifest: Any, made_ms: int, current: str | None) -> dict[str, Any]:
 
 
 async def promote(engine: Engine, request: Request) -> Response:
-    """`POST /v1/dashboard/routing/promote` `{version}`: an earlier or later version decides from the next request on."""
+    """`POST /v1/dashboard/routing/promote` `{version}`: another version decides from the next request on."""
     wanted = (await json_body(request)).get("version")
     source = engine.state.config.auto.router
     if source == "default":

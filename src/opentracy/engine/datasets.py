@@ -3,8 +3,8 @@
     DATA_HOME/datasets/NAME/0001.jsonl    a row each: {"messages": [...], "answer": text or null, ...}
     DATA_HOME/datasets/NAME/0001.json     rows, created_ms, source
 
-Belongs here: names, versions, rows, and making rows from traces. Not here: HTTP (`dashboard_datasets`), running models on
-them (`evaluations`).
+Belongs here: names, versions, rows, and making rows from traces. Not here: HTTP (`dashboard_datasets`),
+running models on them (`evaluations`).
 """
 
 from __future__ import annotations

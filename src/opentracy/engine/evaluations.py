@@ -1,4 +1,4 @@
-"""An evaluation: models over the rows of a dataset, each answer scored, with the progress kept where any worker sees it.
+"""An evaluation: models over the rows of a dataset, each answer scored, the progress kept where any worker sees it.
 
 Belongs here: the scores, the run and its file. Not here: how a model is called (the caller is an argument), HTTP
 (`dashboard_evaluations`).
@@ -70,7 +70,7 @@ GRADERS: Final[dict[str, Callable[[str, str], float]]] = {
 
 # ---------------------------------------------------------------- a run
 class Result(msgspec.Struct):
-    """One model so far. `score` and `latency_ms` are means over what was `scored`; `cost` is USD, unknown ones apart."""
+    """One model so far. `score` and `latency_ms` are means over the `scored`; `cost` is USD, unknown ones apart."""
 
     model: str
     scored: int = 0

@@ -116,7 +116,7 @@ function Tiles() {
               good={1}
               color="var(--ok)"
               href={link("/routing")}
-              sub={best > 0 ? `${percent(saved / best)} less than the best` : "auto was not used"}
+              sub={best > 0 ? `${percent(saved / best)} saved` : "auto was not used"}
               hint="against always asking the model with the best expected quality"
             />
             {tile("Cache hits", "cache_rate", percent, 1, "var(--ink-3)")}
@@ -290,9 +290,9 @@ function Errors() {
       {(data) =>
         data.rows.length ? (
           <ul class="ranked">
-            {data.rows.map((row) => (
+            {data.rows.filter((row) => row.error !== OTHER).map((row) => (
               <li key={`${row.error} ${row.model}`}>
-                <a href={link("/traces", { q: ["status:error", row.error && row.error !== OTHER ? term("error", String(row.error)) : "", row.model && row.model !== OTHER ? term("model", String(row.model)) : ""].join(" ").trim() })}>
+                <a href={link("/traces", { q: ["status:error", row.error ? term("error", String(row.error)) : "", row.model ? term("model", String(row.model)) : ""].join(" ").trim() })}>
                   <span class="bad-text">
                     <Icon name="cross" size={13} /> {row.error ?? "without a type"}
                   </span>
