@@ -62,10 +62,11 @@ def serve(engine: Engine, exchange: Exchange, operation: str) -> None:
         call.read()
         engine.admit(call.identity)
         call.resolve()
+        call.begin()
     except Refused as e:
         call.refuse(e)
-        return
-    call.begin()
+    except Exception as e:
+        call.failed(e)
 
 
 def _admit(engine: Engine, exchange: Exchange) -> Identity:
@@ -213,7 +214,7 @@ class ServedCall:
             return
         if isinstance(problem, PlanFailed):
             self._exhausted(problem)
-        elif isinstance(problem, ValueError) and not self.exchange.started:
+        elif isinstance(problem, ValueError) and self.drive is not None and not self.exchange.started:
             self._bad_request(problem)
         else:
             log.error("request %s failed", self.trace_id, exc_info=problem)

@@ -166,7 +166,9 @@ class Supervisor:
                 continue
             number = self._workers.pop(pid)
             if self._stopping:
-                status = status or (0 if code == 0 else 1)
+                if code:
+                    log.error("worker %d (pid %d) ended with status %d", number, pid, code)
+                    status = 1
                 continue
             log.error("worker %d (pid %d) ended with status %d, starting another", number, pid, code)
             if not self._restart(number):
@@ -193,8 +195,9 @@ class Supervisor:
             return
         status = 1
         try:
-            for caught in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                signal.signal(caught, signal.SIG_DFL)
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            for caught in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(caught, lambda *_: os._exit(0))  # told to stop before there was anything to stop
             from .worker import work
 
             server = self._config.server
