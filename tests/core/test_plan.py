@@ -296,5 +296,8 @@ def test_chunks_fold_back_to_the_answer(content: str | None, tools: list[Any], f
         "choices": [{"index": i, "message": message, "finish_reason": finish} for i in range(n)],
         "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
     }  # fmt: skip
-    assert fold(as_chunks(whole)) == whole
+    chunks = as_chunks(whole)
+    if tools:
+        message["content"] = content or None  # with calls, an empty text is none
+    assert fold(chunks) == whole
 

@@ -107,6 +107,7 @@ class _Choice:
         texts = {key: "".join(parts) for key, parts in self._texts.items()}
         message: dict[str, Any] = {"role": "assistant", "content": texts.pop("content", None), **texts}
         if self._tools:
+            message["content"] = message["content"] or None  # streams open with an empty text; answers say null here
             message["tool_calls"] = [self._whole_call(index) for index in sorted(self._tools)]
         message.update(self._fields)
         return message
