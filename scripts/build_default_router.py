@@ -1,11 +1,13 @@
-"""Build the router that the package ships: difficulty and domains of a prompt, learned from two openly licensed label sets.
+"""Build the router that the package ships: difficulty and domains of a prompt, learned from two openly licensed label
+sets.
 
     python scripts/build_default_router.py --data DIR [--out src/opentracy/routing/data/default]
 
 DIR holds llmrouter9.parquet (MIT) and routellm2.parquet (Apache-2.0). Only weights derived from labels are written: no
 prompt, and no column for any of the labelled models, because the models a user has today are others. What is learned:
 
-- `prior:difficulty`: chance that a middling model answers the prompt right, from a one-parameter item response fit. The two
+- `prior:difficulty`: chance that a middling model answers the prompt right, from a one-parameter item response fit.
+The two
   sets share no model; they are linked by MMLU questions, which both contain, being equally hard on average in both.
 - `prior:<domain>`: one of five domains, by the task a prompt belongs to.
 """
@@ -22,23 +24,64 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from opentracy.routing import Labels, Options, fit
-from opentracy.routing.artifact import Artifact, write
+from opentracy.routing.appraise import DIFFICULTY
+from opentracy.routing.artifact import Artifact, Policy, write
 from opentracy.routing.embed import static_embedder
 from opentracy.routing.prior import DOMAINS, logit
-from opentracy.routing.router import DIFFICULTY
 
 Floats = npt.NDArray[np.float64]
 SPREAD = 1.6  # standard deviation of difficulty in logits; the fit is not sensitive between 1.2 and 2.2
+SOURCES = (
+    "llmrouter9 (github ulab-uiuc/LLMRouter @ 4e7a796, MIT), routellm2 (github lm-sys/RouteLLM @ 0b64fda, Apache-2.0)"
+)
+# Everyday prompts are unlike benchmark questions, and published figures hold for them as well: only what is far out of
+# the ordinary (another language, binary) is left to the default model.
+NOVELTY = 0.99
 PER_SET = 8000  # rows of one set at most, so that the larger does not speak for all prompts
-OUTPUT_TOKENS = {"math": 900.0, "code": 900.0, "knowledge": 400.0, "commonsense": 300.0, "reasoning": 1000.0, "all": 700.0}
+OUTPUT_TOKENS = {
+    "math": 900.0,
+    "code": 900.0,
+    "knowledge": 400.0,
+    "commonsense": 300.0,
+    "reasoning": 1000.0,
+    "all": 700.0,
+}
 
-MATH = {"gsm8k", "math", "mmlu_abstract_algebra", "mmlu_college_mathematics", "mmlu_elementary_mathematics",
-        "mmlu_high_school_mathematics", "mmlu_high_school_statistics", "mmlu_econometrics"}  # fmt: skip
-CODE = {"mbpp", "human_eval", "mmlu_college_computer_science", "mmlu_high_school_computer_science", "mmlu_machine_learning"}
-COMMONSENSE = {"commonsense_qa", "openbook_qa", "mmlu_moral_scenarios", "mmlu_moral_disputes", "mmlu_miscellaneous",
-               "mmlu_human_sexuality", "mmlu_sociology"}  # fmt: skip
-REASONING = {"agentverse-logicgrid", "mmlu_formal_logic", "mmlu_logical_fallacies", "mmlu_college_physics",
-             "mmlu_high_school_physics", "mmlu_conceptual_physics", "mmlu_professional_law"}  # fmt: skip
+MATH = {
+    "gsm8k",
+    "math",
+    "mmlu_abstract_algebra",
+    "mmlu_college_mathematics",
+    "mmlu_elementary_mathematics",
+    "mmlu_high_school_mathematics",
+    "mmlu_high_school_statistics",
+    "mmlu_econometrics",
+}
+CODE = {
+    "mbpp",
+    "human_eval",
+    "mmlu_college_computer_science",
+    "mmlu_high_school_computer_science",
+    "mmlu_machine_learning",
+}
+COMMONSENSE = {
+    "commonsense_qa",
+    "openbook_qa",
+    "mmlu_moral_scenarios",
+    "mmlu_moral_disputes",
+    "mmlu_miscellaneous",
+    "mmlu_human_sexuality",
+    "mmlu_sociology",
+}
+REASONING = {
+    "agentverse-logicgrid",
+    "mmlu_formal_logic",
+    "mmlu_logical_fallacies",
+    "mmlu_college_physics",
+    "mmlu_high_school_physics",
+    "mmlu_conceptual_physics",
+    "mmlu_professional_law",
+}
 
 
 def domain_of(task: str) -> str:
@@ -50,7 +93,9 @@ def domain_of(task: str) -> str:
 
 
 def item_response(scores: Floats, rounds: int = 60) -> Floats:
-    """Posterior mean difficulty (logits, mean 0 by construction) of every row, abilities fitted by marginal likelihood."""
+    """Posterior mean difficulty (logits, mean 0 by construction) of every row, abilities fitted by marginal
+    likelihood.
+    """
     grid = np.linspace(-5, 5, 81)
     prior = np.exp(-0.5 * (grid / SPREAD) ** 2)
     ability = logit(scores.mean(0))
@@ -103,9 +148,11 @@ def with_reference(artifact: Artifact) -> Artifact:
         mine = scores[:, heads.index("prior:" + domain)] > 0.5
         reference[domain] = [round(float(v), 4) for v in np.percentile(d[mine], at)]
     manifest = msgspec.structs.replace(
-        artifact.manifest, reference=reference, output_tokens=OUTPUT_TOKENS,
-        trained="llmrouter9 (github ulab-uiuc/LLMRouter @ 4e7a796, MIT), routellm2 (github lm-sys/RouteLLM @ 0b64fda, Apache-2.0)",
-    )  # fmt: skip
+        artifact.manifest,
+        reference=reference,
+        output_tokens=OUTPUT_TOKENS,
+        trained=SOURCES,
+    )
     return Artifact(manifest, *(getattr(artifact, name) for name in Artifact.__slots__[1:]))
 
 
@@ -115,7 +162,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("src/opentracy/routing/data/default"))
     args = parser.parse_args()
     rows, _ = labels(args.data)
-    options = Options(extra_heads=rows.models, prototypes=8000, tune=False)
+    options = Options(extra_heads=rows.models, prototypes=6000, policy=Policy(guard=0.75, novelty=NOVELTY))
     done = write(with_reference(fit(rows, static_embedder(), options)), args.out)
     print(done.manifest.version, {p.name: p.stat().st_size for p in args.out.iterdir()})
 

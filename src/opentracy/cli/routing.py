@@ -73,12 +73,18 @@ DIRECTORY = click.Path(path_type=Path, file_okay=False)
 @click.argument("data", type=FILE)
 @click.option("--out", required=True, type=DIRECTORY, help="Directory of the artifact; an old one there is replaced.")
 @click.option("--embedder", default="static", show_default=True, type=click.Choice(["static", "minilm"]))
-@click.option("--split", default="train", show_default=True, help="Rows to train on, where the file has a split column.")
-@click.option("--default", "default_model", default=None, help="Model to stay with unless another is established as better.")
+@click.option(
+    "--split", default="train", show_default=True, help="Rows to train on, where the file has a split column."
+)
+@click.option(
+    "--default", "default_model", default=None, help="Model to stay with unless another is established as better."
+)
 @click.option("--examples", default=0, show_default=True, help="Prompts to keep per cluster for display.")
 @click.option("--seed", default=0, show_default=True)
 @_border
-def train(data: Path, out: Path, embedder: str, split: str, default_model: str | None, examples: int, seed: int) -> None:
+def train(
+    data: Path, out: Path, embedder: str, split: str, default_model: str | None, examples: int, seed: int
+) -> None:
     """Learn from DATA (prompt, s:<model>, c:<model>) which model should answer what."""
     from opentracy.routing.artifact import ArtifactError, read, write
     from opentracy.routing.embed import embedder_by_id
@@ -92,8 +98,7 @@ def train(data: Path, out: Path, embedder: str, split: str, default_model: str |
     except ArtifactError:
         old = None
     options = Options(default=default_model, seed=seed, examples=examples)
-    done = write(fit(labels, embedder_by_id(embedder), options, old=old, progress=_Bars()), out)
-    m = done.manifest
+    m = write(fit(labels, embedder_by_id(embedder), options, old=old, progress=_Bars()), out).manifest
     click.echo(f"{out}: version {m.version}, {m.rows} prompts, {len(m.models)} models, default {m.default}")
 
 
@@ -101,7 +106,9 @@ def train(data: Path, out: Path, embedder: str, split: str, default_model: str |
 @click.argument("directory", metavar="DIR")
 @click.argument("prompts", type=FILE)
 @click.option("--out", required=True, type=FILE)
-@click.option("--abilities", type=FILE, default=None, help="JSON: {model: {ability, domains?, cost?}} for models without labels.")
+@click.option(
+    "--abilities", type=FILE, default=None, help="JSON: {model: {ability, domains?, cost?}} for models without labels."
+)
 @_border
 def predict(directory: str, prompts: Path, out: Path, abilities: Path | None) -> None:
     """Estimate every prompt of PROMPTS and write the decisions that would be taken."""
@@ -115,6 +122,108 @@ def predict(directory: str, prompts: Path, out: Path, abilities: Path | None) ->
     rows = read_prompts(prompts)
     write_table(out, predict_table(router, rows, given, progress=_Bars()))
     click.echo(f"{out}: {len(rows)} rows, router {router.version}")
+
+
+@routing.command("add-model")
+@click.argument("directory", metavar="DIR", type=DIRECTORY)
+@click.argument("labels", type=FILE)
+@_border
+def add_model(directory: Path, labels: Path) -> None:
+    """Add the models of LABELS (prompt, s:<new>, c:<new>) to the artifact in DIR, in place."""
+    from opentracy.routing import extend
+    from opentracy.routing.artifact import read, write
+    from opentracy.routing.embed import embedder_by_id
+    from opentracy.routing.promote import keep_version
+    from opentracy.routing.tables import read_labels
+
+    artifact = read(directory)
+    table = read_labels(labels)
+    done = extend.add_model(artifact, table.labels, embedder_by_id(artifact.manifest.embedder), _Bars())
+    keep_version(directory)
+    m = write(done, directory).manifest
+    for model in table.labels.models:
+        click.echo(f"{model}: {m.counts[model]} labels, version {m.version}")
+
+
+@routing.command()
+@click.argument("directory", metavar="DIR")
+@click.argument("data", type=FILE)
+@click.option("--split", default="dev", show_default=True, help="Rows to score, where the file has a split column.")
+@click.option("--train-split", default="train", show_default=True, help="Rows the baselines learn from.")
+@click.option("--draws", default=200, show_default=True, help="Bootstrap draws.")
+@click.option("--plot", type=FILE, default=None, help="Save quality against cost as SVG.")
+@click.option("--json", "as_json", is_flag=True)
+@_border
+def evaluate(
+    directory: str, data: Path, split: str, train_split: str, draws: int, plot: Path | None, as_json: bool
+) -> None:
+    """Score the router in DIR on DATA beside its baselines, with paired bootstrap intervals."""
+    import msgspec
+
+    from opentracy.routing import plot as picture
+    from opentracy.routing.evaluate import evaluate as compare
+    from opentracy.routing.evaluate import text_table
+    from opentracy.routing.router import load
+    from opentracy.routing.tables import read_labels
+
+    router, table = load(directory), read_labels(data)
+    report = compare(
+        router, table.where(split), table.where(train_split), router.embedder, draws=draws, progress=_Bars()
+    )
+    if plot is not None:
+        plot.write_text(picture.svg(report), encoding="utf-8")
+    click.echo(msgspec.json.encode(report).decode() if as_json else text_table(report))
+
+
+@routing.command()
+@click.argument("before", metavar="DIR_A")
+@click.argument("after", metavar="DIR_B")
+@click.argument("prompts", type=FILE, required=False)
+@_border
+def diff(before: str, after: str, prompts: Path | None) -> None:
+    """What changed from one artifact to another; with PROMPTS also how many decisions did."""
+    from opentracy.routing.compare import differences
+    from opentracy.routing.router import load
+    from opentracy.routing.tables import read_prompts
+
+    rows = () if prompts is None else read_prompts(prompts)
+    for line in differences(load(before), load(after), rows):
+        click.echo(line)
+
+
+@routing.command()
+@click.argument("directory", metavar="DIR", type=DIRECTORY)
+@click.argument("labels", type=FILE)
+@click.option("--dry-run", is_flag=True, help="Evaluate only; change nothing.")
+@_border
+def learn(directory: Path, labels: Path, dry_run: bool) -> None:
+    """Retrain DIR with judged prompts (prompt, s:<model>, empty = not judged); promote only what is no worse."""
+    from opentracy.routing import promote
+    from opentracy.routing.artifact import read
+    from opentracy.routing.embed import embedder_by_id
+    from opentracy.routing.tables import read_labels
+
+    old = read(directory)
+    verdict = promote.learn(old, read_labels(labels).labels, embedder_by_id(old.manifest.embedder), _Bars())
+    for name, (mean, low, high) in (("score", verdict.value), ("brier", verdict.brier)):
+        click.echo(
+            f"{name}, new - old: {mean:+.4f}  (95 % {low:+.4f} .. {high:+.4f}), {verdict.labels} held-out prompts"
+        )
+    if not verdict.promoted or dry_run:
+        click.echo(f"kept version {old.manifest.version}: {'dry run' if verdict.promoted else verdict.why}")
+        return
+    done = promote.promote(directory, verdict.candidate)
+    click.echo(f"promoted version {done.manifest.version}: {verdict.why}")
+
+
+@routing.command()
+@click.argument("directory", metavar="DIR", type=DIRECTORY)
+@_border
+def rollback(directory: Path) -> None:
+    """Put the artifact before the one in use back."""
+    from opentracy.routing import promote
+
+    click.echo(f"in use: version {promote.rollback(directory).manifest.version}")
 
 
 @routing.command()
@@ -135,12 +244,19 @@ def info(directory: str) -> None:
 @route.command()
 @click.argument("prompt")
 @click.option("--router", "directory", default="default", show_default=True, metavar="DIR")
-@click.option("--model", "models", multiple=True, help="Candidate; repeat. Default: the artifact's models, else those with figures.")
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    help="Candidate; repeat. Default: the artifact's models, else those with figures.",
+)
 @click.option("--default", "default_model", default=None)
 @click.option("--cost-weight", default=0.3, show_default=True)
 @click.option("--json", "as_json", is_flag=True)
 @_border
-def explain(prompt: str, directory: str, models: tuple[str, ...], default_model: str | None, cost_weight: float, as_json: bool) -> None:
+def explain(
+    prompt: str, directory: str, models: tuple[str, ...], default_model: str | None, cost_weight: float, as_json: bool
+) -> None:
     """Show which model would answer PROMPT and why the others would not."""
     import msgspec
 
@@ -149,7 +265,9 @@ def explain(prompt: str, directory: str, models: tuple[str, ...], default_model:
 
     router = load(directory)
     names = list(models) or router.artifact.manifest.models or sorted(router.abilities)
-    decision = router.decide(prompt, candidates=[Candidate(n) for n in names], default=default_model, cost_weight=cost_weight)
+    decision = router.decide(
+        prompt, candidates=[Candidate(n) for n in names], default=default_model, cost_weight=cost_weight
+    )
     if as_json:
         click.echo(msgspec.json.encode({"model": decision.model, **decision.routing()}).decode())
         return

@@ -1,7 +1,8 @@
 """Semantic routing: which model should answer a prompt, learned from labelled prompts.
 
-    router = load("default")                      # or the directory that `opentracy routing train` wrote
-    decision = router.decide("What is 2 + 2?", candidates=[Candidate("openai/gpt-4o-mini"), ...], default="openai/gpt-4o-mini")
+    router = load("default")  # or the directory that `opentracy routing train` wrote
+    candidates = [Candidate("openai/gpt-4o-mini"), Candidate("openai/gpt-5")]
+    decision = router.decide("What is 2 + 2?", candidates=candidates, default="openai/gpt-4o-mini")
     decision.model, decision.fallback_reason, decision.routing()
 
 Public names only; everything is loaded on first use, because importing numpy is not free.
@@ -27,10 +28,19 @@ if TYPE_CHECKING:
     from opentracy.routing.train import fit as fit
 
 _WHERE = {
-    "Artifact": "artifact", "ArtifactError": "artifact", "Candidate": "policy", "Decision": "router", "Embedder": "embed",
-    "Labels": "data", "Options": "train", "Requirements": "policy", "Router": "router", "Score": "policy", "load": "router",
+    "Artifact": "artifact",
+    "ArtifactError": "artifact",
+    "Candidate": "policy",
+    "Decision": "router",
+    "Embedder": "embed",
+    "Labels": "data",
+    "Options": "train",
+    "Requirements": "policy",
+    "Router": "router",
+    "Score": "policy",
+    "load": "router",
     "fit": "train",
-}  # fmt: skip
+}
 
 __all__ = [
     "Artifact",

@@ -1,8 +1,8 @@
 """What training leaves behind and a router is made from: arrays in an npz, everything else in a json beside it.
 
 Belongs here: the format, writing it atomically, and refusing what is damaged, foreign or malicious. Not here: how the
-arrays are fitted (train.py) or used (router.py). No pickle anywhere; array sizes are checked against the file before a byte
-is unpacked, so a small file cannot claim a large memory.
+arrays are fitted (train.py) or used (router.py). No pickle anywhere; array sizes are checked against the file before
+a byte is unpacked, so a small file cannot claim a large memory.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from opentracy.routing.embed import Matrix, Vector
-from opentracy.routing.estimate import Bag, Linear, Prototypes
+from opentracy.routing.estimate import Bag, Kernel, Prototypes
+from opentracy.routing.style import FEATURES, Novelty
 
 FORMAT = 1
 ARRAYS, MANIFEST = "router.npz", "router.json"
@@ -48,8 +49,8 @@ class Cluster(msgspec.Struct, frozen=True):
 class Policy(msgspec.Struct, frozen=True):
     """Thresholds of the decision, chosen in training."""
 
-    guard: float = 1.0  # z: standard errors a gain must exceed to leave the default
-    novelty: float = 0.15  # quantile of the calibration below which a prompt is novel
+    guard: float = 0.75  # z: standard errors a gain must exceed to leave the default
+    novelty: float = 0.9  # novelty (0..1) above which the default answers
     neighbours: int = 100
 
 
@@ -75,7 +76,9 @@ class Manifest(msgspec.Struct, frozen=True):
     clusters: list[Cluster]
     next_cluster_id: int
     bounds: list[int]
-    weights: list[float]
+    weights: list[float]  # clusters, neighbours, kernel
+    kernel_width: float
+    english: bool  # trained on English alone: other languages are left to the default
     policy: Policy
     costs: dict[str, CostModel]
     counts: dict[str, int]  # labels per model
@@ -98,8 +101,8 @@ class Artifact:
     mean: Vector  # (d,) subtracted before normalising
     bag: Bag
     prototypes: Prototypes
-    linear: Linear
-    calibration: Vector  # (101,) quantiles of the mean cosine to the 10 nearest, each prompt left out of its own
+    kernel: Kernel
+    novelty: Novelty
     cost_residual: Matrix  # (K, M) USD to add per primary cluster
     out_of_fold: Matrix  # (P, H) estimates of the prototypes by fits that had not seen them; NaN = not made
 
@@ -107,20 +110,41 @@ class Artifact:
 def _arrays(a: Artifact) -> dict[str, npt.NDArray[Any]]:
     scale = np.maximum(np.abs(a.prototypes.vectors).max(1), 1e-9) / 127
     return {
-        "mean": a.mean, "centres": a.bag.centres, "tables": a.bag.tables, "table_counts": a.bag.counts,
+        "mean": a.mean,
+        "centres": a.bag.centres,
+        "tables": a.bag.tables,
+        "table_counts": a.bag.counts,
         "prototypes": np.round(a.prototypes.vectors / scale[:, None]).astype(np.int8),
-        "prototype_scales": scale.astype(np.float32), "scores": a.prototypes.scores.astype(np.float16),
-        "starts": a.prototypes.starts.astype(np.int64), "linear": a.linear.weights, "intercept": a.linear.intercept,
-        "calibration": a.calibration, "cost_residual": a.cost_residual.astype(np.float32),
+        "prototype_scales": scale.astype(np.float32),
+        "scores": a.prototypes.scores.astype(np.float16),
+        "starts": a.prototypes.starts.astype(np.int64),
+        "kernel": a.kernel.weights,
+        "intercept": a.kernel.intercept,
+        "styles": a.prototypes.styles.astype(np.float16),
+        "spread": a.novelty.spread,
+        "calibration": np.stack([a.novelty.closeness, a.novelty.mismatch, a.novelty.combined]),
+        "cost_residual": a.cost_residual.astype(np.float32),
         "out_of_fold": a.out_of_fold.astype(np.float16),
-    }  # fmt: skip
+    }
 
 
 _DTYPES = {
-    "mean": "f4", "centres": "f4", "tables": "f4", "table_counts": "f4", "prototypes": "i1", "prototype_scales": "f4",
-    "scores": "f2", "starts": "i8", "linear": "f4", "intercept": "f4", "calibration": "f4", "cost_residual": "f4",
+    "mean": "f4",
+    "centres": "f4",
+    "tables": "f4",
+    "table_counts": "f4",
+    "prototypes": "i1",
+    "prototype_scales": "f4",
+    "scores": "f2",
+    "starts": "i8",
+    "kernel": "f4",
+    "intercept": "f4",
+    "calibration": "f4",
+    "styles": "f2",
+    "spread": "f4",
+    "cost_residual": "f4",
     "out_of_fold": "f2",
-}  # fmt: skip
+}
 _MAY_BE_NAN = {"scores", "out_of_fold"}
 
 
@@ -144,7 +168,9 @@ def unpack(raw: bytes, expected: Mapping[str, str]) -> dict[str, npt.NDArray[Any
     with archive:
         members = archive.infolist()
         if sorted(m.filename for m in members) != sorted(name + ".npy" for name in expected):
-            raise ArtifactError(f"{ARRAYS} holds {sorted(m.filename for m in members)[:4]}..., not the arrays of a router")
+            raise ArtifactError(
+                f"{ARRAYS} holds {sorted(m.filename for m in members)[:4]}..., not the arrays of a router"
+            )
         if sum(m.file_size for m in members) > _MAX_BYTES:
             raise ArtifactError(f"{ARRAYS} would unpack to more than {_MAX_BYTES // 1_000_000} MB")
         return {m.filename[:-4]: _member(archive, m, expected[m.filename[:-4]]) for m in members}
@@ -170,15 +196,34 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, dtype: str) -> np
     return found
 
 
+def _check_values(a: Mapping[str, npt.NDArray[Any]]) -> None:
+    if (np.diff(a["calibration"], axis=1) < 0).any() or (a["spread"] <= 0).any():
+        raise ArtifactError(f"{ARRAYS}: the calibration is not in ascending order")
+    scores = a["scores"]
+    if ((scores < 0) | (scores > 1)).any():
+        raise ArtifactError(f"{ARRAYS}: scores lie outside 0..1")
+
+
 def _check_shapes(m: Manifest, a: Mapping[str, npt.NDArray[Any]]) -> None:
     d, h, k = m.dims, len(m.heads), len(m.clusters)
     centres, prototypes = m.bounds[-1] if m.bounds else 0, len(a["prototype_scales"])
     expected = {
-        "mean": (d,), "centres": (centres, d), "tables": (centres, h), "table_counts": (centres, h),
-        "prototypes": (prototypes, d), "prototype_scales": (prototypes,), "scores": (prototypes, h), "starts": (k + 1,),
-        "linear": (d, h), "intercept": (h,), "calibration": (101,), "cost_residual": (k, len(m.models)),
+        "mean": (d,),
+        "centres": (centres, d),
+        "tables": (centres, h),
+        "table_counts": (centres, h),
+        "prototypes": (prototypes, d),
+        "prototype_scales": (prototypes,),
+        "scores": (prototypes, h),
+        "starts": (k + 1,),
+        "kernel": (centres, h),
+        "intercept": (h,),
+        "calibration": (3, 101),
+        "styles": (prototypes, FEATURES),
+        "spread": (FEATURES,),
+        "cost_residual": (k, len(m.models)),
         "out_of_fold": (prototypes, h),
-    }  # fmt: skip
+    }
     for name, shape in expected.items():
         if a[name].shape != shape:
             raise ArtifactError(f"{ARRAYS}: {name} has the shape {a[name].shape}, expected {shape}")
@@ -198,6 +243,8 @@ def _check_manifest(m: Manifest) -> None:
         raise ArtifactError(f"{MANIFEST}: cluster ids must be unique and at least one")
     if len(m.weights) != 3 or not all(0 <= w < 1e6 for w in m.weights) or sum(m.weights) <= 0:
         raise ArtifactError(f"{MANIFEST}: weights must be three numbers >= 0 with a positive sum")
+    if not 1e-3 < m.kernel_width < 1e3:
+        raise ArtifactError(f"{MANIFEST}: kernel_width is {m.kernel_width}, expected a positive number")
     if m.default is not None and m.default not in m.models:
         raise ArtifactError(f"{MANIFEST}: the default {m.default!r} is not one of the models")
     if len(m.bounds) < 2 or m.dims < 1:
@@ -225,15 +272,25 @@ def decode(manifest: bytes, arrays: bytes) -> Artifact:
         raise ArtifactError(f"{MANIFEST}: {error}") from None
     _check_manifest(m)
     if hashlib.sha256(arrays).hexdigest() != m.arrays_sha256:
-        raise ArtifactError(f"{ARRAYS} does not have the sha256 that {MANIFEST} names: truncated, edited or from another training")
+        raise ArtifactError(
+            f"{ARRAYS} does not have the sha256 that {MANIFEST} names: truncated, edited or from another training"
+        )
     a = unpack(arrays, _DTYPES)
     _check_shapes(m, a)
+    _check_values(a)
     vectors = a["prototypes"].astype(np.float32) * a["prototype_scales"][:, None]
     return Artifact(
-        m, a["mean"], Bag(a["centres"], tuple(m.bounds), a["tables"], a["table_counts"]),
-        Prototypes(vectors, a["scores"].astype(np.float32), a["starts"].astype(np.intp)),
-        Linear(a["linear"], a["intercept"]), a["calibration"], a["cost_residual"], a["out_of_fold"].astype(np.float32),
-    )  # fmt: skip
+        m,
+        a["mean"],
+        Bag(a["centres"], tuple(m.bounds), a["tables"], a["table_counts"]),
+        Prototypes(
+            vectors, a["scores"].astype(np.float32), a["starts"].astype(np.intp), a["styles"].astype(np.float32)
+        ),
+        Kernel(a["kernel"], a["intercept"], m.kernel_width),
+        Novelty(a["spread"], *a["calibration"]),
+        a["cost_residual"],
+        a["out_of_fold"].astype(np.float32),
+    )
 
 
 def read(directory: Path) -> Artifact:
@@ -245,7 +302,8 @@ def read(directory: Path) -> Artifact:
         return decode((directory / MANIFEST).read_bytes(), arrays.read_bytes())
     except OSError as error:
         raise ArtifactError(
-            f"no router in {directory} ({error.strerror or error}); make one with: opentracy routing train DATA --out {directory}"
+            f"no router in {directory} ({error.strerror or error}); "
+            f"make one with: opentracy routing train DATA --out {directory}"
         ) from None
 
 

@@ -1,7 +1,7 @@
 """Labelled prompts in memory.
 
-Belongs here: the values that training and evaluation pass around, and their order. Not here: files (cli/routing.py reads
-parquet), fitting.
+Belongs here: the values that training and evaluation pass around, and their order. Not here: files (cli/routing.py
+reads parquet), fitting.
 """
 
 from __future__ import annotations

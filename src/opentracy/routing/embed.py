@@ -1,7 +1,7 @@
 """Text -> unit vector: the embedder protocol and the static token table that is the default.
 
-Belongs here: what every embedder must offer, and the table lookup. Not here: embedders that need a model run or a network
-(embed_minilm.py, embed_remote.py), training a table (scripts/distill_embedder.py).
+Belongs here: what every embedder must offer, and the table lookup. Not here: embedders that need a model run or a
+network (embed_minilm.py, embed_remote.py), training a table (scripts/distill_embedder.py).
 
 A static vector is the sum of the rows of its tokens, each weighted by the square root of how often it occurs. Centring
 belongs to a trained artifact, not to the embedder: the mean is a property of the training prompts.
@@ -18,7 +18,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from opentracy.routing.text import core_text
+from opentracy.routing.text import cut
 from opentracy.routing.wordpiece import WordPiece
 
 Vector = npt.NDArray[np.float32]
@@ -29,7 +29,7 @@ DATA = Path(__file__).with_name("data")
 
 
 class Embedder(Protocol):
-    """What routing needs of an embedder."""
+    """What routing needs of an embedder. Texts come stripped already (text.core_text), in training and in use alike."""
 
     @property
     def id(self) -> str:
@@ -60,10 +60,13 @@ class StaticEmbedder:
         self._scales: Vector = np.load(scales, allow_pickle=False).astype(np.float32)
         self._tokens = WordPiece.load(vocabulary)
         if self._rows.ndim != 2 or self._rows.dtype != np.int8:
-            raise ValueError(f"{table.name}: expected a two-dimensional int8 table, found {self._rows.dtype} {self._rows.shape}")
+            raise ValueError(
+                f"{table.name}: expected a two-dimensional int8 table, found {self._rows.dtype} {self._rows.shape}"
+            )
         if not len(self._rows) == len(self._scales) == len(self._tokens):
             raise ValueError(
-                f"{table.name}: {len(self._rows)} rows, {len(self._scales)} scales and {len(self._tokens)} tokens do not match"
+                f"{table.name}: {len(self._rows)} rows, {len(self._scales)} scales "
+                f"and {len(self._tokens)} tokens do not match"
             )
         self.dims = int(self._rows.shape[1])
         self._digest = digest
@@ -78,7 +81,7 @@ class StaticEmbedder:
 
     def embed(self, text: str) -> Vector:
         counts: dict[int, int] = {}
-        for token in self._tokens.encode(core_text(text), TOKEN_LIMIT):
+        for token in self._tokens.encode(cut(text), TOKEN_LIMIT):
             counts[token] = counts.get(token, 0) + 1
         counts.pop(self._tokens.unknown, None)
         if not counts:

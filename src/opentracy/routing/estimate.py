@@ -1,11 +1,13 @@
-"""Vector -> expected score per head: smoothed clusters, neighbours and a linear model, averaged.
+"""Vector -> expected score per head: smoothed clusters, a kernel model and neighbours, averaged.
 
 Belongs here: applying and fitting the three estimators. Not here: reading labels (train.py), choosing hyper-parameters
 (tune.py), choosing a model (policy.py). A *head* is one column that is estimated: the score of a model, or one of the
 columns of the day-one prior (prior.py). Labels may be missing (NaN) anywhere.
 
-Why three: routing takes the largest of several noisy estimates, so variance hurts more than bias; averaging estimators
-with different errors is the cheapest way to less variance.
+Why several: routing takes the largest of several noisy estimates, so variance hurts more than bias, and averaging
+estimators with different errors is the cheapest way to less variance. The kernel model is ridge regression on how
+close a text is to every centre of the partitions: the dot products are there already, and it bends where a linear
+model cannot.
 """
 
 from __future__ import annotations
@@ -26,12 +28,13 @@ PROBES = 6  # lists of prototypes looked at per prompt; 6 of 64 find > 95 % of t
 class Shape:
     """Hyper-parameters of one fit."""
 
-    ks: tuple[int, ...] = (32, 64, 128)
+    ks: tuple[int, ...] = (32, 64, 128, 256)
     seeds: int = 2
-    shrink: float = 12.0  # pseudo-labels per cluster, at the head's mean
+    shrink: float = 8.0  # pseudo-labels per cluster, at the head's mean
     neighbours: int = 100
-    alpha: float = 10.0  # ridge penalty
-    weights: tuple[float, float, float] = (1.0, 1.0, 1.0)  # clusters, neighbours, linear
+    alpha: float = 3.0  # ridge penalty
+    width: float = 0.35  # the kernel is exp((cosine - 1) / width)
+    weights: tuple[float, float, float] = (1.0, 0.0, 1.0)  # clusters, neighbours, kernel
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +54,16 @@ class Prototypes:
     vectors: Matrix  # (P, d) unit rows
     scores: Matrix  # (P, H), NaN = not labelled
     starts: npt.NDArray[np.intp]  # (K + 1,)
+    styles: Matrix  # (P, FEATURES) form of each prompt, style.py
 
 
 @dataclass(frozen=True, slots=True)
-class Linear:
-    """x @ weights + intercept."""
+class Kernel:
+    """closeness(x, centres) @ weights + intercept, over the unit centres of the bag."""
 
-    weights: Matrix  # (d, H)
+    weights: Matrix  # (C, H)
     intercept: Vector  # (H,)
+    width: float
 
 
 def unit(x: Matrix) -> Matrix:
@@ -74,7 +79,9 @@ def head_means(y: Matrix) -> Vector:
     return np.asarray(np.where(count > 0, total / np.maximum(count, 1), 0.5), dtype=np.float32)
 
 
-def smoothed_table(label: npt.NDArray[np.intp], k: int, y: Matrix, shrink: float, prior: Matrix) -> tuple[Matrix, Matrix]:
+def smoothed_table(
+    label: npt.NDArray[np.intp], k: int, y: Matrix, shrink: float, prior: Matrix
+) -> tuple[Matrix, Matrix]:
     """(table, counts) per cluster and head; `prior` is one row for all clusters or one row per cluster."""
     known = ~np.isnan(y)
     total = np.zeros((k, y.shape[1]))
@@ -90,19 +97,14 @@ def partitions(x: Matrix, shape: Shape, seed: int, primary: Matrix | None = None
     ks = [k for k in shape.ks if k * 4 <= len(x)] or [max(1, len(x) // 8)]
     chosen = primary_k(x, shape)
     first = kmeans(x, chosen, seed) if primary is None else primary
-    rest = [
-        kmeans(x, k, seed + 1000 * draw + k)
-        for draw in range(shape.seeds)
-        for k in ks
-        if draw or k != chosen
-    ]
+    rest = [kmeans(x, k, seed + 1000 * draw + k) for draw in range(shape.seeds) for k in ks if draw or k != chosen]
     return [first, *rest]
 
 
 def primary_k(x: Matrix, shape: Shape) -> int:
     """Clusters of the primary map: the middle size that the rows can fill."""
     ks = [k for k in shape.ks if k * 4 <= len(x)] or [max(1, len(x) // 8)]
-    return ks[len(ks) // 2]
+    return ks[(len(ks) - 1) // 2]
 
 
 def fit_bag(x: Matrix, y: Matrix, maps: list[Matrix], shrink: float) -> Bag:
@@ -111,40 +113,50 @@ def fit_bag(x: Matrix, y: Matrix, maps: list[Matrix], shrink: float) -> Bag:
     parts = [smoothed_table(assign(x, c), len(c), y, shrink, prior) for c in maps]
     bounds = tuple(int(b) for b in np.r_[0, np.cumsum([len(c) for c in maps])])
     return Bag(
-        np.concatenate(maps).astype(np.float32), bounds,
-        np.concatenate([t for t, _ in parts]), np.concatenate([c for _, c in parts]),
-    )  # fmt: skip
+        np.concatenate(maps).astype(np.float32),
+        bounds,
+        np.concatenate([t for t, _ in parts]),
+        np.concatenate([c for _, c in parts]),
+    )
 
 
-def fit_linear(x: Matrix, y: Matrix, alpha: float) -> Linear:
-    """Ridge in closed form, inputs and targets centred; heads with the same labelled rows are solved together."""
+def closeness(x: Matrix, centres: Matrix, width: float) -> Matrix:
+    """exp((cosine - 1) / width) of every row with every centre: (rows, C), float32."""
+    return np.asarray(np.exp((x @ unit(centres).T - np.float32(1.0)) / np.float32(width)), dtype=np.float32)
+
+
+def fit_kernel(x: Matrix, y: Matrix, centres: Matrix, alpha: float, width: float) -> Kernel:
+    """Regularised least squares in the span of the centres; heads with the same labelled rows are solved together."""
     known = ~np.isnan(y)
-    weights = np.zeros((x.shape[1], y.shape[1]))
-    intercept = head_means(y).astype(np.float64)
+    near = closeness(x, centres, width).astype(np.float64)
+    smooth = alpha * closeness(unit(centres), centres, width).astype(np.float64) + 1e-4 * np.eye(len(centres))
+    intercept = head_means(y)
+    weights = np.zeros((len(centres), y.shape[1]))
     patterns, owner = np.unique(known, axis=1, return_inverse=True)
     for i in range(patterns.shape[1]):
         rows, heads = patterns[:, i], np.flatnonzero(owner.reshape(-1) == i)
         if rows.sum() < 2:
             continue
-        a, b = x[rows].astype(np.float64), y[rows][:, heads].astype(np.float64)
-        a_mean, b_mean = a.mean(0), b.mean(0)
-        a = a - a_mean
-        solved = np.linalg.solve(a.T @ a + alpha * np.eye(a.shape[1]), a.T @ (b - b_mean))
-        weights[:, heads] = solved
-        intercept[heads] = b_mean - a_mean @ solved
-    return Linear(weights.astype(np.float32), intercept.astype(np.float32))
+        a, b = near[rows], y[rows][:, heads].astype(np.float64) - intercept[heads]
+        weights[:, heads] = np.linalg.solve(a.T @ a + smooth, a.T @ b)
+    return Kernel(weights.astype(np.float32), intercept, width)
 
 
-def fit_prototypes(x: Matrix, y: Matrix, primary: Matrix, limit: int, seed: int) -> Prototypes:
-    """Training rows as neighbours, thinned to `limit` at random and grouped by primary cluster."""
+def kernel_many(kernel: Kernel, x: Matrix, centres: Matrix) -> Matrix:
+    """(rows, H): the kernel model's estimate."""
+    return np.asarray(closeness(x, centres, kernel.width) @ kernel.weights + kernel.intercept, dtype=np.float32)
+
+
+def prototype_rows(
+    x: Matrix, primary: Matrix, limit: int, seed: int
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """(rows to keep, starts): training rows as neighbours, thinned to `limit` at random, grouped by primary cluster."""
     keep = np.arange(len(x))
     if len(x) > limit:
         keep = np.sort(np.random.default_rng(seed).permutation(len(x))[:limit])
-    x, y = x[keep], y[keep]
-    label = assign(x, primary)
-    order = np.argsort(label, kind="stable")
+    label = assign(x[keep], primary)
     starts = np.r_[0, np.cumsum(np.bincount(label, minlength=len(primary)))].astype(np.intp)
-    return Prototypes(x[order], y[order].astype(np.float32), starts)
+    return keep[np.argsort(label, kind="stable")].astype(np.intp), starts
 
 
 def neighbour_means(scores: Matrix, fallback: Vector) -> Vector:
@@ -162,7 +174,7 @@ def bag_many(bag: Bag, x: Matrix) -> Matrix:
     out = np.zeros((len(x), bag.tables.shape[1]), np.float32)
     for low, high in zip(bag.bounds, bag.bounds[1:], strict=False):
         out += bag.tables[low:high][assign(x, bag.centres[low:high])]
-    return out / (len(bag.bounds) - 1)
+    return np.asarray(out / (len(bag.bounds) - 1), dtype=np.float32)
 
 
 def neighbours_many(x: Matrix, y: Matrix, z: Matrix, k: int, fallback: Matrix, block: int = 512) -> Matrix:
@@ -180,5 +192,7 @@ def neighbours_many(x: Matrix, y: Matrix, z: Matrix, k: int, fallback: Matrix, b
 def mix(parts: tuple[Matrix, Matrix, Matrix], weights: tuple[float, float, float]) -> Matrix:
     """Weighted mean of the three estimates, clipped to 0..1."""
     total = sum(weights)
-    out = sum((w / total) * p for w, p in zip(weights, parts, strict=True))
-    return np.clip(np.asarray(out, np.float32), 0.0, 1.0)
+    out = np.zeros_like(parts[0])
+    for w, part in zip(weights, parts, strict=True):
+        out += np.float32(w / total) * part
+    return np.clip(out, 0.0, 1.0)

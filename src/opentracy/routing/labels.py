@@ -1,7 +1,8 @@
 """What a cluster is called: the terms that set its prompts apart from all others.
 
-Belongs here: naming. Not here: clustering. Log-odds with an informative Dirichlet prior (Monroe, Colaresi and Quinn 2008):
-a term must be frequent in the cluster against what all prompts together would suggest, and rare terms cannot win by luck.
+Belongs here: naming. Not here: clustering. Log-odds with an informative Dirichlet prior (Monroe, Colaresi and Quinn
+2008): a term must be frequent in the cluster against what all prompts together would suggest, and rare terms cannot
+win by luck.
 """
 
 from __future__ import annotations
@@ -13,27 +14,26 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from opentracy.routing.text import core_text
-
 _WORD = re.compile(r"[^\W\d_]{3,20}")
 _STOP = frozenset(
-    """the and for that with are was were this from have has had not but you your his her she him they them their its our
-    who what which when where why how does did can could would should will shall may might must one two three following
-    all any some more most other than then there these those into over under about after before between each both few
-    such only own same too very just out off down been being because while during above below again here also
-    answer question please true false none correct best way use used using given make made write find get many much
-    per let yes say said new first last however if else""".split()
+    """the and for that with are was were this from have has had not but you your his her she him they them
+    their its our who what which when where why how does did can could would should will shall may might
+    must one two three following all any some more most other than then there these those into over
+    under about after before between each both few such only own same too very just out off down been
+    being because while during above below again here also answer question please true false none
+    correct best way use used using given make made write find get many much per let yes say said new
+    first last however if else""".split()  # noqa: SIM905
 )
 
 
-def words(text: str) -> set[str]:
-    """Terms of one prompt, each once."""
-    return {w for w in _WORD.findall(core_text(text).lower()) if w not in _STOP}
+def words(core: str) -> set[str]:
+    """Terms of one stripped prompt, each once."""
+    return {w for w in _WORD.findall(core.lower()) if w not in _STOP}
 
 
-def cluster_terms(prompts: Sequence[str], label: npt.NDArray[np.intp], k: int, top: int = 4) -> list[list[str]]:
+def cluster_terms(cores: Sequence[str], label: npt.NDArray[np.intp], k: int, top: int = 4) -> list[list[str]]:
     """For each of `k` clusters its most distinctive terms, best first; an empty list for a cluster without words."""
-    bags = [words(p) for p in prompts]
+    bags = [words(c) for c in cores]
     total: Counter[str] = Counter()
     for bag in bags:
         total.update(bag)

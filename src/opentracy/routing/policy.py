@@ -145,9 +145,11 @@ def as_dict(scores: Sequence[Score]) -> Mapping[str, Mapping[str, object]]:
     out: dict[str, dict[str, object]] = {}
     for s in scores:
         row: dict[str, object] = {
-            "quality": _rounded(s.quality, 4), "quality_error": _rounded(s.quality_error, 4),
-            "cost": _rounded(s.cost, 8), "utility": _rounded(s.utility, 4),
-        }  # fmt: skip
+            "quality": _rounded(s.quality, 4),
+            "quality_error": _rounded(s.quality_error, 4),
+            "cost": _rounded(s.cost, 8),
+            "utility": _rounded(s.utility, 4),
+        }
         if s.excluded is not None:
             row["excluded"] = s.excluded
         out[s.model] = row

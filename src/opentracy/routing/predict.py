@@ -16,11 +16,13 @@ from opentracy.routing.train import Progress, silent
 COST_WEIGHTS = ("0", "0.05", "0.1", "0.2", "0.4", "0.8")
 
 
-def predict_table(router: Router, prompts: Sequence[str], given: Abilities | None = None, *,
-                  progress: Progress = silent) -> dict[str, list[Any]]:  # fmt: skip
+def predict_table(
+    router: Router, prompts: Sequence[str], given: Abilities | None = None, *, progress: Progress = silent
+) -> dict[str, list[Any]]:
     """Columns row, q:<model>, cost:<model>, pick@lambda=<x>, cluster_id, novelty.
 
-    given: figures of models without labels; then these models are the candidates. Raises ValueError when there are none.
+    given: figures of models without labels; then these models are the candidates. Raises ValueError when there are
+    none.
     """
     if given is not None:
         router = Router(router.artifact, router.embedder, given)

@@ -1,12 +1,12 @@
 """Quality of a model that has no labels: a published ability, bent by how hard the prompt is and what it is about.
 
 Belongs here: the arithmetic of the day-one prior and the file of published figures. Not here: estimating difficulty and
-domains of a prompt (they are heads of an artifact, estimate.py). Price never enters: as a stand-in for ability it is worse
-than knowing nothing.
+domains of a prompt (they are heads of an artifact, estimate.py). Price never enters: as a stand-in for ability it is
+worse than knowing nothing.
 
 The model is one-parameter item response: q = sigmoid(a - d), d the prompt's difficulty, a set so that the mean over
-reference prompts equals the published figure; with domains, the sum over domains of p(domain | prompt) times the same per
-domain. Domain figures are shrunk to the overall figure, the more the less certain they are.
+reference prompts equals the published figure; with domains, the sum over domains of p(domain | prompt) times the same
+per domain. Domain figures are shrunk to the overall figure, the more the less certain they are.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Label, prompt and prediction files: the only place of this package that touches data files.
 
 Belongs here: reading and writing parquet, csv and jsonl through duckdb, and saying clearly what is wrong with a file.
-Column contract: `prompt`, `s:<model>` scores 0..1, `c:<model>` USD per call, optional `task` and `split`; empty = not known.
+Column contract: `prompt`, `s:<model>` scores 0..1, `c:<model>` USD per call, optional `task` and `split`; empty = not
+known.
 """
 
 from __future__ import annotations
@@ -124,5 +125,5 @@ def write_table(path: Path, columns: Mapping[str, Sequence[Any] | npt.NDArray[An
     kind = "csv, header" if path.suffix.lower() == ".csv" else "parquet"
     name = str(staged).replace("'", "''")
     with duckdb.connect() as connection:
-        connection.execute(f"copy (select * from \"table\") to '{name}' (format {kind})")
+        connection.execute(f"copy (select * from \"table\") to '{name}' (format {kind})")  # noqa: S608 (a quoted path)
     staged.replace(path)

@@ -1,8 +1,8 @@
 """What part of a request says what is asked: cutting, folding and stripping text before it is embedded.
 
-Belongs here: rules about words, not about models. A greeting, a "please answer the following", a role ("You are a careful
-expert.") or another quotation mark must not change who answers, so they are taken off before embedding, in training and
-in use alike. Not here: tokenising (wordpiece.py), vectors (embed.py).
+Belongs here: rules about words, not about models. A greeting, a "please answer the following", a role ("You are a
+careful expert.") or another quotation mark must not change who answers, so they are taken off before embedding, in
+training and in use alike. Not here: tokenising (wordpiece.py), vectors (embed.py).
 """
 
 from __future__ import annotations
@@ -15,31 +15,55 @@ TOO_LONG = 60_000  # characters; beyond it a digest of 3,600 says too little abo
 _LONGEST_BOILERPLATE = 240  # characters of one strippable sentence
 _ROUNDS = 6  # sentences taken off each end at most
 
-_FOLD = str.maketrans({
-    "\u2018": "'", "\u2019": "'", "\u201a": "'", "\u201b": "'", "\u2032": "'", "\u00b4": "'",
-    "\u201c": '"', "\u201d": '"', "\u201e": '"', "\u201f": '"', "\u2033": '"', "\u00ab": '"', "\u00bb": '"',
-    "\u2010": "-", "\u2011": "-", "\u2012": "-", "\u2013": "-", "\u2014": "-", "\u2026": "...", "\u00a0": " ",
-    "\u200b": "", "\ufeff": "",
-})  # fmt: skip
+_FOLD = str.maketrans(
+    {
+        "\u2018": "'",
+        "\u2019": "'",
+        "\u201a": "'",
+        "\u201b": "'",
+        "\u2032": "'",
+        "\u00b4": "'",
+        "\u201c": '"',
+        "\u201d": '"',
+        "\u201e": '"',
+        "\u201f": '"',
+        "\u2033": '"',
+        "\u00ab": '"',
+        "\u00bb": '"',
+        "\u2010": "-",
+        "\u2011": "-",
+        "\u2012": "-",
+        "\u2013": "-",
+        "\u2014": "-",
+        "\u2026": "...",
+        "\u00a0": " ",
+        "\u200b": "",
+        "\ufeff": "",
+    }
+)
 
 # Words of which a sentence may wholly consist and still ask nothing.
 _EMPTY_WORDS = frozenset(
-    """a about accurate accurately advance afternoon ahead all am an and answer answers answering any appreciate
-    appreciated are as ask asking assist assistance at attention be being below best better bit brief briefly but by can
-    care careful carefully clear clearly complete concise concisely correct correctly could day dear detail detailed
-    details do easy evening everyone expert explain final find folks following follow follows for from get give good
-    great greetings guidance hello help helpful helping here hey hi hope hoping how i if im in is it just kind kindly let
-    like little look lot love make many may me message moment morning much my need needed nice now of on one option please
-    possible precise precisely problem prompt provide question questions quick quickly read reply request respond
-    response right see so solution solve some step steps sure take task thank thanks that the there these thing think
-    this those thoroughly thought thoughtful thoughtfully time to today try understand very want wanted was well were
-    will wonder wondering work would you your yours day's i'd i'm i've it's let's you're cheers regards sincerely
-    assistant instruction instructions query user below's again everybody team friend sir madam mate okay ok yes
-    hopefully bye goodbye welcome sorry bother bothering excuse pardon pls plz thx ty tia""".split()
+    """a about accurate accurately advance afternoon ahead all am an and answer answers answering any
+    appreciate appreciated are as ask asking assist assistance at attention be being below best better
+    bit brief briefly but by can care careful carefully clear clearly complete concise concisely correct
+    correctly could day dear detail detailed details do easy evening everyone expert explain final find
+    folks following follow follows for from get give good great greetings guidance hello help helpful
+    helping here hey hi hope hoping how i if im in is it just kind kindly let like little look lot love
+    make many may me message moment morning much my need needed nice now of on one option please
+    possible precise precisely problem prompt provide question questions quick quickly read reply
+    request respond response see so solution solve some step steps sure take task thank thanks that the
+    there these thing think this those thoroughly thought thoughtful thoughtfully to today try
+    understand very want wanted was well were will wonder wondering would you your yours day's i'd i'm
+    i've it's let's you're cheers regards sincerely assistant instruction instructions query user
+    below's again everybody team friend sir madam mate okay ok with doing field every before general
+    topic truthful truthfully honest honestly polite politely knowledgeable reliable experts knowledge
+    write appropriately completes describes input context provides hopefully bye goodbye welcome sorry
+    bother bothering excuse pardon pls plz thx ty tia""".split()  # noqa: SIM905
 )
 _PERSONA = re.compile(
     r"(?:system\s*(?:prompt|message)?\s*:\s*)?"
-    r"(?:you\s+are|you're|you\s+will\s+(?:be|act)|act\s+(?:as|like)|acting\s+as|imagine\s+(?:that\s+)?you|"
+    r"(?:(?:you\s+are|you're)\s+(?:an?|the|my|now|here|acting|chatgpt|helpful|expert)|you\s+will\s+(?:be|act)|act\s+(?:as|like)|acting\s+as|imagine\s+(?:that\s+)?you|"
     r"pretend\s+(?:that\s+|to\s+)?(?:you|be)|as\s+(?:an?|the)\s+(?:\w+\s+){0,4}(?:assistant|expert|ai|model|tutor|teacher|"
     r"professor|specialist|professional|chatbot)\b|i\s+want\s+you\s+to\s+act|your\s+(?:role|job|task|goal)\s+is\s+to\s+"
     r"(?:answer|help|assist|be|respond|provide|give)|always\s+(?:answer|be|respond|reply|give|think)|"
@@ -53,9 +77,13 @@ _ROLE = re.compile(
     r"(?:\]|\|?>|\*\*)?\s*(?::|\n)\s*(?:\*\*)?\s*",
     re.IGNORECASE,
 )
-_TAIL_ROLE = re.compile(r"\s*(?:answer|response|output|solution|assistant|a)\s*:\s*$", re.IGNORECASE)
-_HEAD_SENTENCE = re.compile(r"[^.!?:;,\n]{1,240}(?:[.!?:;,]+(?=\s|$)|\n+|-+\s)")
-_TAIL_SENTENCE = re.compile(r"(?:(?<=[.!?:;,\n\)\]\"'$0-9a-z])\s+|\n)([^.!?:;,\n]{1,240}[.!?:;,\s]*)$", re.IGNORECASE)
+_LABEL_WORDS = frozenset(["answer", "response", "output", "solution", "assistant", "a", "question", "prompt"])
+_BREAK = re.compile(r"[.!?:;,\n]+")
+_GREETINGS = frozenset(
+    """hi hello hey dear good please kindly thanks thank greetings ok okay sorry excuse welcome hiya""".split()  # noqa: SIM905
+)
+_SYMBOL = re.compile(r"[^\w\s.,!?:;'\-()*#\"_]|\d")
+_THANKS = frozenset(["please", "pls", "plz", "thx", "ty", "cheers", "regards", "bye"])
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 _COURTESY_HEAD = re.compile(
     r"(?:(?:please|kindly|could\s+you|can\s+you|would\s+you|will\s+you|i\s+would\s+like\s+you\s+to|"
@@ -79,37 +107,86 @@ def fold(text: str) -> str:
 
 def _asks_nothing(sentence: str) -> bool:
     words = _WORD.findall(sentence.lower())
-    return bool(words) and len(words) <= 30 and not any(c.isdigit() for c in sentence) and all(
-        w in _EMPTY_WORDS for w in words
-    )
+    if not words or words[0] not in _EMPTY_WORDS or len(words) > 30:
+        return False
+    return all(w in _EMPTY_WORDS for w in words) and _SYMBOL.search(sentence) is None
+
+
+def _greets(sentence: str) -> bool:
+    """A clause that ends in a comma is dropped only when it is plainly a greeting: "If, on average" is not."""
+    words = _WORD.findall(sentence.lower())
+    return bool(words) and words[0] in _GREETINGS and _asks_nothing(sentence)
+
+
+def _head_end(text: str) -> int:
+    """Where the rest begins after a first sentence that asks nothing; 0 when it asks something."""
+    for found in _BREAK.finditer(text, 1, _LONGEST_BOILERPLATE):
+        end = found.end()
+        if "\n" in found.group() or end == len(text) or text[end].isspace():
+            empty = _greets if found.group() == "," else _asks_nothing
+            return end if empty(text[: found.start()]) else 0
+    return 0
 
 
 def _strip_head(text: str) -> str:
     for _ in range(_ROUNDS):
         found = _PERSONA.match(text) or _ROLE.match(text)
-        if found is None:
-            found = _HEAD_SENTENCE.match(text)
-            if found is None or not _asks_nothing(found.group()):
-                found = _COURTESY_HEAD.match(text)
-        if found is None or found.end() >= len(text):
+        end = found.end() if found is not None else _head_end(text)
+        if not end:
+            found = _COURTESY_HEAD.match(text)
+            end = found.end() if found is not None else 0
+        if not end or end >= len(text):
             return text
-        text = text[found.end() :].lstrip()
+        text = text[end:].lstrip()
     return text
+
+
+def _tail_start(text: str) -> int:
+    """Where a last sentence that asks nothing begins; 0 when it asks something or is all there is."""
+    end = len(text.rstrip(" .!?:;,-\n\t*_~)("))
+    low = max(0, end - _LONGEST_BOILERPLATE)
+    start = max(text.rfind(c, low, end) for c in ".!?:;,\n") + 1
+    if start <= low:
+        return 0
+    if text[start - 1] != "\n" and not text[start : start + 1].isspace():
+        return 0
+    last = text[start:]
+    if (
+        text[start - 1] in ".:)"
+        and text[max(0, start - 3) : start - 1].strip().isalpha()
+        and len(text[max(0, start - 3) : start - 1].strip()) == 1
+    ):
+        return 0  # "D. All of them" is an option of the question, not a courtesy
+    if text[start - 1] == "," and not _greets(last):
+        return 0
+    label = last.strip().rstrip(":").lower()
+    return start if label in _LABEL_WORDS or _asks_nothing(last) else 0
 
 
 def _strip_tail(text: str) -> str:
     for _ in range(_ROUNDS):
-        window = text[-_LONGEST_BOILERPLATE - 20 :]
-        found = _TAIL_ROLE.search(window)
-        if found is None:
-            found = _TAIL_SENTENCE.search(window)
-            if found is None or not _asks_nothing(found.group(1)):
-                return text
-        rest = text[: len(text) - len(window) + found.start()].rstrip()
-        if not rest:
-            return text
-        text = rest
+        start = _tail_start(text)
+        if not start:
+            break
+        text = text[:start].rstrip()
+    at = text.lower().rfind(
+        " thank", max(0, len(text) - 90)
+    )  # "... in 1990 Thank you very much": no full stop before it
+    if at > 0 and _asks_nothing(text[at:]):
+        return text[:at].rstrip(" ,")
+    last = text.rstrip(" .!").rsplit(None, 1)
+    if len(last) == 2 and last[1].lower() in _THANKS:
+        return last[0].rstrip(" ,")
     return text
+
+
+def readable(text: str) -> bool:
+    """Whether text is mostly made of characters that a person could have typed."""
+    head = text[:HEAD]
+    if head.isprintable():
+        return True
+    strange = sum(1 for c in head if not c.isprintable() and not c.isspace()) + head.count("\ufffd")
+    return strange * 10 <= len(head)
 
 
 def core_text(text: str) -> str:

@@ -10,19 +10,37 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from opentracy.routing.artifact import FORMAT, Artifact, Cluster, CostModel, Manifest, Policy
 from opentracy.routing.clusters import Ints, assign, kmeans, match_ids
-from opentracy.routing.data import Labels, fold_of
+from opentracy.routing.data import Floats, Labels, fold_of
 from opentracy.routing.embed import Embedder, Matrix, Vector
 from opentracy.routing.estimate import (
-    Bag, Shape, bag_many, fit_bag, fit_linear, fit_prototypes, head_means, mix, neighbours_many, partitions, primary_k, unit,
-)  # fmt: skip
+    Bag,
+    Prototypes,
+    Shape,
+    bag_many,
+    fit_bag,
+    fit_kernel,
+    head_means,
+    kernel_many,
+    mix,
+    neighbours_many,
+    partitions,
+    primary_k,
+    prototype_rows,
+    unit,
+)
 from opentracy.routing.labels import cluster_terms
+from opentracy.routing.language import foreign
 from opentracy.routing.prior import logit
+from opentracy.routing.style import calibrate, features_many
+from opentracy.routing.text import core_text
 
 Progress = Callable[[str, int, int], None]  # stage, done, total
 PROTOTYPE_LIMIT = 10_000
+_FOREIGN_SHARE = 0.03  # of the training prompts; with more, the router has learned about other languages
 _FEW = 300  # labelled prompts below which only coarse clusters are fitted
 
 
@@ -40,7 +58,6 @@ class Options:
     seed: int = 0
     prototypes: int = PROTOTYPE_LIMIT
     examples: int = 0  # prompts kept per cluster; 0, because prompts are private unless asked for
-    tune: bool = True
     extra_heads: tuple[str, ...] = ()  # label columns that are heads of the day-one prior, not models
 
 
@@ -51,12 +68,12 @@ def shape_for(rows: int) -> Shape:
     return Shape(neighbours=max(10, min(100, rows // 20)))
 
 
-def embed_rows(prompts: Sequence[str], embedder: Embedder, progress: Progress = silent, block: int = 256) -> Matrix:
-    """Raw vectors of all prompts."""
-    out = np.zeros((len(prompts), embedder.dims), np.float32)
-    for i in range(0, len(prompts), block):
-        out[i : i + block] = embedder.embed_many(prompts[i : i + block])
-        progress("embed", min(i + block, len(prompts)), len(prompts))
+def embed_rows(cores: Sequence[str], embedder: Embedder, progress: Progress = silent, block: int = 256) -> Matrix:
+    """Raw vectors of stripped texts."""
+    out = np.zeros((len(cores), embedder.dims), np.float32)
+    for i in range(0, len(cores), block):
+        out[i : i + block] = embedder.embed_many(cores[i : i + block])
+        progress("embed", min(i + block, len(cores)), len(cores))
     return out
 
 
@@ -67,7 +84,7 @@ def centre(raw: Matrix) -> tuple[Matrix, Vector]:
     return unit(x - mean), mean
 
 
-def fit_costs(lengths: np.ndarray, costs: np.ndarray) -> list[CostModel]:  # type: ignore[type-arg]
+def fit_costs(lengths: npt.NDArray[np.int64], costs: Floats) -> list[CostModel]:
     """Per model USD = base + per_char * characters, least squares, neither part negative."""
     out = []
     for column in costs.T:
@@ -85,16 +102,16 @@ def fit_costs(lengths: np.ndarray, costs: np.ndarray) -> list[CostModel]:  # typ
     return out
 
 
-def text_length(prompt: str) -> int:
-    """Characters that the cost model counts: runs of white space as one, so that layout does not change decisions."""
-    return len(" ".join(prompt.split()))
+def text_length(core: str) -> int:
+    """Characters of a stripped text that the cost model counts, runs of white space as one: layout decides nothing."""
+    return len(" ".join(core.split()))
 
 
 def _cost_parts(labels: Labels, primary: Ints, k: int, shrink: float) -> tuple[dict[str, CostModel], Matrix]:
     m = len(labels.models)
     if labels.costs is None:
         return {}, np.zeros((k, m), np.float32)
-    lengths = np.array([text_length(p) for p in labels.prompts])
+    lengths = np.array([text_length(core_text(p)) for p in labels.prompts])
     models = fit_costs(lengths, labels.costs)
     fitted = np.stack([c.base + c.per_char * lengths for c in models], 1)
     left = np.where(np.isnan(labels.costs), 0.0, labels.costs - fitted)
@@ -103,21 +120,13 @@ def _cost_parts(labels: Labels, primary: Ints, k: int, shrink: float) -> tuple[d
     np.add.at(total, primary, left)
     np.add.at(count, primary, known)
     residual = (total / (count + shrink)).astype(np.float32)
-    known_models = {n: c for n, c, any_ in zip(labels.models, models, known.any(0), strict=True) if any_}
+    known_models = {n: c for n, c, any_ in zip(labels.models, models, (known.max(0) > 0).tolist(), strict=True) if any_}
     return known_models, residual
 
 
-def calibrate(x: Matrix, prototypes: Matrix, limit: int = 2000) -> Vector:
-    """Quantiles 0..100 % of the mean cosine to the 10 nearest prototypes, a row's own copy left out."""
-    rows = x[np.linspace(0, len(x) - 1, min(limit, len(x))).astype(int)]
-    near = np.sort(rows @ prototypes.T, axis=1)[:, ::-1]
-    own = near[:, 0] > 0.9999
-    k = min(10, prototypes.shape[0] - 1)
-    mean = np.where(own, near[:, 1 : k + 1].mean(1), near[:, :k].mean(1)) if k > 0 else near[:, 0]
-    return np.percentile(mean, np.arange(101)).astype(np.float32)
-
-
-def out_of_fold(x: Matrix, y: Matrix, prompts: Sequence[str], shape: Shape, seed: int, progress: Progress = silent) -> Matrix:
+def out_of_fold(
+    x: Matrix, y: Matrix, prompts: Sequence[str], shape: Shape, seed: int, progress: Progress = silent
+) -> Matrix:
     """Estimates of every row by a fit on the other folds."""
     fold = np.array([fold_of(p) for p in prompts])
     out = np.tile(head_means(y), (len(x), 1))
@@ -134,22 +143,33 @@ def predict_many(x: Matrix, y: Matrix, z: Matrix, shape: Shape, seed: int) -> Ma
     bag = fit_bag(x, y, partitions(x, shape, seed), shape.shrink)
     b = bag_many(bag, z)
     n = neighbours_many(x, y, z, shape.neighbours, b) if shape.weights[1] else b
-    linear = fit_linear(x, y, shape.alpha)
-    return mix((b, n, z @ linear.weights + linear.intercept), shape.weights)
+    kernel = fit_kernel(x, y, bag.centres, shape.alpha, shape.width)
+    return mix((b, n, kernel_many(kernel, z, bag.centres)), shape.weights)
 
 
-def fit(labels: Labels, embedder: Embedder, options: Options | None = None, *, old: Artifact | None = None,
-          raw: Matrix | None = None, progress: Progress = silent) -> Artifact:  # fmt: skip
+def fit(
+    labels: Labels,
+    embedder: Embedder,
+    options: Options | None = None,
+    *,
+    old: Artifact | None = None,
+    raw: Matrix | None = None,
+    progress: Progress = silent,
+) -> Artifact:
     """Fit an artifact.
 
     old: the artifact that this one replaces; its cluster ids, and labels edited by hand, are kept where clusters match.
-    raw: vectors of `labels.ordered().prompts`, when they were made before. Raises ValueError for labels that cannot train.
+    raw: vectors of the stripped `labels.ordered().prompts`, when they were made before. Raises ValueError for labels
+    that cannot train.
     """
     options = options or Options()
     labels = labels.ordered()
     if len(labels) < 10:
-        raise ValueError(f"{len(labels)} labelled prompts are too few to train on; 10 at least, some hundreds to be useful")
-    raw = embed_rows(labels.prompts, embedder, progress) if raw is None else raw
+        raise ValueError(
+            f"{len(labels)} labelled prompts are too few to train on; 10 at least, some hundreds to be useful"
+        )
+    cores = [core_text(p) for p in labels.prompts]
+    raw = embed_rows(cores, embedder, progress) if raw is None else raw
     x, mean = centre(raw)
     if old is not None and old.manifest.embedder_sha256 != embedder.sha256:
         old = None
@@ -171,34 +191,68 @@ def _primary(x: Matrix, mean: Vector, shape: Shape, seed: int, old: Artifact | N
     return kmeans(x, k, seed)
 
 
-def _assemble(labels: Labels, embedder: Embedder, options: Options, shape: Shape, policy: Policy, x: Matrix, y: Matrix,
-              mean: Vector, oof: Matrix, cv: dict[str, object], old: Artifact | None, progress: Progress) -> Artifact:  # fmt: skip
+def _assemble(
+    labels: Labels,
+    embedder: Embedder,
+    options: Options,
+    shape: Shape,
+    policy: Policy,
+    x: Matrix,
+    y: Matrix,
+    mean: Vector,
+    oof: Matrix,
+    cv: dict[str, object],
+    old: Artifact | None,
+    progress: Progress,
+) -> Artifact:
     primary = _primary(x, mean, shape, options.seed, old)
     progress("cluster", 1, 2)
     bag = fit_bag(x, y, partitions(x, shape, options.seed, primary), shape.shrink)
     progress("cluster", 2, 2)
-    linear = fit_linear(x, y, shape.alpha)
-    prototypes = fit_prototypes(x, y, primary, options.prototypes, options.seed)
-    kept_oof = fit_prototypes(x, oof, primary, options.prototypes, options.seed).scores
+    kernel = fit_kernel(x, y, bag.centres, shape.alpha, shape.width)
+    cores = [core_text(p) for p in labels.prompts]
+    styles = features_many(cores)
+    rows, starts = prototype_rows(x, primary, options.prototypes, options.seed)
+    prototypes = Prototypes(x[rows], y[rows], starts, styles[rows])
     member = assign(x, primary)
     models = [h for h in labels.models if h not in options.extra_heads]
     ids, next_id, names = _cluster_ids(primary, mean, old)
     costs, residual = _cost_parts(labels.select(models), member, len(primary), shape.shrink)
     manifest = Manifest(
-        format=FORMAT, version="", models=models, heads=list(labels.models), embedder=embedder.id,
-        embedder_sha256=embedder.sha256, dims=x.shape[1], default=_default(models, y, options.default),
-        clusters=_clusters(labels, x, primary, member, ids, names, options.examples), next_cluster_id=next_id,
-        bounds=list(bag.bounds), weights=list(shape.weights), costs=costs,
+        format=FORMAT,
+        version="",
+        models=models,
+        heads=list(labels.models),
+        embedder=embedder.id,
+        embedder_sha256=embedder.sha256,
+        dims=x.shape[1],
+        default=_default(models, y, options.default),
+        clusters=_clusters(labels, cores, x, primary, member, ids, names, options.examples),
+        next_cluster_id=next_id,
+        bounds=list(bag.bounds),
+        weights=list(shape.weights),
+        kernel_width=shape.width,
+        english=sum(foreign(c) for c in cores) < _FOREIGN_SHARE * len(cores),
+        costs=costs,
         policy=Policy(policy.guard, policy.novelty, shape.neighbours),
-        counts={m: int((~np.isnan(y[:, i])).sum()) for i, m in enumerate(models)}, extra_error={},
-        reference=reference_quantiles(oof, list(labels.models), len(models)), output_tokens={},
-        data_sha256=labels.digest(), rows=len(labels), arrays_sha256="", cv=cv,
-    )  # fmt: skip
-    return Artifact(manifest, mean, bag, prototypes, linear, calibrate(x, prototypes.vectors), residual, kept_oof)
+        counts={m: int((~np.isnan(y[:, i])).sum()) for i, m in enumerate(models)},
+        extra_error={},
+        reference=reference_quantiles(oof, list(labels.models), len(models)),
+        output_tokens={},
+        data_sha256=labels.digest(),
+        rows=len(labels),
+        arrays_sha256="",
+        cv=cv,
+    )
+    return Artifact(
+        manifest, mean, bag, prototypes, kernel, calibrate(x, styles, x[rows], styles[rows]), residual, oof[rows]
+    )
 
 
 def reference_quantiles(oof: Matrix, heads: list[str], models: int) -> dict[str, list[float]]:
-    """Difficulty -logit(mean estimate) of the training prompts, 41 quantiles: what an ability figure is solved against."""
+    """Difficulty -logit(mean estimate) of the training prompts, 41 quantiles: what an ability figure is solved
+    against.
+    """
     if models == 0:
         return {}
     d = -logit(oof[:, :models].mean(1).astype(np.float64))
@@ -229,15 +283,29 @@ def _joined(terms: list[str]) -> str:
     return ", ".join(terms) if terms else "(no words)"
 
 
-def _clusters(labels: Labels, x: Matrix, primary: Matrix, member: Ints, ids: list[int], names: dict[int, str],
-              examples: int) -> list[Cluster]:  # fmt: skip
-    terms = cluster_terms(labels.prompts, member, len(primary))
+def _clusters(
+    labels: Labels,
+    cores: list[str],
+    x: Matrix,
+    primary: Matrix,
+    member: Ints,
+    ids: list[int],
+    names: dict[int, str],
+    examples: int,
+) -> list[Cluster]:
+    terms = cluster_terms(cores, member, len(primary))
     out = []
     for i, (cluster_id, words) in enumerate(zip(ids, terms, strict=True)):
         rows = np.flatnonzero(member == i)
         nearest = rows[np.argsort(-(x[rows] @ primary[i]), kind="stable")[:examples]]
         out.append(
-            Cluster(cluster_id, names.get(cluster_id, _joined(words)), words, len(rows), [labels.prompts[r][:300] for r in nearest])
+            Cluster(
+                cluster_id,
+                names.get(cluster_id, _joined(words)),
+                words,
+                len(rows),
+                [labels.prompts[r][:300] for r in nearest],
+            )
         )
     return out
 

@@ -1,8 +1,8 @@
 """WordPiece tokeniser of the uncased BERT vocabularies: text -> token ids.
 
-Belongs here: splitting text the way BERT does and looking pieces up. Not here: what the ids mean (embed.py), and what part
-of a request is worth tokenising (text.py). Own code because the request path must not pay 40 ms of import and 30 MB of
-installed packages for it; tests/routing/test_wordpiece.py holds the ids to those of the reference tokeniser.
+Belongs here: splitting text the way BERT does and looking pieces up. Not here: what the ids mean (embed.py), and what
+part of a request is worth tokenising (text.py). Own code because the request path must not pay 40 ms of import and 30
+MB of installed packages for it; tests/routing/test_wordpiece.py holds the ids to those of the reference tokeniser.
 """
 
 from __future__ import annotations
@@ -17,9 +17,15 @@ _LONGEST_WORD = 100  # characters; BERT calls anything longer unknown
 _CACHE_LIMIT = 50_000  # words; a bound, because prompts are not ours
 _ASCII_WORDS = re.compile(r"[a-z0-9]+|[!-/:-@\[-`{-~]")
 _CJK = (
-    (0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F),
-    (0x2B740, 0x2B81F), (0x2B820, 0x2CEAF), (0xF900, 0xFAFF), (0x2F800, 0x2FA1F),
-)  # fmt: skip
+    (0x4E00, 0x9FFF),
+    (0x3400, 0x4DBF),
+    (0x20000, 0x2A6DF),
+    (0x2A700, 0x2B73F),
+    (0x2B740, 0x2B81F),
+    (0x2B820, 0x2CEAF),
+    (0xF900, 0xFAFF),
+    (0x2F800, 0x2FA1F),
+)
 
 
 def _is_cjk(code: int) -> bool:
@@ -91,14 +97,9 @@ class WordPiece:
 
     def encode(self, text: str, limit: int | None = None) -> list[int]:
         """Ids of `text` without [CLS] and [SEP], at most `limit` of them."""
-        out: list[int] = []
-        cache = self._cache
-        for word in split_words(text):
-            ids = cache.get(word)
-            out += self._pieces(word) if ids is None else ids
-            if limit is not None and len(out) >= limit:
-                return out[:limit]
-        return out
+        known = self._cache.get
+        found = [i for word in split_words(text) for i in known(word) or self._pieces(word)]
+        return found if limit is None else found[:limit]
 
     def _pieces(self, word: str) -> tuple[int, ...]:
         ids = self._match(word)
