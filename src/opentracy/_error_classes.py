@@ -14,7 +14,7 @@ else:
         from . import _error_bases as _base
 
 
-class _Described:
+class _Described(Exception):
     """What all of them carry. Built without an HTTP library; `request` and `response` are made when asked for."""
 
     if TYPE_CHECKING:
@@ -113,58 +113,60 @@ def _rebuild(name: str, message: str, state: dict[str, Any]) -> Any:
     return error
 
 
-class APIError(_Described, _base.APIError):
+# the openai package declares `request`, `response` and `status_code` as plain attributes of the types they have there;
+# ours are made when asked for, and `status_code` is None where there was no answer
+class APIError(_Described, _base.APIError):  # type: ignore[override]
     """Whatever a provider, the network or the engine did wrong."""
 
     def __init__(self, message: str, **facts: Any) -> None:
         _Described.__init__(self, message, **facts)
 
 
-class APIResponseValidationError(APIError, _base.APIResponseValidationError):
+class APIResponseValidationError(APIError, _base.APIResponseValidationError):  # type: ignore[misc, override]
     """A successful status whose body is not the protocol."""
 
 
-class APIConnectionError(APIError, _base.APIConnectionError):
+class APIConnectionError(APIError, _base.APIConnectionError):  # type: ignore[override]
     """No usable answer arrived."""
 
 
-class APITimeoutError(APIConnectionError, _base.APITimeoutError):
+class APITimeoutError(APIConnectionError, _base.APITimeoutError):  # type: ignore[override]
     """A deadline passed."""
 
 
-class APIStatusError(APIError, _base.APIStatusError):
+class APIStatusError(APIError, _base.APIStatusError):  # type: ignore[misc, override]
     """The provider answered with an error status."""
 
 
-class BadRequestError(APIStatusError, _base.BadRequestError):
+class BadRequestError(APIStatusError, _base.BadRequestError):  # type: ignore[misc, override]
     """400."""
 
 
-class AuthenticationError(APIStatusError, _base.AuthenticationError):
+class AuthenticationError(APIStatusError, _base.AuthenticationError):  # type: ignore[misc, override]
     """401."""
 
 
-class PermissionDeniedError(APIStatusError, _base.PermissionDeniedError):
+class PermissionDeniedError(APIStatusError, _base.PermissionDeniedError):  # type: ignore[misc, override]
     """403."""
 
 
-class NotFoundError(APIStatusError, _base.NotFoundError):
+class NotFoundError(APIStatusError, _base.NotFoundError):  # type: ignore[misc, override]
     """404."""
 
 
-class ConflictError(APIStatusError, _base.ConflictError):
+class ConflictError(APIStatusError, _base.ConflictError):  # type: ignore[misc, override]
     """409."""
 
 
-class UnprocessableEntityError(APIStatusError, _base.UnprocessableEntityError):
+class UnprocessableEntityError(APIStatusError, _base.UnprocessableEntityError):  # type: ignore[misc, override]
     """422."""
 
 
-class RateLimitError(APIStatusError, _base.RateLimitError):
+class RateLimitError(APIStatusError, _base.RateLimitError):  # type: ignore[misc, override]
     """429."""
 
 
-class InternalServerError(APIStatusError, _base.InternalServerError):
+class InternalServerError(APIStatusError, _base.InternalServerError):  # type: ignore[misc, override]
     """500 and above."""
 
 

@@ -180,6 +180,7 @@ def test_encodings_are_undone(body: bytes, name: str, data: st.DataObject) -> No
         (zipped(gzip.compress(b" " * (8 << 20)), "gzip"), "body_limit"),
         (framed(b" " * (MAX_BODY + 1), "chunked"), "body_limit"),
     ],
+    ids=["not gzip", "plain", "twice", "cut", "tail", "unlabelled", "bomb", "huge"],
 )
 def test_damaged_or_swollen_bodies(data: bytes, kind: str) -> None:
     reader = fed(data)
