@@ -18,7 +18,7 @@ from pathlib import Path
 
 import seed
 
-from opentracy.traces import Filters, Limits, Reader, Store, TraceRecord, TraceWriter, segments, stats
+from opentracy.traces import Filters, Limits, Reader, Store, TraceRecord, TraceWriter, search, segments, stats
 from opentracy.traces.compile import Query
 from opentracy.traces.filters import parse
 from opentracy.traces.segments import directory, seal
@@ -98,6 +98,13 @@ def queries(path: Path) -> None:
     reader.current()
     while segments.available() and seal(store, connection):
         pass
+    began, used = time.perf_counter(), time.process_time()
+    indexed = 0
+    while blocks := search.index_some(connection, blocks=50):
+        indexed += blocks
+    if indexed:
+        spent = time.process_time() - used
+        print(f"text index: {indexed} blocks in {time.perf_counter() - began:.1f} s, {spent:.1f} s of CPU")
     newest = reader.page(limit=20).rows
     now = newest[0].ts_ms
     rows = connection.execute("SELECT count(*) FROM traces").fetchone()[0]

@@ -356,3 +356,33 @@ def test_filters_between_narrow_only() -> None:
     """Never widen what was asked."""
     filters = Filters(since=10, until=20)
     assert filters.between(5, 15) == replace(filters, until=15)
+
+
+@pytest.mark.parametrize(
+    "query", ["model:gpt-4o", "tag:prod status:error", "model:nope", "-key:k1 cost>1", "stream:true"]
+)
+def test_a_list_of_rare_rows_is_the_same_from_every_source(
+    filled: Reader, query: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Newest rows, segments and fresh rows together give the pages that SQLite alone gives."""
+
+    def pages() -> list[str]:
+        seen: list[str] = []
+        cursor = None
+        while True:
+            page = filled.page(parse(query), limit=37, cursor=cursor)
+            seen += [row.trace_id for row in page.rows]
+            cursor = page.next
+            if cursor is None:
+                return seen
+
+    alone = pages()
+    if not segments.available():
+        pytest.skip("duckdb is not installed")
+    monkeypatch.setattr(segments, "SCAN_ROWS", 1)
+    monkeypatch.setattr("opentracy.traces.reader._RECENT", 50)
+    calls = []
+    original = segments.places
+    monkeypatch.setattr(segments, "places", lambda *args: calls.append(1) or original(*args))
+    assert pages() == alone
+    assert calls

@@ -27,6 +27,8 @@ from .project import SEQ_BITS
 from .sqlite import Store
 
 MAX_PAGE: Final = 1000
+#: so many rows SQLite looks through in a few milliseconds
+_RECENT: Final = 10_000
 _POSITION: Final = (1 << SEQ_BITS) - 1
 
 
@@ -98,14 +100,47 @@ class Reader:
 
             return search(self, filters, limit=limit, cursor=cursor)
         limit = page_limit(limit)
-        condition, params = where(filters)
-        if cursor is not None:
-            ts_ms, seq = decode_cursor(cursor)
-            condition = f"({condition}) AND (ts_ms, seq) < (?, ?)"
-            params += [ts_ms, seq]
-        rows = self.select(condition, params, order="ts_ms DESC, seq DESC", limit=limit + 1)
+        rows = self._newest(filters, None if cursor is None else decode_cursor(cursor), limit + 1)
         more = encode_cursor(rows[limit - 1].ts_ms, rows[limit - 1].seq) if len(rows) > limit else None
         return Page(rows[:limit], more)
+
+    def _newest(self, filters: Filters, after: tuple[int, int] | None, limit: int) -> list[TraceRow]:
+        """The first `limit` matches after a place: from the newest rows if they have enough, else by a scan."""
+        condition, params = where(filters)
+        if after is not None:
+            condition = f"({condition}) AND (ts_ms, seq) < (?, ?)"
+            params += after
+        bound = self._rare_bound(filters, after)
+        if bound is not None:
+            recent = f"({condition}) AND ts_ms >= ?"
+            rows = self.select(recent, [*params, bound], order="ts_ms DESC, seq DESC", limit=limit)
+            if len(rows) == limit:
+                return rows
+            from . import segments
+
+            sealed, found = segments.places(self.store, filters, after, limit)
+            if sealed:
+                fresh = self.store.reader().execute(
+                    f"SELECT ts_ms, seq FROM traces WHERE ({condition}) AND seq >= ? "
+                    "ORDER BY ts_ms DESC, seq DESC LIMIT ?",
+                    (*params, (sealed + 1) << SEQ_BITS, limit),
+                )
+                best = sorted({*fresh.fetchall(), *found}, reverse=True)[:limit]
+                known = {row.seq: row for row in self.by_seq([seq for _, seq in best])}
+                return [known[seq] for _, seq in best if seq in known]
+        return self.select(condition, params, order="ts_ms DESC, seq DESC", limit=limit)
+
+    def _rare_bound(self, filters: Filters, after: tuple[int, int] | None) -> int | None:
+        """The time of the `_RECENT`th newest row; None when an index finds the matches, or everything is recent."""
+        indexed = {"session", "user"}
+        if not filters.conditions or any(one.field in indexed and one.op == "=" for one in filters.conditions):
+            return None
+        row = self.current().execute(
+            "SELECT ts_ms FROM traces WHERE ts_ms <= ? ORDER BY ts_ms DESC LIMIT 1 OFFSET ?",
+            (2**62 if after is None else after[0], _RECENT),
+        )
+        found = row.fetchone()
+        return None if found is None else int(found[0])
 
     def tail(
         self, after: int | None = None, filters: Filters = EVERYTHING, *, limit: int = 200

@@ -137,9 +137,8 @@ def index_some(connection: sqlite3.Connection, *, blocks: int = 20) -> int:
 
 
 def text_of(bodies: list[Body | None]) -> str:
-    """What the index holds of a block: each of its words once, folded."""
-    text = fold("\n".join(readable(body) for body in bodies if body is not None))
-    return " ".join(set(_WORD.findall(text)))
+    """What the index is given of a block. Folded body by body, since most are plain ASCII and fold at once."""
+    return "\n".join([fold(readable(body)) for body in bodies if body is not None])
 
 
 def unindex(connection: sqlite3.Connection, block: int, bodies: list[Body | None]) -> None:

@@ -19,6 +19,7 @@ import msgspec
 from .columns import COLUMNS, NAMES, duckdb_columns
 from .compile import Cells, Query, compile_query
 from .dialects import DUCKDB
+from .filters import Filters, where
 from .project import SEQ_BITS, projected_upto
 from .sqlite import Store
 
@@ -170,6 +171,32 @@ def scan(store: Store, query: Query, cells: Cells) -> int:
     if histogram is not None:
         cells.add_latencies(run.execute(view + histogram, params).fetchall(), keys)
     return sealed_upto(store.reader())
+
+
+def places(
+    store: Store, filters: Filters, after: tuple[int, int] | None, limit: int
+) -> tuple[int, list[tuple[int, int]]]:
+    """Time and sequence number of the newest rows that match, and the last block looked at; (0, []) to ask SQLite."""
+    if not worth_it(store, Query(filters=filters)):
+        return 0, []
+    paths = list(files(store, filters.since, filters.until))
+    if not all(path.exists() for path in paths):
+        return 0, []
+    condition, params = where(filters, DUCKDB)
+    extra, values = _hidden(store)
+    if after is not None:
+        extra = f"{extra} AND " if extra else ""
+        extra += "(ts_ms < ? OR (ts_ms = ? AND seq < ?))"
+        values += [after[0], *after]
+    names = ", ".join(f"'{_quoted(path)}'" for path in paths)
+    if extra:
+        condition = f"({condition}) AND {extra}"
+    found = cursor().execute(
+        f"SELECT ts_ms, seq FROM read_parquet([{names}]) AS traces WHERE {condition} "
+        "ORDER BY ts_ms DESC, seq DESC LIMIT ?",
+        [*params, *values, limit],
+    )
+    return sealed_upto(store.reader()), found.fetchall()
 
 
 def _hidden(store: Store) -> tuple[str, list[int]]:
