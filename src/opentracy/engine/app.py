@@ -30,6 +30,7 @@ from .errors import Refused, error_body
 from .health import Health
 from .http import Exchange
 from .metrics import Metrics
+from .quota import quotas
 from .routes import Route, mount
 from .server import HttpLimits, HttpServer
 from .state import Snapshot
@@ -62,6 +63,9 @@ class Engine:
     ) -> None:
         self.state = state
         self.traces = tracing
+        self.quotas = quotas(tracing.store.path.parent) if tracing.store is not None else None
+        if self.quotas is not None:
+            state.keys.use(self.quotas.identify)
         self.loop = asyncio.get_running_loop()
         self.metrics = Metrics(self)
         self.health = Health(time.monotonic, random.random)
@@ -144,6 +148,8 @@ class Engine:
     def swap(self, fresh: Snapshot) -> None:
         """From here on requests are served by this snapshot; those under way keep the one they began with."""
         if fresh is not self.state:
+            if self.quotas is not None:
+                fresh.keys.use(self.quotas.identify)
             self.state = fresh
             self.health.forget()
             log.info("configuration reloaded (%s)", fresh.hash)

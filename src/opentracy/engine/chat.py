@@ -62,6 +62,7 @@ def serve(engine: Engine, exchange: Exchange, operation: str) -> None:
         call.read()
         engine.admit(call.identity)
         call.resolve()
+        call.reserve()
         call.begin()
     except Refused as e:
         call.refuse(e)
@@ -147,6 +148,16 @@ class ServedCall:
         self.resolved = self.snapshot.resolve(model)
         if allowed is not None and model not in allowed and self.resolved.targets[0].name not in allowed:
             raise Refused(403, f"This key may not use {model}", code="model_not_allowed", param="model")
+
+    def reserve(self) -> None:
+        """Counts the call under the limits of its virtual key, if it came with one."""
+        quotas, identity = self.engine.quotas, self.identity
+        if quotas is None or identity is None or identity.virtual is None or self.resolved is None:
+            return
+        key, target = identity.virtual, self.resolved.targets[0]
+        if not key.may_use(self.requested, *(name for t in self.resolved.targets for name in (t.name, t.model))):
+            raise Refused(403, f"This key may not use {self.requested}", code="model_not_allowed", param="model")
+        self.reservation = quotas.take(key, self.body, len(self.exchange.body), target)
 
     def refuse(self, refusal: Refused) -> None:
         """Ends the call before it began; the trace says why."""
@@ -278,7 +289,7 @@ class ServedCall:
 
     def _bad_request(self, problem: ValueError) -> None:
         """The dialect cannot say this (a local mistake of the caller's)."""
-        self.settle()
+        self.settle(None)
         self.refuse(Refused(400, str(problem)[:2000]))
         self.end(None)
 
@@ -343,6 +354,8 @@ class ServedCall:
             lines += b"x-opentracy-provider: %b\r\nx-opentracy-selected-model: %b\r\nx-opentracy-attempts: %d\r\n" % (
                 target.provider.encode(), target.model.encode("latin-1", "replace"), len(self.attempts),
             )  # fmt: skip
+        if self.reservation is not None:
+            lines += self.reservation.headers
         if self.routing is not None:
             if self.routing.get("cluster_id") is not None:
                 lines += b"x-opentracy-cluster-id: %d\r\n" % self.routing["cluster_id"]
@@ -401,17 +414,23 @@ class ServedCall:
         self.fail(failure, 499 if self.exchange.gone else 503, failure.kind, target, record)
 
     # ---------------------------------------------------------------- the end
-    def settle(self) -> None:
+    def settle(self, record: TraceRecord | None) -> None:
         """Gives back what the call held: its place among the active ones, its retry, its reservation."""
         if self.guard is not None:
             self.guard.release()
         self.engine.finished(self)
+        taken, self.reservation = self.reservation, None
+        if taken is not None and self.engine.quotas is not None:
+            nano = record.cost_nano if record is not None else 0
+            tokens = (record.tokens_in or 0) + (record.tokens_out or 0) if record is not None else 0
+            spent = record is not None and (bool(tokens) or nano != 0)
+            self.engine.quotas.settle(taken, tokens or None, nano, spent=spent)
 
     def end(self, record: TraceRecord | None) -> None:
         """Nothing more happens to this call."""
         if not self.ended:
             self.ended = True
-            self.settle()
+            self.settle(record)
             if record is not None:
                 self.engine.observe(self, record)
 
@@ -425,6 +444,9 @@ class ServedCall:
         record.engine_version = self.engine.version
         if self.identity is not None:
             record.key_id = self.identity.key_id
+            virtual = self.identity.virtual
+            if virtual is not None:
+                record.project, record.content = virtual.project, virtual.content
         if "tools" in self.body:
             record.has_tools = True
         if self.resolved is not None:

@@ -92,8 +92,9 @@ class TracesConfig(Section, frozen=True):
     path: str | None = None
     content: Literal["all", "redacted", "none"] = "all"
     durability: Literal["normal", "strict"] = "normal"
-    metrics_days: Annotated[float, Meta(gt=0)] | None = None
-    bodies_days: Annotated[float, Meta(gt=0)] | None = None
+    #: days that figures and texts are kept; 0 keeps them for ever
+    metrics_days: Annotated[float, Meta(ge=0)] = 180
+    bodies_days: Annotated[float, Meta(ge=0)] = 14
 
 
 class Config(Section, frozen=True):

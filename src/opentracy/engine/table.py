@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import admin, metrics, models, openapi, pages, probes, traces
+from . import admin, feedback, metrics, models, openapi, pages, probes, traces
 from .dashboard_routes import DASHBOARD
 from .route import explain
 from .routes import Route
@@ -26,6 +26,12 @@ _ROUTE_BODY = {
     },
 }
 
+_FEEDBACK = {
+    "type": "object",
+    "required": ["trace_id", "metric", "value"],
+    "properties": {"trace_id": _TEXT, "metric": _TEXT, "value": {"type": ["boolean", "number", "string"]}},
+}
+
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/health", "public", probes.health, "State of this engine, its providers and its store"),
     Route("GET", "/health/live", "public", probes.live, "Whether the process answers"),
@@ -35,15 +41,20 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/models", "inference", models.listing, "Models, aliases and auto, with prices and context"),
     Route("GET", "/v1/models/{model:path}", "inference", models.one, "One model"),
     Route("POST", "/v1/route", "inference", explain, "Which model would answer a prompt, and why", _ROUTE_BODY),
-    Route("GET", "/v1/traces", "read", traces.listing, "Traces, newest first", query={**_FILTER, "limit": _COUNT, "cursor": _TEXT}),
-    Route("POST", "/v1/traces", "admin", traces.take, "Take in traces made elsewhere", _OBJECT, answers={201: "Committed"}),
+    Route("GET", "/v1/traces", "read", traces.listing, "Traces, newest first",
+          query={**_FILTER, "limit": _COUNT, "cursor": _TEXT}),
+    Route("POST", "/v1/traces", "admin", traces.take, "Take in traces made elsewhere", _OBJECT,
+          answers={201: "Committed"}),
     Route("GET", "/v1/traces/facets", "read", traces.facet_counts, "Counts to narrow a list by", query=_FILTER),
     Route("GET", "/v1/traces/export", "read", traces.export, "Every trace that matches",
           query={**_FILTER, "format": {"enum": ["jsonl", "csv"]}}, produces="application/x-ndjson"),
-    Route("GET", "/v1/traces/tail", "read", traces.tail, "New traces as they come", query=_FILTER, produces="text/event-stream"),
+    Route("GET", "/v1/traces/tail", "read", traces.tail, "New traces as they come", query=_FILTER,
+          produces="text/event-stream"),
     Route("GET", "/v1/traces/{trace_id}", "read", traces.one, "Everything about one request"),
     Route("GET", "/v1/stats", "read", traces.stats, "Sums over traces, by group and time",
           query={**_FILTER, "metric": _TEXT, "group_by": _TEXT, "bucket": _COUNT, "limit": _COUNT}),
+    Route("POST", "/v1/feedback", "inference", feedback.add, "Say what an answer was worth", _FEEDBACK,
+          answers={201: "Committed"}),
     Route("POST", "/v1/reload", "admin", admin.reload, "Read the configuration again"),
     Route("GET", "/v1/config", "admin", admin.config, "The configuration in force"),
     Route("GET", "/", "public", pages.index, "The dashboard", produces="text/html"),

@@ -13,6 +13,9 @@ from pathlib import Path
 
 from opentracy.traces import Reader, Store, TraceRecord, TraceWriter
 from opentracy.traces.inflight import Inflight, recover
+from opentracy.traces.maintenance import Maintenance
+from opentracy.traces.redact import Redactor
+from opentracy.traces.retention import Retention
 
 from .auth import Identity
 from .config import TracesConfig
@@ -35,8 +38,13 @@ class Tracing:
         self.store = store
         self.reader = Reader(store) if store is not None else None
         self.writer: TraceWriter | None = None
+        self._maintenance: Maintenance | None = None
         if store is not None:
-            self.writer = TraceWriter(store, before_write=_before_write(config))
+            self.writer = TraceWriter(store, before_write=Redactor(config.content))
+            # zero means for ever
+            keep = Retention(config.metrics_days or None, config.bodies_days or None)
+            self._maintenance = Maintenance(store, retention=keep)
+            self._maintenance.start()
         self._inflight = Inflight(store.path) if store is not None else None
         self.put: Callable[[TraceRecord], object] = self.writer.put if self.writer is not None else _nothing
 
@@ -85,6 +93,9 @@ class Tracing:
 
     def close(self) -> None:
         """Commits what waits."""
+        if self._maintenance is not None:
+            self._maintenance.stop()
+            self._maintenance = None
         if self.writer is not None:
             self.writer.close()
         if self._inflight is not None:
@@ -96,14 +107,3 @@ class Tracing:
 
 def _nothing(record: TraceRecord) -> None:
     """Traces are off."""
-
-
-def _before_write(config: TracesConfig) -> Callable[[TraceRecord], None] | None:
-    """Runs on the writer's thread: what of the texts may be kept."""
-    if config.content == "all":
-        return None
-
-    def strip(record: TraceRecord) -> None:
-        record.request = record.response = None
-
-    return strip

@@ -1,0 +1,48 @@
+"""`POST /v1/feedback`: what people or programs thought of an answer, tied to its trace."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from opentracy.traces import feedback as statements
+from opentracy.traces.ids import normalise_id
+
+from .errors import Refused
+from .routes import json_body, json_response
+from .traces import off_loop, reader_of
+
+if TYPE_CHECKING:
+    from .app import Engine
+
+
+async def add(engine: Engine, request: Request) -> Response:
+    """One statement `{trace_id, metric, value}`; acknowledged once it is committed."""
+    reader = reader_of(engine)
+    body = await json_body(request)
+    metric, value = body.get("metric"), body.get("value")
+    try:
+        trace_id = normalise_id(str(body.get("trace_id") or ""))
+    except ValueError as e:
+        raise Refused(400, str(e), param="trace_id") from None
+    if not isinstance(metric, str) or not metric.strip() or len(metric) > 100:
+        raise Refused(400, "metric must be a name of 1 to 100 characters", param="metric")
+    if not isinstance(value, bool | int | float | str):
+        raise Refused(400, "value must be true or false, a number, or a text", param="value")
+    identity = request.state.identity
+    await engine.traces.current()
+
+    def work() -> statements.Feedback | None:
+        if reader.find(trace_id) is None:
+            return None
+        connection, now = reader.store.reader(), time.time_ns() // 1_000_000
+        return statements.add(connection, trace_id, metric, value, author=identity.key_id, now_ms=now)
+
+    made = await off_loop(work)
+    if made is None:
+        raise Refused(404, f"There is no trace {trace_id}", code="trace_not_found")
+    return json_response({"object": "feedback", **msgspec.structs.asdict(made)}, 201)
