@@ -433,7 +433,7 @@ def test_what_is_no_answer(body: bytes, kind: str) -> None:
 
 
 def test_embeddings_are_refused_clearly() -> None:
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     to = target(SONNET)
     with pytest.raises(ValueError, match="embeddings"):

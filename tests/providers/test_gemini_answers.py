@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import struct
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from native_wire import WEATHER, answer, body_of, call, decode, decoder, folded, sse, target
 
 from opentracy.core.pricing import register_price

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 from native_wire import KEY, PLAIN, WEATHER, body_of, call, target
 
@@ -389,7 +390,7 @@ def test_the_same_call_streamed_has_the_same_body() -> None:
 
 # ---------------------------------------------------------------- embeddings
 def embedding(to: Any, **params: Any) -> Any:
-    return to.dialect.build_request(replace(call([], **params), operation="embedding"), to)
+    return to.dialect.build_request(msgspec.structs.replace(call([], **params), operation="embedding"), to)
 
 
 def test_embeddings_go_in_one_batch() -> None:

@@ -16,8 +16,9 @@ The generator returns Completed or Opened, or raises PlanFailed.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+import msgspec
 
 from .failure import backoff, interrupted, mask, retry_hint, transport_failure
 from .wire import Attempt, Call, Chunk, Decoder, Failure, HttpHead, HttpRequest, HttpResponse, Target
@@ -27,8 +28,7 @@ UNREADABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueErro
 MAX_BODY = 32 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(msgspec.Struct, frozen=True):
     """Send this request; deadlines are points on the plan's clock."""
 
     request: HttpRequest
@@ -37,20 +37,17 @@ class Send:
     connect_deadline: float
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Read(msgspec.Struct, frozen=True):
     """Read the next piece of the open answer's body."""
 
     deadline: float
 
 
-@dataclass(frozen=True, slots=True)
-class Discard:
+class Discard(msgspec.Struct, frozen=True):
     """Close the open answer's connection."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sleep:
+class Sleep(msgspec.Struct, frozen=True):
     """Wait before the next attempt."""
 
     seconds: float
@@ -59,8 +56,7 @@ class Sleep:
 Step = Send | Read | Discard | Sleep
 
 
-@dataclass(slots=True)
-class Completed:
+class Completed(msgspec.Struct):
     """A whole answer in OpenAI form."""
 
     response: Any
@@ -69,8 +65,7 @@ class Completed:
     http: HttpHead
 
 
-@dataclass(slots=True)
-class Opened:
+class Opened(msgspec.Struct):
     """A stream with its first content in hand; the driver's connection still holds the rest.
 
     `ended`: the whole body was read already (a JSON answer to a stream request, or a very short stream).
@@ -110,8 +105,7 @@ class Guard(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(msgspec.Struct, frozen=True):
     """Numbers of one call. `timeout`: seconds per attempt; for a stream to the first content, then between contents.
 
     `first_token` overrides `timeout` for a stream's wait for its first content; `total` bounds the whole call.
@@ -123,7 +117,10 @@ class Policy:
     first_token: float | None = None
     total: float | None = None
     max_body: int = MAX_BODY
-    secrets: tuple[str, ...] = field(default=(), repr=False)
+    secrets: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Policy(timeout={self.timeout}, num_retries={self.num_retries}, total={self.total})"
 
 
 Clock = Callable[[], float]

@@ -1,5 +1,7 @@
 """Values that cross the border between knowledge and I/O, and the protocols of both sides.
 
+Those of which every request makes new ones are msgspec structs: a frozen dataclass costs ten times as much to make.
+
 Belongs here: what a request, an answer, a target and a failure *are*. How a provider spells them stands in
 `providers`, how they travel in `transport`, what happens after a failure in `plan`.
 """
@@ -12,13 +14,14 @@ from functools import lru_cache
 from typing import Any, Literal, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
+import msgspec
+
 Json = Any
 Chunk = dict[str, Any]
 """One OpenAI `chat.completion.chunk` as a plain dict."""
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """One chat completion as the caller asked for it, in OpenAI's vocabulary and independent of any provider.
 
     `params` holds every other OpenAI field the caller gave (None values removed); never `model`, `messages`, `stream`.
@@ -74,9 +77,11 @@ def split_url(url: str) -> tuple[Origin, str]:
     return Origin(parts.scheme, parts.hostname, port), target + ("?" + parts.query if parts.query else "")
 
 
-@dataclass(frozen=True, slots=True)
-class HttpRequest:
-    """An HTTP request ready to send. `dropped`: parameters that the provider has no equivalent for."""
+class HttpRequest(msgspec.Struct, frozen=True):
+    """An HTTP request ready to send. `dropped`: parameters that the provider has no equivalent for.
+
+    Headers in a MappingProxyType are the same for every request of a target: transports may keep their bytes.
+    """
 
     method: str
     url: str
@@ -89,8 +94,7 @@ class HttpRequest:
         return f"HttpRequest({self.method} {self.url.split('?')[0]}, {len(self.body)} bytes)"
 
 
-@dataclass(slots=True)
-class HttpHead:
+class HttpHead(msgspec.Struct):
     """Status and headers of an answer whose body is still to be read. Header names are lower case."""
 
     status: int
@@ -102,7 +106,6 @@ class HttpHead:
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-@dataclass(slots=True)
 class HttpResponse(HttpHead):
     """A whole answer, content encodings undone."""
 
@@ -267,15 +270,16 @@ class Target:
     quirks: Any = None
     options: Mapping[str, str] = field(default_factory=dict)
     deployment: str = ""
+    name: str = field(init=False, compare=False)
+    """`provider/model`."""
+    memo: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What follows from the other fields alone, worked out once by whoever needs it for every request."""
 
-    @property
-    def name(self) -> str:
-        """`provider/model`."""
-        return f"{self.provider}/{self.model}"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", f"{self.provider}/{self.model}")
 
 
-@dataclass(slots=True)
-class Attempt:
+class Attempt(msgspec.Struct):
     """One HTTP request (or failed connection) of a call. Times are seconds of the plan's clock."""
 
     target: Target

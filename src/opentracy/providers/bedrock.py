@@ -9,9 +9,10 @@ access key in `extra` as `access_key`, `secret_key` and, when temporary, `sessio
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, urlsplit
+
+import msgspec
 
 from ..core import jsonio
 from ..core.sigv4 import sign
@@ -54,7 +55,7 @@ class Bedrock:
             request.method, request.url, request.headers, request.body, access_key=access, secret_key=secret,
             session_token=extra.get("session_token"), region=_region(request.url, target), service="bedrock", now=now,
         )  # fmt: skip
-        return replace(request, headers=signed)
+        return msgspec.structs.replace(request, headers=signed)
 
     def parse_response(self, call: Call, target: Target, response: HttpResponse) -> Json | Failure:
         """A 2xx answer as `chat.completion`, or as OpenAI's embedding list."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import lru_cache
 from typing import Any
 
 from ..core.jsonio import encode
@@ -27,7 +28,7 @@ _MAX_ID = 40  # longer tool-call ids (another provider's signature rides in ours
 
 def outgoing(messages: list[Message], quirks: Quirks, dropped: list[str]) -> list[Message]:
     """`messages` in the form this provider takes; names of what had to go are appended to `dropped`."""
-    if quirks.verbatim:
+    if quirks.verbatim or (_passes(quirks) and _all_plain(messages)):
         return messages
     keep_reasoning = _tool_turns(messages) if quirks.echo_tool_reasoning else frozenset()
     out = [
@@ -39,6 +40,19 @@ def outgoing(messages: list[Message], quirks: Quirks, dropped: list[str]) -> lis
     if quirks.prefill and out and out[-1].get("role") == "assistant" and not out[-1].get("tool_calls"):
         out[-1] = {"prefix": True, **out[-1]}
     return out
+
+
+@lru_cache(maxsize=256)
+def _passes(quirks: Quirks) -> bool:
+    """Whether a list of plain messages needs no work as a list."""
+    return not quirks.alternate and not quirks.prefill
+
+
+def _all_plain(messages: list[Message]) -> bool:
+    for m in messages:
+        if len(m) != 2 or m.get("role") not in _PLAIN_ROLES or type(m.get("content")) is not str:
+            return False
+    return True
 
 
 def _is_plain(m: Message) -> bool:

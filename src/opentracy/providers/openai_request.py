@@ -5,9 +5,10 @@ Messages stand in `openai_messages`; the settings that steer all this, in `opena
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
 from ..core.jsonio import encode
@@ -20,20 +21,53 @@ _RANGES = {"temperature": (0, 2), "top_p": (0, 1), "presence_penalty": (-2, 2), 
 _NO_RULE = ModelRule("")
 
 
+class _Ways(NamedTuple):
+    """What is the same for every request of a target. `plain`: parameters that it takes as they are given."""
+
+    quirks: Quirks
+    model: str
+    chat_url: str
+    embeddings_url: str
+    headers: Mapping[str, str]
+    plain: frozenset[str]
+
+
 def build_request(call: Call, target: Target) -> HttpRequest:
     """The POST for `call`; ValueError names what cannot be sent."""
-    quirks: Quirks = target.quirks or DEFAULT
+    ways: _Ways = target.memo.get("openai_request") or _ways(target)
     dropped: list[str] = []
     if call.operation == "embedding":
-        path = quirks.path.replace("/chat/completions", "/embeddings")
-        body = _embedding_body(call, target, quirks, dropped)
+        url = ways.embeddings_url
+        body = _embedding_body(call, target, ways.quirks, dropped)
     else:
-        path = quirks.path
-        body = _chat_body(call, target, quirks, dropped)
+        url = ways.chat_url
+        body = _chat_body(call, target, ways, dropped)
     if dropped:
         refuse_dropped(dropped, strict=call.strict_params, provider=target.provider)
-    url = _url(target.base_url, path, quirks.deployments, target.model, target.options.get("api_version", ""))
-    return HttpRequest("POST", url, headers(target, quirks), encode(body), tuple(dropped))
+    return HttpRequest("POST", url, ways.headers, encode(body), tuple(dropped))
+
+
+def _ways(target: Target) -> _Ways:
+    quirks: Quirks = target.quirks or DEFAULT
+    version = target.options.get("api_version", "")
+    paths = quirks.path, quirks.path.replace("/chat/completions", "/embeddings")
+    chat, embeddings = (_url(target.base_url, path, quirks.deployments, target.model, version) for path in paths)
+    fixed = MappingProxyType(headers(target, quirks))
+    found = _Ways(quirks, _model_name(target, quirks), chat, embeddings, fixed, _plain_params(quirks, target.model))
+    target.memo["openai_request"] = found
+    return found
+
+
+def _plain_params(quirks: Quirks, model: str) -> frozenset[str]:
+    """The parameters for which `_Parameters.write` does nothing but to copy them."""
+    rule = (rule_for(quirks, model) if quirks.rules else None) or _NO_RULE
+    if quirks.verbatim:
+        return frozenset()
+    touched = {*quirks.drop, *rule.drop, *rule.only, *quirks.rename, *_SPECIAL}
+    cap = rule.cap or quirks.cap
+    # under the name that is wanted anyway, and alone; with both names given `_Parameters.cap` decides
+    caps = {"max_tokens" if cap == "either" else cap}
+    return frozenset((CHAT_PARAMS - touched) | caps)
 
 
 def headers(target: Target, quirks: Quirks) -> dict[str, str]:
@@ -99,14 +133,14 @@ def _embedding_body(call: Call, target: Target, quirks: Quirks, dropped: list[st
     return body
 
 
-def _chat_body(call: Call, target: Target, quirks: Quirks, dropped: list[str]) -> dict[str, Any]:
-    body: dict[str, Any] = {
-        "model": _model_name(target, quirks),
-        "messages": outgoing(call.messages, quirks, dropped),
-    }
-    if call.params:
-        if quirks.verbatim:
-            body.update((k, v) for k, v in call.params.items() if v is not None)
+def _chat_body(call: Call, target: Target, ways: _Ways, dropped: list[str]) -> dict[str, Any]:
+    quirks, params = ways.quirks, call.params
+    body: dict[str, Any] = {"model": ways.model, "messages": outgoing(call.messages, quirks, dropped)}
+    if params:
+        if ways.plain.issuperset(params) and None not in params.values():
+            body.update(params)
+        elif quirks.verbatim:
+            body.update((k, v) for k, v in params.items() if v is not None)
             if "response_format" in body:
                 body["response_format"] = response_format(body["response_format"])
         else:

@@ -26,9 +26,9 @@ def trace_id_at(ms: int, entropy: bytes) -> str:
 
 def new_trace_id() -> str:
     """A fresh id. The generator is seeded by the system and anew after a fork: ids need to differ, not to be secret."""
-    bits = _random.getrandbits(74)
-    ms = time.time_ns() // 1_000_000
-    return f"{ms & 0xFFFFFFFFFFFF:012x}7{bits & 0xFFF:03x}{0x8000000000000000 | bits >> 12:016x}"
+    bits = _random.getrandbits
+    parts = time.time_ns() // 1_000_000, bits(12), 0x8000000000000000 | bits(62)
+    return "%012x7%03x%016x" % parts  # noqa: UP031  (half the time of an f-string)
 
 
 def id_time_ms(trace_id: str) -> int | None:
