@@ -24,6 +24,10 @@ from .sqlite import Store
 log = logging.getLogger("opentracy.traces")
 
 
+#: traces per second up to which there is time for what can wait
+CALM_ROWS = 100
+
+
 class Maintenance:
     """The background duties of a store.
 
@@ -53,6 +57,7 @@ class Maintenance:
         self._lock = leader_lock(store.path)
         self._prune_seconds = prune_seconds
         self._pruned = 0.0
+        self._newest = 0
         self._thread = threading.Thread(target=self._run, name="opentracy-maintenance", daemon=True)
 
     @property
@@ -84,12 +89,17 @@ class Maintenance:
         with contextlib.closing(self.store.connect(timeout=5.0)) as connection:
             for name in self._sinks:
                 outbox.register(connection, name)
-            self._duty("projection", lambda: project.catch_up(connection))
+            calm = self._calm(connection)
+            if calm:
+                # under load the writers project themselves, in larger portions
+                self._duty("projection", lambda: project.catch_up(connection))
             for name, sink in self._sinks.items():
                 self._duty(name, partial(outbox.deliver, connection, name, sink, max_blocks=200))
-            self._duty("index", lambda: self._index(connection))
+            if calm:
+                self._duty("index", lambda: self._index(connection))
             if segments.available():
-                self._duty("sealing", lambda: segments.seal(self.store, connection))
+                rows = segments.SEAL_ROWS if calm else 5 * segments.SEAL_ROWS
+                self._duty("sealing", lambda: segments.seal(self.store, connection, min_rows=rows))
             self._duty("retention", lambda: self._prune(connection))
             for seconds, call, last in self._every:
                 if time.monotonic() - last[0] >= seconds:
@@ -109,6 +119,14 @@ class Maintenance:
             self.failing[name] = type(error).__name__
         else:
             self.failing.pop(name, None)
+
+    def _calm(self, connection: sqlite3.Connection) -> bool:
+        """True when few traces arrived since the last round and the process says that it has time."""
+        newest, rows = connection.execute(
+            "SELECT ifnull(max(id), ?), ifnull(sum(rows), 0) FROM blocks WHERE id > ?", (self._newest, self._newest)
+        ).fetchone()
+        first, self._newest = not self._newest, int(newest)
+        return (first or int(rows) <= CALM_ROWS * self._pause) and not self._busy()
 
     def _index(self, connection: sqlite3.Connection) -> None:
         """Adds to the text index while nobody needs the processor; search is right without it."""
