@@ -5,6 +5,7 @@ Belongs here: flags, the banner, exit codes. Not here: anything that a running e
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -51,6 +52,7 @@ def serve(
 
 def _serve(config_path: str | None, flags: dict[str, Any], *, demo: bool, open_browser: bool) -> int:
     from opentracy.engine import supervisor
+    from opentracy.engine.inforce import InForce
     from opentracy.engine.state import Snapshot
 
     environ = dict(os.environ)
@@ -59,21 +61,29 @@ def _serve(config_path: str | None, flags: dict[str, Any], *, demo: bool, open_b
         from opentracy.engine import demo as demonstration
 
         stand_in = demonstration.start(environ)
-    configure = _configuration(config_path, environ, flags, demo=demo)
-    config = configure()
+    read, parse = _configuration(config_path, environ, flags, demo=demo)
+    text = read()
+    config = parse(text)
     _log(config.server.log_level)
     supervisor.refuse_open_bind(config)
     several = config.server.workers > 1
     sock = None if several else supervisor.bind(config.server.host, config.server.port)
 
-    def snapshot() -> Snapshot:
-        fresh = configure()
+    def made_of(text: str) -> Snapshot:
+        fresh = parse(text)
         router, problem = supervisor.load_router(fresh)
         return Snapshot(fresh, environ, router=router, router_problem=problem)
 
-    first = snapshot()
+    def afresh() -> Snapshot:
+        text = read()
+        snapshot = made_of(text)
+        in_force.put(text)
+        return snapshot
+
+    first = made_of(text)
+    in_force = InForce(text)
     path, lock = supervisor.prepare_store(config, environ)
-    service = supervisor.Service(first, snapshot, path, config_path)
+    service = supervisor.Service(first, afresh, lambda: made_of(in_force.text()), in_force, path, config_path)
     try:
         if sock is not None:
             _banner(first, sock.getsockname(), path, open_browser=open_browser)
@@ -90,15 +100,15 @@ def _serve(config_path: str | None, flags: dict[str, Any], *, demo: bool, open_b
 
 def _configuration(
     config_path: str | None, environ: dict[str, str], flags: dict[str, Any], *, demo: bool
-) -> Callable[[], Config]:
-    """How the configuration is read, now and at every reload."""
-    from opentracy.engine.configfile import load, parse
+) -> tuple[Callable[[], str], Callable[[str], Config]]:
+    """How the configuration's text is read, now and at every reload; and what is made of it."""
+    from opentracy.engine.configfile import parse, read
 
     if demo and config_path is None:
         from opentracy.engine.demo import CONFIG
 
-        return lambda: parse(CONFIG, environ, flags, name="the demo's configuration")
-    return lambda: load(config_path, environ, flags)
+        return lambda: CONFIG, lambda text: parse(text, environ, flags, name="the demo's configuration")
+    return lambda: read(config_path), lambda text: parse(text, environ, flags, name=config_path or "the defaults")
 
 
 def _log(level: str) -> None:
@@ -121,7 +131,8 @@ def _banner(snapshot: Snapshot, address: tuple[Any, ...], store: Any, *, open_br
         f"  traces     {f'{store}, content {snapshot.config.traces.content}' if store is not None else 'off'}",
         f"  keys       {'required' if snapshot.keys.required else 'none: this machine only'}",
     )
-    click.echo("\n".join(lines), err=True)
+    with contextlib.suppress(OSError):  # a closed stderr must not stop the serving
+        click.echo("\n".join(lines), err=True)
     if open_browser:
         import webbrowser
 

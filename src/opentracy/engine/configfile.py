@@ -33,8 +33,12 @@ def load(
     path: str | None, environ: Mapping[str, str], flags: Mapping[str, Any] | None = None, *, name: str | None = None
 ) -> Config:
     """The effective configuration. `flags`: values by dotted key, None ones left out. Raises ConfigError."""
-    text = "" if path is None else _read(Path(path))
-    return parse(text, environ, flags, name=name or path or "the defaults")
+    return parse(read(path), environ, flags, name=name or path or "the defaults")
+
+
+def read(path: str | None) -> str:
+    """The file's text, none without a file. Raises ConfigError."""
+    return "" if path is None else _read(Path(path))
 
 
 def parse(
@@ -253,4 +257,4 @@ def _split(dotted: str) -> tuple[str, ...]:
     return tuple(p.strip().strip("\"'") for p in re.findall(r"\"[^\"]*\"|'[^']*'|[^.\s]+", dotted))
 
 
-__all__ = ["ConfigError", "ProviderConfig", "load", "parse", "secret"]
+__all__ = ["ConfigError", "ProviderConfig", "load", "parse", "read", "secret"]

@@ -23,6 +23,8 @@ from opentracy.traces.locks import FileLock
 
 from .auth import is_loopback
 from .config import Config
+from .configfile import ConfigError
+from .inforce import InForce
 from .state import Snapshot
 from .tracing import store_path
 
@@ -43,13 +45,16 @@ class StartError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What every worker needs. `snapshot` reads the configuration afresh (ConfigError when it cannot be used).
+    """What every worker needs. `snapshot` reads the configuration afresh (ConfigError when it cannot be used), and
+    what it could use is in force from then on, for all workers; `accepted` is what is in force.
 
-    `config_path`: the file that it reads, None for the defaults.
+    `config_path`: the file that is read, None for the defaults.
     """
 
     first: Snapshot
     snapshot: Callable[[], Snapshot]
+    accepted: Callable[[], Snapshot]
+    in_force: InForce
     store: Path | None
     config_path: str | None = None
 
@@ -142,6 +147,7 @@ class Supervisor:
         self._workers: dict[int, int] = {}  # pid -> number
         self._starts: list[float] = []
         self._stopping = 0
+        self._known = service.in_force.number()  # of the configuration that was passed on last
         server = config.server
         bind(server.host, server.port).close()  # a plain bind fails where somebody else listens, a shared one would not
         self._reserve = bind(server.host, server.port, shared=True, listen=False)
@@ -151,7 +157,7 @@ class Supervisor:
         """Until every worker has ended after SIGTERM or SIGINT; the exit status."""
         for caught in (signal.SIGTERM, signal.SIGINT):
             signal.signal(caught, self._stop)
-        signal.signal(signal.SIGHUP, lambda *_: self._pass_on(signal.SIGHUP))
+        signal.signal(signal.SIGHUP, self._reload)
         for number in range(self._config.server.workers):
             self._start(number)
         status = 0
@@ -213,6 +219,18 @@ class Supervisor:
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self._stopping += 1
         self._pass_on(signal.SIGTERM)
+
+    def _reload(self, number: int, frame: FrameType | None) -> None:
+        """From a worker that has reloaded: the others follow it. From anybody else: the file is read, here and once."""
+        in_force = self._service.in_force
+        if in_force.number() == self._known:
+            try:
+                self._service.snapshot()
+            except (ConfigError, OSError, ValueError) as e:
+                log.error("the configuration was not reloaded: %s", e)
+                return
+        self._known = in_force.number()
+        self._pass_on(signal.SIGHUP)
 
     def _pass_on(self, number: int) -> None:
         for pid in list(self._workers):

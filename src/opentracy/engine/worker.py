@@ -22,6 +22,9 @@ from .configfile import ConfigError
 from .tracing import Tracing
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .state import Snapshot
     from .supervisor import Service
 
 log = logging.getLogger("opentracy.engine")
@@ -40,7 +43,7 @@ async def _work(sock: socket.socket, service: Service, first: bool, parent: int 
     if parent is not None:
         # a replacement starts with what is in force now, not with what was when the engine started
         with contextlib.suppress(ConfigError, OSError):
-            snapshot = service.snapshot()
+            snapshot = service.accepted()
     store = Store.open(service.store) if service.store is not None else None
     tracing = Tracing(snapshot.config.traces, store)
     if first:
@@ -51,7 +54,7 @@ async def _work(sock: socket.socket, service: Service, first: bool, parent: int 
     stop, hurry = asyncio.Event(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, lambda: (hurry if stop.is_set() else stop).set())
-    loop.add_signal_handler(signal.SIGHUP, _reload, engine)
+    loop.add_signal_handler(signal.SIGHUP, _reload, engine, service.snapshot if parent is None else service.accepted)
     await engine.server.listen(sock)
     watcher = loop.create_task(_orphaned(parent, stop)) if parent is not None else None
     await stop.wait()
@@ -73,9 +76,9 @@ def _warm_up(engine: Engine) -> None:
     gc.set_threshold(20_000, 20, 50)
 
 
-def _reload(engine: Engine) -> None:
+def _reload(engine: Engine, fresh: Callable[[], Snapshot]) -> None:
     try:
-        engine.swap(engine.fresh_state())
+        engine.swap(fresh())
     except (ConfigError, OSError, ValueError) as e:
         log.error("the configuration was not reloaded: %s", e)
 
