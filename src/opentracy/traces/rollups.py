@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from operator import add
 from typing import Any, Final
 
 import msgspec
 
-from .columns import NAMES
 from .compile import SUMS
 
 HOUR_MS: Final = 3_600_000
@@ -23,9 +24,6 @@ SHORT_SUMS: Final = tuple(SUMS)[:8]
 LARGEST: Final = 2**50
 DIMENSIONS: Final = ("model", "key", "outcome", "cluster", "tag")
 
-_AT: Final = {name: at for at, name in enumerate(NAMES)}
-_TAGS: Final = _AT["tags"]
-
 Sums = list[int]
 
 
@@ -34,10 +32,19 @@ def sums_of(dim: str) -> tuple[str, ...]:
     return tuple(SUMS) if dim in ("model", "key") else SHORT_SUMS
 
 
-def add_up(rows: Iterable[Sequence[Any]]) -> tuple[dict[tuple[Any, ...], Sums], dict[tuple[Any, ...], int]]:
-    """Sums by everything that is a dimension together, and counts of latency buckets. Rows are those of `traces`."""
-    totals: dict[tuple[Any, ...], Sums] = {}
-    latencies: dict[tuple[Any, ...], int] = {}
+@dataclass(slots=True)
+class Totals:
+    """Rows added up: by everything but tags that is a dimension, by their tags, and by latency bucket."""
+
+    groups: dict[tuple[Any, ...], Sums] = field(default_factory=dict)
+    tags: dict[tuple[int, str], Sums] = field(default_factory=dict)
+    latencies: dict[tuple[Any, ...], int] = field(default_factory=dict)
+
+
+def add_up(rows: Iterable[Sequence[Any]]) -> Totals:
+    """The totals of rows of `traces`."""
+    totals = Totals()
+    groups, latencies, tagged = totals.groups, totals.latencies, totals.tags
     # unpacking once is far cheaper than thirty lookups; the names are those of `columns.NAMES`, in their order
     for (
         _, ts_ms, outcome, _, model, provider, _, _, project, key_id, _, _, tags, cluster_id, stream, cache_hit, _,
@@ -45,10 +52,10 @@ def add_up(rows: Iterable[Sequence[Any]]) -> tuple[dict[tuple[Any, ...], Sums], 
         counterfactual, error_type, _,
     ) in rows:  # fmt: skip
         hour = ts_ms // HOUR_MS
-        key = (hour, model, provider, key_id, project, outcome, error_type, cluster_id, tags)
-        sums = totals.get(key)
+        key = (hour, model, provider, key_id, project, outcome, error_type, cluster_id)
+        sums = groups.get(key)
         if sums is None:
-            sums = totals[key] = [0] * len(SUMS)
+            sums = groups[key] = [0] * len(SUMS)
         sums[0] += 1
         if outcome != "ok":
             sums[1] += 1
@@ -79,46 +86,62 @@ def add_up(rows: Iterable[Sequence[Any]]) -> tuple[dict[tuple[Any, ...], Sums], 
             sums[15] += 1
         place = (hour, model, provider, bucket)
         latencies[place] = latencies.get(place, 0) + 1
-    return totals, latencies
+        if tags is not None:
+            one = (
+                1,
+                outcome != "ok",
+                cost or 0,
+                cost is None,
+                counterfactual or 0,
+                tokens_in or 0,
+                tokens_out or 0,
+                latency_us,
+            )
+            before = tagged.get((hour, tags))
+            tagged[hour, tags] = list(one) if before is None else list(map(add, before, one))
+    return totals
 
 
-def by_dimension(totals: dict[tuple[Any, ...], Sums]) -> dict[str, list[tuple[Any, ...]]]:
-    """The sums of `add_up` for each dimension, as rows of its table. Unknown keys are empty texts.
+def by_dimension(totals: Totals) -> dict[str, list[tuple[Any, ...]]]:
+    """The totals for each dimension, as rows of its table. Unknown keys are empty texts.
 
     Raises OverflowError when a sum is beyond what any real traffic has, so that nothing is ever added wrongly.
     """
+    groups, tags = list(totals.groups), list(totals.tags)
+    every = list(totals.groups.values())
+    result = {
+        "model": _merged([(hour, model, provider) for hour, model, provider, *_ in groups], every),
+        "key": _merged([(key[0], key[3] or "", key[4] or "") for key in groups], every),
+        "outcome": _merged([(key[0], key[5], key[6] or "") for key in groups], every),
+        "cluster": _merged([(key[0], "" if key[7] is None else str(key[7]), key[1]) for key in groups], every),
+    }
+    singles = [((hour, tag, ""), totals.tags[hour, text]) for hour, text in tags for tag in msgspec.json.decode(text)]
+    result["tag"] = _merged([place for place, _ in singles], [sums for _, sums in singles])
+    return {
+        dim: [(dim, *place, *sums[: len(sums_of(dim))]) for place, sums in merged.items()]
+        for dim, merged in result.items()
+    }
+
+
+def _merged(places: list[tuple[Any, ...]], sums: list[Sums]) -> dict[tuple[Any, ...], Sums]:
+    """Adds up what has the same place. With numpy, since there may be nearly as many groups as rows."""
     import numpy as np
 
-    sums = np.array(list(totals.values()), dtype=np.int64).reshape(-1, len(SUMS))
-    if sums.size and int(np.abs(sums).max()) > LARGEST:
+    if not places:
+        return {}
+    index: dict[tuple[Any, ...], int] = {}
+    into = [index.setdefault(place, len(index)) for place in places]
+    values = np.array(sums, dtype=np.int64)
+    if int(np.abs(values).max()) > LARGEST:
         raise OverflowError("A figure of a trace is too large to be added up")
-    groups: dict[str, tuple[dict[tuple[Any, ...], int], list[int], list[int]]] = {d: ({}, [], []) for d in DIMENSIONS}
-
-    def note(dim: str, place: tuple[Any, ...], row: int) -> None:
-        places, into, rows = groups[dim]
-        into.append(places.setdefault(place, len(places)))
-        rows.append(row)
-
-    for row, (hour, model, provider, key_id, project, outcome, error, cluster, tags) in enumerate(totals):
-        note("model", (hour, model, provider), row)
-        note("key", (hour, key_id or "", project or ""), row)
-        note("outcome", (hour, outcome, error or ""), row)
-        note("cluster", (hour, "" if cluster is None else str(cluster), model), row)
-        if tags is not None:
-            for tag in msgspec.json.decode(tags):
-                note("tag", (hour, tag, ""), row)
-    result: dict[str, list[tuple[Any, ...]]] = {}
-    for dim, (places, into, rows) in groups.items():
-        added = np.zeros((len(places), len(SUMS)), dtype=np.int64)
-        np.add.at(added, into, sums[rows])
-        width = len(sums_of(dim))
-        result[dim] = [(dim, *place, *values[:width]) for place, values in zip(places, added.tolist(), strict=True)]
-    return result
+    added = np.zeros((len(index), values.shape[1]), dtype=np.int64)
+    np.add.at(added, into, values)
+    return dict(zip(index, added.tolist(), strict=True))
 
 
 def store(connection: sqlite3.Connection, rows: Iterable[Sequence[Any]]) -> None:
     """Adds rows to the tables, within the caller's transaction."""
-    totals, latencies = add_up(rows)
+    totals = add_up(rows)
     for dim, found in by_dimension(totals).items():
         names = sums_of(dim)
         connection.executemany(
@@ -129,5 +152,5 @@ def store(connection: sqlite3.Connection, rows: Iterable[Sequence[Any]]) -> None
     connection.executemany(
         "INSERT INTO latencies VALUES (?, ?, ?, ?, ?) "
         "ON CONFLICT (hour, model, provider, bucket) DO UPDATE SET requests = requests + excluded.requests",
-        [(*place, count) for place, count in latencies.items()],
+        [(*place, count) for place, count in totals.latencies.items()],
     )
