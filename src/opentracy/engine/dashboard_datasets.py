@@ -115,17 +115,17 @@ async def rows(engine: Engine, request: Request) -> Response:
 
 
 async def export_rows(engine: Engine, request: Request) -> Response:
-    """`GET /v1/dashboard/datasets/{name}/export?version=&format=jsonl|openai`."""
+    """`GET /v1/dashboard/datasets/{name}/export?version=&format=jsonl|finetune`."""
     sets, name = of(engine), request.path_params["name"]
     form = request.query_params.get("format", "jsonl")
-    if form not in ("jsonl", "openai"):
-        raise Refused(400, "format must be jsonl or openai", param="format")
+    if form not in ("jsonl", "finetune"):
+        raise Refused(400, "format must be jsonl or finetune", param="format")
 
     def work() -> tuple[bytes, int]:
         version = _version(sets, name, request)
         found = sets.rows(name, version.version)
         lines = (
-            fine_tuning_lines(found) if form == "openai" else (encode(msgspec.to_builtins(r)) + b"\n" for r in found)
+            fine_tuning_lines(found) if form == "finetune" else (encode(msgspec.to_builtins(r)) + b"\n" for r in found)
         )
         return b"".join(lines), version.version
 

@@ -164,9 +164,9 @@ async def projection(engine: Engine, request: Request) -> Response:
 def project(records: Iterable[TraceRecord], total: int) -> dict[str, Any]:
     """What the recorded decisions would cost and be worth at each weight; costs are scaled up to `total` requests.
 
-    The rule is the router's own (quality - weight * cost / dearest), with the dearest candidate's mean cost as the
-    scale and without its guard, whose errors a trace does not hold. Prompts that no weight would have moved stay where they
-    were.
+    The rule is the router's own (quality - weight * cost / dearest), with the dearest candidate's mean cost as
+    the scale and without its guard, whose errors a trace does not hold. Prompts that no weight would have moved stay
+    where they were.
     """
     rows = [(r, found) for r in records if (found := able(r))]
     if not rows:

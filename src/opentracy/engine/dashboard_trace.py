@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _MEDIA = {
     "jsonl": "application/x-ndjson",
     "csv": "text/csv; charset=utf-8",
-    "openai": "application/x-ndjson",
+    "finetune": "application/x-ndjson",
     "parquet": "application/vnd.apache.parquet",
 }
 _CHUNK = 1 << 18
@@ -130,10 +130,10 @@ async def export(engine: Engine, request: Request) -> Response:
     """`GET /v1/dashboard/export?format=`: exactly what the filter selects."""
     reader, filters = reader_of(engine), filters_of(request, frozenset({"format"}))
     form = request.query_params.get("format", "jsonl")
-    if form not in exports.FORMATS:
-        raise Refused(400, f"format must be one of {', '.join(exports.FORMATS)}", param="format")
+    if form not in _MEDIA:
+        raise Refused(400, f"format must be one of {', '.join(_MEDIA)}", param="format")
     await engine.traces.current()
-    ending = "jsonl" if form == "openai" else form
+    ending = "jsonl" if form == "finetune" else form
     name = {"content-disposition": f'attachment; filename="traces-{form}.{ending}"'}
     pieces = _parquet(reader, filters) if form == "parquet" else _lines(reader, filters, form)
     return StreamingResponse(pieces, media_type=_MEDIA[form], headers=name)
@@ -141,7 +141,8 @@ async def export(engine: Engine, request: Request) -> Response:
 
 async def _lines(reader: Reader, filters: Filters, form: str) -> AsyncIterator[bytes]:
     """The streaming formats, a few hundred records at a time, each batch made on a thread."""
-    source = exports.lines_of(form, exports.records(reader, filters))
+    made = {"jsonl": exports.jsonl, "csv": exports.csv_lines, "finetune": exports.openai_lines}[form]
+    source = made(exports.records(reader, filters))
     while piece := await off_loop(partial(_some, source)):
         yield piece
 

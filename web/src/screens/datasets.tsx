@@ -361,7 +361,7 @@ function One({ name }: { name: string }) {
                 ))}
               </select>
             </label>
-            <a class="button" download href={address(`${base(name)}/export`, { version, format: "openai" })}>
+            <a class="button" download href={address(`${base(name)}/export`, { version, format: "finetune" })}>
               <Icon name="download" size={14} /> For fine-tuning
             </a>
             <a class="button" download href={address(`${base(name)}/export`, { version, format: "jsonl" })}>

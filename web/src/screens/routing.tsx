@@ -337,7 +337,7 @@ function HeatMap({ data, by, at, pick }: { data: RoutingAnswer; by: Shade; at: n
                 const s = c.models[m];
                 const v = s?.[by] ?? null;
                 return (
-                  <td key={m} class={`cell ${m === c.winner ? "winner" : ""}`} style={v === null ? {} : { "--heat": `${Math.round(8 + scale(v) * 62)}%` }} title={s ? `${bare(m)}: quality ${s.quality?.toFixed(3) ?? "–"}, cost ${usd(s.cost)}` : ""}>
+                  <td key={m} class={`cell ${m === c.winner ? "winner" : ""}`} style={v === null ? {} : { "--heat": scale(v).toFixed(3) }} title={s ? `${bare(m)}: quality ${s.quality?.toFixed(3) ?? "–"}, cost ${usd(s.cost)}` : ""}>
                     <span class="num">{v === null ? "–" : by === "cost" ? usd(v) : v.toFixed(2)}</span>
                     {m === c.winner && <Icon name="check" size={12} />}
                   </td>

@@ -344,8 +344,16 @@ function Table({ from, columns, open, pick, scroller }: TableProps) {
 
   const shown = rows.slice(view.first, last);
   return (
-    <div class="grid" role="grid" aria-label="Traces" aria-rowcount={from.next ? -1 : rows.length + 1} aria-busy={from.loading}>
-      <div class="grid-scroll" ref={scroller} tabIndex={0} role="presentation">
+    <div class="grid">
+      <div
+        class="grid-scroll"
+        ref={scroller}
+        tabIndex={0}
+        role="grid"
+        aria-label="Traces"
+        aria-rowcount={from.next ? -1 : rows.length + 1}
+        aria-busy={from.loading}
+      >
         <div role="rowgroup" class="grid-head">
           <div role="row" class="grid-row" style={template} aria-rowindex={1}>
             {columns.map((c) => (
@@ -360,6 +368,7 @@ function Table({ from, columns, open, pick, scroller }: TableProps) {
             <div
               role="row"
               key={row.trace_id}
+              data-id={row.trace_id}
               aria-rowindex={view.first + i + 2}
               aria-selected={row.trace_id === open}
               class={`grid-row ${row.outcome === "ok" ? "" : "failed-row"}`}
@@ -374,22 +383,22 @@ function Table({ from, columns, open, pick, scroller }: TableProps) {
             </div>
           ))}
         </div>
-        {!rows.length && !from.loading && !from.error && (
-          <div class="empty">
-            <p>Nothing matches in this range.</p>
-            <div class="row">
-              {query() && (
-                <button type="button" onClick={() => setQuery("")}>
-                  Clear the filter
-                </button>
-              )}
-              <button type="button" onClick={() => stepRange(1)}>
-                Look further back
-              </button>
-            </div>
-          </div>
-        )}
       </div>
+      {!rows.length && !from.loading && !from.error && (
+        <div class="empty">
+          <p>Nothing matches in this range.</p>
+          <div class="row">
+            {query() && (
+              <button type="button" onClick={() => setQuery("")}>
+                Clear the filter
+              </button>
+            )}
+            <button type="button" onClick={() => stepRange(1)}>
+              Look further back
+            </button>
+          </div>
+        </div>
+      )}
     </div>
   );
 }
@@ -401,7 +410,7 @@ function Export() {
     ["jsonl", "JSONL, everything"],
     ["csv", "CSV, the columns"],
     ["parquet", "Parquet"],
-    ["openai", "Fine-tuning (OpenAI)"],
+    ["finetune", "Fine-tuning (OpenAI)"],
   ];
   return (
     <span class="menu-holder">

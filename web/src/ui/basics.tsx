@@ -173,7 +173,7 @@ export async function copy(text: string, what: string) {
 
 export function CopyButton({ text, what, label = "Copy" }: { text: () => string; what: string; label?: string }) {
   return (
-    <button type="button" class="small" onClick={() => void copy(text(), what)}>
+    <button type="button" class="small" aria-label={label ? undefined : `Copy ${what.toLowerCase()}`} onClick={() => void copy(text(), what)}>
       <Icon name="copy" size={14} />
       {label}
     </button>
