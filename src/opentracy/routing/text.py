@@ -78,6 +78,7 @@ _ROLE = re.compile(
     re.IGNORECASE,
 )
 _LABEL_WORDS = frozenset(["answer", "response", "output", "solution", "assistant", "a", "question", "prompt"])
+_TAIL_LABEL = re.compile(r"\s+(?:#+\s*)?(?:answer|response|output|solution|assistant)\s*:\s*$", re.IGNORECASE)
 _BREAK = re.compile(r"[.!?:;,\n]+")
 _GREETINGS = frozenset(
     """hi hello hey dear good please kindly thanks thank greetings ok okay sorry excuse welcome hiya""".split()  # noqa: SIM905
@@ -164,6 +165,9 @@ def _tail_start(text: str) -> int:
 
 
 def _strip_tail(text: str) -> str:
+    label = _TAIL_LABEL.search(text, max(0, len(text) - 40))
+    if label is not None and label.start() > 0:
+        text = text[: label.start()]
     for _ in range(_ROUNDS):
         start = _tail_start(text)
         if not start:
@@ -190,10 +194,12 @@ def readable(text: str) -> bool:
 
 
 def core_text(text: str) -> str:
-    """What `text` asks, without greetings, courtesies, role labels and personas; `text` itself if nothing else is left.
+    """What `text` asks, without greetings, courtesies, role labels and personas; all of `text` if nothing else is left.
 
-    Bounded: at most HEAD + TAIL characters are looked at.
+    White space is folded first: layout changes nothing. Only head and tail of a long text are looked at.
     """
-    whole = fold(cut(text)).strip()
+    if len(text) > 4 * (HEAD + TAIL):
+        text = text[: 4 * HEAD] + "\n" + text[-4 * TAIL :]
+    whole = cut(" ".join(fold(text).split()))
     core = _strip_tail(_strip_head(whole))
     return core if _WORD.search(core) or any(c.isdigit() for c in core) else whole

@@ -1,0 +1,156 @@
+"""Models with few labels and models with none."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import pytest
+from routing_kit import MODELS, labelled
+
+from opentracy.routing import Candidate, load
+from opentracy.routing.artifact import Artifact, decode, encode
+from opentracy.routing.embed import static_embedder
+from opentracy.routing.extend import add_model
+from opentracy.routing.predict import predict_table
+from opentracy.routing.prior import Abilities, Ability, Figure, published, shrunk_domains, solve_ability
+from opentracy.routing.router import Router
+from opentracy.routing.train import fit
+
+EMBEDDER = static_embedder()
+
+
+@pytest.fixture(scope="module")
+def without_star() -> Artifact:
+    labels, _ = labelled(500, seed=1)
+    rest = tuple(m for m in MODELS if m != "lab/star")
+    return decode(*encode(fit(labels.select(rest), EMBEDDER))[1:])
+
+
+def error_of(artifact: Artifact, model: str) -> float:
+    """Brier of the model's estimates over that of its true mean."""
+    test, _ = labelled(400, seed=77)
+    truth = test.select((model,)).scores[:, 0]
+    q = np.array(predict_table(Router(artifact, EMBEDDER, Abilities({})), test.prompts)["q:" + model])
+    return float(((q - truth) ** 2).mean() / ((truth - truth.mean()) ** 2).mean())
+
+
+def test_more_labels_make_a_better_column(without_star: Artifact) -> None:
+    new, _ = labelled(400, seed=3)
+    errors = {}
+    for n in (20, 100, 400):
+        added = add_model(without_star, new.take(range(n)).select(("lab/star",)), EMBEDDER)
+        errors[n] = error_of(decode(*encode(added)[1:]), "lab/star")
+    assert errors[20] < 1.15
+    assert errors[400] < errors[100] < errors[20]
+    assert errors[400] < 0.97
+
+
+def test_adding_keeps_the_other_models_and_counts_labels(without_star: Artifact) -> None:
+    new, _ = labelled(60, seed=3)
+    added = add_model(without_star, new.select(("lab/star",)), EMBEDDER)
+    test, _ = labelled(30, seed=5)
+    before, after = (predict_table(Router(a, EMBEDDER, Abilities({})), test.prompts) for a in (without_star, added))
+    for model in without_star.manifest.models:
+        assert before["q:" + model] == pytest.approx(after["q:" + model], abs=1e-5)
+    assert added.manifest.counts["lab/star"] == 60
+    assert added.manifest.extra_error["lab/star"] > 0
+    assert added.manifest.costs["lab/star"].mean > 0
+
+
+def test_adding_a_model_again_replaces_it(without_star: Artifact) -> None:
+    new, _ = labelled(60, seed=3)
+    once = add_model(without_star, new.select(("lab/star",)), EMBEDDER)
+    twice = add_model(once, new.take(range(40)).select(("lab/star",)), EMBEDDER)
+    assert twice.manifest.models.count("lab/star") == 1
+    assert twice.manifest.counts["lab/star"] == 40
+
+
+def test_adding_needs_a_label(without_star: Artifact) -> None:
+    new, _ = labelled(5, seed=3)
+    empty = type(new)(new.prompts, ("x",), np.full((5, 1), np.nan))
+    with pytest.raises(ValueError, match="x: no labelled row"):
+        add_model(without_star, empty, EMBEDDER)
+
+
+# ------------------------------------------------------------------ no labels at all
+def test_an_ability_is_met_on_the_reference_prompts() -> None:
+    difficulties = np.random.default_rng(0).normal(0, 1, 200).tolist()
+    a = solve_ability(0.73, difficulties)
+    assert np.mean(1 / (1 + np.exp(np.array(difficulties) - a))) == pytest.approx(0.73, abs=1e-6)
+
+
+def test_uncertain_domain_figures_are_pulled_to_the_overall_figure() -> None:
+    sure = Ability(Figure(0.7), {"math": Figure(0.9, se=0.001)})
+    vague = Ability(Figure(0.7), {"math": Figure(0.9, se=0.2)})
+    assert shrunk_domains(sure)["math"] == pytest.approx(0.9, abs=0.01)
+    assert shrunk_domains(vague)["math"] < 0.75
+    assert shrunk_domains(vague)["code"] == 0.7
+
+
+def test_the_bundled_router_orders_known_models_and_leaves_unknown_ones_alone() -> None:
+    router = load("default")
+    names = ["openai/gpt-5", "openai/gpt-4o-mini", "nobody/has-measured-this"]
+    cheap_unknown = [Candidate(names[0], 1e-6, 1e-5), Candidate(names[1], 1e-7, 4e-7), Candidate(names[2], 0.0, 0.0)]
+    for weight in (0.0, 0.3, 1.0):
+        decision = router.decide(
+            "What is the capital of Peru?", candidates=cheap_unknown, default=names[1], cost_weight=weight
+        )
+        assert decision.model != names[2]
+        quality = {s.model: s.quality for s in decision.scores}
+        assert (quality[names[0]] or 0) > (quality[names[1]] or 0)
+        assert quality[names[2]] is None
+
+
+def test_price_is_never_ability() -> None:
+    router = load("default")
+    dear, cheap = ([Candidate("openai/gpt-5", p, p), Candidate("openai/gpt-4o-mini", 1e-7, 1e-7)] for p in (1e-3, 1e-9))
+    a, b = (router.decide("Why is the sky blue?", candidates=c, default="openai/gpt-4o-mini") for c in (dear, cheap))
+    assert [s.quality for s in a.scores] == [s.quality for s in b.scores]
+
+
+def test_harder_prompts_are_expected_to_go_worse() -> None:
+    router = load("default")
+    candidates = [Candidate("openai/gpt-4o-mini", 1e-7, 4e-7)]
+
+    def quality(text: str) -> float:
+        return router.decide(text, candidates=candidates).scores[0].quality or 0.0
+
+    hard = "Let $f$ be a polynomial with integer roots such that $f(x)^2 + 3f(x) = \\prod_{k=1}^{7}(x-k)$. Find the sum of all residues modulo $p$."
+    assert quality("Where would a fox most likely sleep, a den or an office?") > quality(hard)
+
+
+def test_every_published_figure_has_a_source() -> None:
+    raw = msgspec.json.decode((EMBEDDER._paths[0].parent / "abilities.json").read_bytes())
+    for row in raw["rows"]:
+        for figure in (row["overall"], *row.get("domains", {}).values()):
+            assert 0 < figure["value"] < 1
+            assert 0 < figure["se"] < 0.2
+            assert figure["source"]
+            assert len(figure["date"]) >= 7
+    assert len(published()) > 20
+
+
+@pytest.mark.parametrize(
+    ("raw", "word"),
+    [
+        (b'{"m": {"ability": 1.4}}', "m: ability is 1.4"),
+        (b'{"m": {"ability": 0.4, "domains": {"cooking": 0.2}}}', "cooking"),
+        (b'{"m": {"abillity": 0.4}}', "abillity"),
+        (b"[1]", "expected"),
+    ],
+)
+def test_a_users_abilities_file_is_checked(raw: bytes, word: str) -> None:
+    with pytest.raises(ValueError, match=word):
+        Abilities.parse_user(raw, "mine.json")
+
+
+def test_day_one_predictions_follow_the_users_figures() -> None:
+    given = Abilities.parse_user(
+        b'{"a": {"ability": 0.8, "cost": 0.01}, "b": {"ability": 0.5, "cost": 0.001, "domains": {"code": 0.95, "math": 0.3}}}'
+    )
+    prompts = ("Write a python function to sort a list of strings.", "What is the sum of the roots of x^2 - 5x + 6?")
+    table = predict_table(load("default"), prompts, given)
+    assert table["q:b"][0] > table["q:b"][1]
+    assert table["cost:a"] == [0.01, 0.01]
+    assert table["pick@lambda=0"][1] == "a"
+    assert table["pick@lambda=0.8"][1] == "b"
