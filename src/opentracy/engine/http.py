@@ -8,6 +8,7 @@ connections a few times a second and hands them a coarse clock, so a request pay
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -188,6 +189,10 @@ class Connection(asyncio.Protocol):
         server = self.server
         self._deadline = server.now + server.limits.header_timeout
         transport.set_write_buffer_limits(high=server.limits.write_buffer, low=server.limits.write_buffer // 4)  # type: ignore[attr-defined]
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            # the kernel would otherwise hold megabytes for a client that does not read (it doubles this number)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, server.limits.write_buffer)
         if len(server.connections) >= server.limits.max_connections:
             self._refuse(503, "too many connections")
             return

@@ -10,7 +10,8 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,13 +46,27 @@ _HELP = {
 _Series = dict[str, float]
 
 
+class _Tally:
+    """What was counted for one provider, model and outcome; turned into named series only when somebody looks."""
+
+    __slots__ = ("attempts", "buckets", "cost", "count", "fallbacks", "seconds", "tokens_in", "tokens_out", "ttft",
+                 "ttft_seconds", "unpriced", "upstream")  # fmt: skip
+
+    def __init__(self) -> None:
+        self.count = self.attempts = self.fallbacks = self.unpriced = self.tokens_in = self.tokens_out = self.cost = 0
+        self.seconds = self.ttft_seconds = self.upstream = 0.0
+        self.buckets = [0] * (len(BUCKETS) + 1)
+        self.ttft: list[int] | None = None
+
+
 class Metrics:
     """What this worker counts. Series are keyed by their text form, so that a sum over workers is a sum of dicts."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._counts: _Series = {}
-        self._keys: dict[tuple[str, str, str], tuple[str, str]] = {}
+        self._tallies: dict[tuple[str, str, str, int], _Tally] = {}
+        self._decisions: dict[tuple[int, str, str], int] = {}
         self._names: dict[tuple[str, str], str] = {}
         self._written = 0.0
         self._dirty = False
@@ -68,65 +83,75 @@ class Metrics:
 
     def rejected(self, record: TraceRecord) -> None:
         """A request that was accepted but not served."""
-        self._add(
-            f'opentracy_requests_total{{provider="",model="",outcome="{record.outcome}",status="{_class(record)}"}}'
-        )
+        labels = f'provider="",model="",outcome="{record.outcome}",status="{record.http_status // 100}xx"'
+        self._add(f"opentracy_requests_total{{{labels}}}")
 
     def observe(self, record: TraceRecord) -> None:
         """A call that was served, well or not."""
-        provider, model = record.provider, self._model(record.provider, record.model)
-        counts = self._counts
-        key = (provider, model, record.outcome)
-        keys = self._keys.get(key)
-        if keys is None:
-            labels = f'provider="{_safe(provider)}",model="{_safe(model)}"'
-            outcome = f'outcome="{record.outcome}",status="{_class(record)}"'
-            keys = self._keys[key] = (f"opentracy_requests_total{{{labels},{outcome}}}", labels)
-        counts[keys[0]] = counts.get(keys[0], 0) + 1
-        labels = keys[1]
+        provider = record.provider
+        model = self._names.get((provider, record.model)) or self._model(provider, record.model)
+        key = (provider, model, record.outcome, record.http_status // 100)
+        tally = self._tallies.get(key)
+        if tally is None:
+            tally = self._tallies[key] = _Tally()
         seconds = record.latency_ms / 1000
-        self._histogram("opentracy_request_duration_seconds", labels, seconds)
+        tally.count += 1
+        tally.seconds += seconds
+        tally.buckets[bisect_left(BUCKETS, seconds)] += 1
         if record.ttft_ms is not None:
-            self._histogram("opentracy_ttft_seconds", labels, record.ttft_ms / 1000)
-        self._sums(record, labels, seconds)
-
-    def _sums(self, record: TraceRecord, labels: str, seconds: float) -> None:
-        if record.tokens_in:
-            self._add(f'opentracy_tokens_total{{{labels},type="input"}}', record.tokens_in)
-        if record.tokens_out:
-            self._add(f'opentracy_tokens_total{{{labels},type="output"}}', record.tokens_out)
+            if tally.ttft is None:
+                tally.ttft = [0] * (len(BUCKETS) + 1)
+            tally.ttft[bisect_left(BUCKETS, record.ttft_ms / 1000)] += 1
+            tally.ttft_seconds += record.ttft_ms / 1000
+        tally.tokens_in += record.tokens_in or 0
+        tally.tokens_out += record.tokens_out or 0
         if record.cost_nano is not None:
-            self._add(f"opentracy_cost_usd_total{{{labels}}}", record.cost_nano / 1e9)
+            tally.cost += record.cost_nano
         elif record.outcome == "ok":
-            self._add(f"opentracy_unpriced_total{{{labels}}}")
-        upstream = 0.0
+            tally.unpriced += 1
         for attempt in record.attempts:
-            upstream += attempt.ms
-        self._add("opentracy_attempts_total", len(record.attempts))
-        self._add("opentracy_overhead_seconds_total", max(0.0, seconds - upstream / 1000))
+            tally.attempts += 1
+            tally.upstream += attempt.ms
         if record.fallback_from is not None:
-            self._add(f"opentracy_fallbacks_total{{{labels}}}")
+            tally.fallbacks += 1
         if record.cluster_id is not None:
-            self._add(f'opentracy_route_decisions_total{{cluster="{record.cluster_id}",{labels}}}')
-
-    def _histogram(self, name: str, labels: str, seconds: float) -> None:
-        counts = self._counts
-        for bound in BUCKETS:
-            if seconds <= bound:
-                break
-        else:
-            bound = float("inf")
-        for key, amount in ((f"{name}|{labels}|{bound}", 1.0), (f"{name}|{labels}|sum", seconds)):
-            counts[key] = counts.get(key, 0) + amount
+            decision = (record.cluster_id, provider, model)
+            self._decisions[decision] = self._decisions.get(decision, 0) + 1
+        self._dirty = True
 
     def _model(self, provider: str, model: str) -> str:
-        name = self._names.get((provider, model))
-        if name is None:
-            known = price_of(provider, model) is not None
-            if len(self._names) > 2000:
-                return "other"
-            name = self._names[provider, model] = model if known else "other"
+        """The label for a model: its name when a price table knows it, since anybody can invent others."""
+        known = price_of(provider, model) is not None
+        if len(self._names) > 2000:
+            return "other"
+        name = self._names[provider, model] = model if known else "other"
         return name
+
+    def _series(self) -> _Series:
+        """Everything counted so far, by the name of its series."""
+        series = dict(self._counts)
+
+        def add(key: str, amount: float) -> None:
+            if amount:
+                series[key] = series.get(key, 0) + amount
+
+        for (provider, model, outcome, status), t in self._tallies.items():
+            labels = f'provider="{_safe(provider)}",model="{_safe(model)}"'
+            add(f'opentracy_requests_total{{{labels},outcome="{outcome}",status="{status}xx"}}', t.count)
+            _spread(add, "opentracy_request_duration_seconds", labels, t.buckets, t.seconds)
+            if t.ttft is not None:
+                _spread(add, "opentracy_ttft_seconds", labels, t.ttft, t.ttft_seconds)
+            add(f'opentracy_tokens_total{{{labels},type="input"}}', t.tokens_in)
+            add(f'opentracy_tokens_total{{{labels},type="output"}}', t.tokens_out)
+            add(f"opentracy_cost_usd_total{{{labels}}}", t.cost / 1e9)
+            add(f"opentracy_unpriced_total{{{labels}}}", t.unpriced)
+            add("opentracy_attempts_total", t.attempts)
+            add("opentracy_overhead_seconds_total", max(0.0, t.seconds - t.upstream / 1000))
+            add(f"opentracy_fallbacks_total{{{labels}}}", t.fallbacks)
+        for (cluster, provider, model), count in self._decisions.items():
+            labels = f'cluster="{cluster}",provider="{_safe(provider)}",model="{_safe(model)}"'
+            add(f"opentracy_route_decisions_total{{{labels}}}", count)
+        return series
 
     # ---------------------------------------------------------------- over all workers
     def flush(self, *, force: bool = False) -> None:
@@ -137,14 +162,14 @@ class Metrics:
         self._written, self._dirty = now, False
         with contextlib.suppress(OSError):
             fresh = self._file.with_suffix(".part")
-            fresh.write_bytes(msgspec.msgpack.encode(self._counts))
+            fresh.write_bytes(msgspec.msgpack.encode(self._series()))
             fresh.replace(self._file)
 
     def total(self) -> _Series:
         """The counts of all workers, dead ones of this run included: a counter never falls."""
         self.flush(force=True)
         if self._file is None:
-            return dict(self._counts)
+            return self._series()
         total: _Series = {}
         for path in self._file.parent.glob(f"{_stem(self._file)}.metrics.*"):
             if path.suffix == ".part":
@@ -181,8 +206,10 @@ def clear(database: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _class(record: TraceRecord) -> str:
-    return f"{record.http_status // 100}xx"
+def _spread(add: Callable[[str, float], None], name: str, labels: str, buckets: list[int], total: float) -> None:
+    for bound, count in zip((*BUCKETS, float("inf")), buckets, strict=True):
+        add(f"{name}|{labels}|{bound}", count)
+    add(f"{name}|{labels}|sum", total)
 
 
 def _safe(text: str) -> str:

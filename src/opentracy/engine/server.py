@@ -51,7 +51,19 @@ class HttpServer:
         self._sweeper: asyncio.TimerHandle | None = None
         self._second = 0
         self.on_sweep: Callable[[], None] | None = None
+        self._gathered: list[Callable[[], None]] = []
         self._sweep()
+
+    def soon(self, flush: Callable[[], None]) -> None:
+        """Calls `flush` within a millisecond or two: one timer for all streams that have little bits to write."""
+        if not self._gathered:
+            self.loop.call_later(0.001, self._flush)
+        self._gathered.append(flush)
+
+    def _flush(self) -> None:
+        gathered, self._gathered = self._gathered, []
+        for flush in gathered:
+            flush()
 
     def error_body(self, status: int, message: str) -> bytes:
         """An error that arose before any handler, in the one shape of all errors."""

@@ -30,14 +30,15 @@ _now = time.monotonic
 _EVENTS = b"text/event-stream; charset=utf-8"
 _NO_CACHE = b"cache-control: no-cache\r\nx-accel-buffering: no\r\n"
 _KEEPALIVE = b": keepalive\n\n"
+_SMALL = 2048  # larger pieces are worth a write of their own
 
 
 class Stream:
     """The second half of a streamed call; the transport's sink."""
 
     __slots__ = (
-        "_answer", "_call", "_closed", "_idle", "_keepalive", "_last_progress", "_limit", "_opened", "_paused",
-        "_relay", "_send", "_sent_at", "_ttft_ms",
+        "_answer", "_call", "_closed", "_held", "_idle", "_keepalive", "_last_progress", "_limit", "_opened", "_paused",
+        "_relay", "_send", "_server", "_time", "_ttft_ms", "_written",
     )  # fmt: skip
 
     def __init__(self, call: ServedCall, opened: Opened, answer: Answer | None) -> None:
@@ -56,7 +57,10 @@ class Stream:
         if call.tags is not None and call.tags.timeout is not None:
             total = min(total, call.tags.timeout)
         self._limit = call.started + total
-        self._sent_at = call.engine.server.now
+        self._server = call.engine.server
+        self._time = call.engine.loop.time
+        self._written = self._time()
+        self._held: list[bytes] = []
         self._ttft_ms = round((_now() - call.started) * 1000, 3)
 
     def start(self) -> None:
@@ -99,17 +103,52 @@ class Stream:
             self.broken(Failure("bad_event", "the engine could not read the provider's stream"))
             return
         if out:
-            self._send(out)
-            self._sent_at = self._call.engine.server.now
+            self._write(out)
         progress = relay.progress
         if progress != self._last_progress:
             self._last_progress = progress
             if self._answer is not None:
-                self._answer.extend(self._call.engine.server.now_monotonic + self._idle)
+                self._answer.extend(self._server.now_monotonic + self._idle)
         if relay.failure is not None:
             self.broken(relay.failure)
         elif relay.done:
             self._finished()
+
+    def _write(self, data: bytes) -> None:
+        """Sends at once, unless something was sent within this very millisecond: then a little later, together.
+
+        A model speaks slower than that, so only floods are gathered; each write and its framing cost as much as
+        everything else that an event does here.
+        """
+        now = self._time()
+        if len(data) > _SMALL:
+            self._written = now
+            self._send(self._rest(data))
+        elif self._held:
+            self._held.append(data)
+        elif now - self._written > 0.0015:
+            self._written = now
+            self._send(data)
+        else:
+            self._held.append(data)
+            self._server.soon(self._flush)
+
+    def _flush(self) -> None:
+        held = self._held
+        if held and not self._closed:
+            data = held[0] if len(held) == 1 else b"".join(held)
+            held.clear()
+            self._written = self._time()
+            self._send(data)
+
+    def _rest(self, data: bytes) -> bytes:
+        """What is still held, and this after it."""
+        held = self._held
+        if held:
+            held.append(data)
+            data = b"".join(held)
+            held.clear()
+        return data
 
     def end(self, failure: Failure | None) -> None:
         """The provider's body ended, well or not."""
@@ -125,7 +164,7 @@ class Stream:
             return
         out = relay.close()
         if out:
-            self._send(out)
+            self._write(out)
         if relay.failure is not None:
             self.broken(relay.failure)
         else:
@@ -149,7 +188,7 @@ class Stream:
         options = call.body.get("stream_options")
         wanted = isinstance(options, dict) and options.get("include_usage") is True
         extras = call.extras(target, price.usd if price is not None else None)
-        data = tail(last, include_usage=wanted, extras=extras)
+        data = self._rest(tail(last, include_usage=wanted, extras=extras))
         record = call.record("ok", 200)
         record.model, record.provider = target.model, target.provider
         record.ttft_ms = self._ttft_ms
@@ -184,7 +223,7 @@ class Stream:
         status, shown = failure_object(failure, target.provider, call.trace_id)
         base = self._opened.chunks[0] if self._opened.chunks else {}
         shown["status"] = failure.status or status
-        call.exchange.finish(sse({"error": shown, **_error_chunk(base)}))
+        call.exchange.finish(self._rest(sse({"error": shown, **_error_chunk(base)})))
         record = call.record("ok", 200)
         record.ttft_ms = self._ttft_ms
         record.response = self._folded(None, None)
@@ -232,9 +271,8 @@ class Stream:
             return
         if _now() > self._limit:
             self.broken(Failure("timeout", "the request took longer than it may in all"))
-        elif now - self._sent_at >= self._keepalive:
-            self._sent_at = now
-            self._send(_KEEPALIVE)
+        elif now - self._written >= self._keepalive:
+            self._write(_KEEPALIVE)
 
     # ---------------------------------------------------------------- what it said
     def _message(self) -> dict[str, Any]:
