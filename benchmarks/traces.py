@@ -1,9 +1,9 @@
 """What traces cost and how fast they answer: `python benchmarks/traces.py cpu`, `... queries /tmp/traces.db`.
 
-`cpu` stores ready-made records at a steady pace and in bulk and divides the process's CPU time by their number, in
-three parts: handing over (on the request path), up to COMMIT, and everything (rows, sums and indexes as well).
-`queries` needs a store that `seed.py` filled; each figure is the best of three and stands beside DuckDB's on the same
-rows where DuckDB can answer the same question.
+`parts` measures each step by itself. `cpu` stores ready-made records at a steady pace and in bulk and divides the
+process's CPU time by their number, in three parts: handing over (on the request path), up to COMMIT, and everything
+(rows, sums and indexes as well). `queries` needs a store that `seed.py` filled; each figure is the best of three and
+stands beside DuckDB's on the same rows where DuckDB can answer the same question.
 """
 
 from __future__ import annotations
@@ -19,9 +19,12 @@ from pathlib import Path
 import seed
 
 from opentracy.traces import Filters, Limits, Reader, Store, TraceRecord, TraceWriter, search, segments, stats
+from opentracy.traces.codec import encode_block
 from opentracy.traces.compile import Query
 from opentracy.traces.filters import parse
+from opentracy.traces.project import catch_up
 from opentracy.traces.segments import directory, seal
+from opentracy.traces.writer import insert_block
 
 
 def ready_made(rows: int, text_bytes: int) -> list[TraceRecord]:
@@ -59,6 +62,45 @@ def cpu(rows: int, text_bytes: int, pace: float | None) -> None:
     name = "bulk" if pace is None else f"{pace:.0f}/s"
     parts = " ".join(f"{part / rows * 1e6:7.2f}" for part in (handing, committed, everything))
     print(f"{name:>8} {parts}   {rows / seconds:9.0f} {size / rows:8.0f}")
+
+
+def parts(text_bytes: int) -> None:
+    """Prints what each step costs at its best of several tries: for a machine that others use at the same time."""
+    size, blocks = 256, 16
+    for name in ("seeded", "plain"):
+        records = ready_made(size * blocks, text_bytes)
+        if name == "plain":
+            for record in records:
+                record.user_id = record.session_id = record.tags = record.cluster_id = None
+                record.model, record.provider, record.key_id = "gpt-4o-mini", "openai", "k"
+        bodies = [(record.request, record.response) for record in records]
+        took: dict[str, list[float]] = {"encode": [], "commit": [], "project": [], "project unpacked": []}
+        with tempfile.TemporaryDirectory() as place:
+            store = Store.open(Path(place) / "traces.db")
+            journal, rows = store.connect(durable=True), store.connect()
+            for turn in range(12):
+                recent: dict[int, list[TraceRecord]] = {}
+                encoding = committing = 0.0
+                for at in range(0, size * blocks, size):
+                    batch = records[at : at + size]
+                    for record, (request, response) in zip(batch, bodies[at : at + size], strict=True):
+                        record.request, record.response = request, response
+                    began = time.thread_time()
+                    block = encode_block(f"{turn}-{at}".encode(), batch)
+                    encoded = time.thread_time()
+                    recent[insert_block(journal, [block])] = batch
+                    encoding += encoded - began
+                    committing += time.thread_time() - encoded
+                began = time.thread_time()
+                catch_up(rows, recent=recent if turn % 2 else None)
+                took["project" if turn % 2 else "project unpacked"].append(time.thread_time() - began)
+                took["encode"].append(encoding)
+                took["commit"].append(committing)
+            journal.close()
+            rows.close()
+            store.close()
+        figures = "   ".join(f"{step} {min(all_) / size / blocks * 1e6:5.2f}" for step, all_ in took.items())
+        print(f"{name:<8} {figures}   (us of CPU per record)")
 
 
 def best(ask: Callable[[], object], times: int = 3) -> float:
@@ -192,7 +234,7 @@ def retention(rows: int) -> None:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["cpu", "queries", "retention"])
+    parser.add_argument("what", choices=["cpu", "parts", "queries", "retention"])
     parser.add_argument("path", nargs="?", type=Path)
     parser.add_argument("--rows", type=int, default=30_000)
     parser.add_argument("--text", type=int, default=1000)
@@ -201,6 +243,8 @@ def main() -> None:
         print(f"{'':>8} {'put':>7} {'commit':>7} {'all':>7}   {'rows/s':>9} {'bytes':>8}   (us of CPU per record)")
         for pace in (None, 5000.0, 1000.0):
             cpu(options.rows if pace is None else min(options.rows, int(pace * 6)), options.text, pace)
+    elif options.what == "parts":
+        parts(options.text)
     elif options.what == "retention":
         retention(options.rows)
     else:
