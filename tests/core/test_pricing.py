@@ -480,3 +480,29 @@ class TestCompiled:
                     continue
                 want = model.calc_price(theirs, sources[theirs_id], genai_request_timestamp=noon).total_price
                 assert mine.total == round(want * 10**9), model.id
+
+
+_COUNT_OR_NOT = st.one_of(st.integers(-1, 3), COUNTS, st.sampled_from([None, True, 0.0, "1", 2**54]))
+_TOTALS = dict.fromkeys(("prompt_tokens", "completion_tokens", "total_tokens"), _COUNT_OR_NOT)
+_PARTS = {
+    "prompt_tokens_details": ["cached_tokens", "cache_creation_tokens", "audio_tokens"],
+    "completion_tokens_details": ["reasoning_tokens", "audio_tokens"],
+}
+_DETAILS = {
+    holder: st.one_of(st.none(), st.dictionaries(st.sampled_from(names), st.one_of(st.just(0), _COUNT_OR_NOT)))
+    for holder, names in _PARTS.items()
+}
+
+
+@given(st.fixed_dictionaries({}, optional={**_TOTALS, **_DETAILS}), AMOUNTS, st.one_of(st.none(), AMOUNTS), st.booleans())
+def test_the_short_way_to_a_cost_is_the_long_one(
+    raw: dict[str, Any], fresh: Decimal, answered: Decimal | None, per_request: bool
+) -> None:
+    price = price_from_usd("m", input=fresh, output=answered, cached_read=1, request=int(per_request))
+    assert cost_with(price, raw) == pricing._full_cost(price, raw, None)
+
+
+def test_a_plain_usage_goes_the_short_way() -> None:
+    price = price_from_usd("m", input=1, output=2)
+    assert price.flat is not None and pricing._flat_cost(*price.flat, PLAIN) == cost(price, PLAIN)
+    assert price_from_usd("m", input=1, output=2, request=1).flat is None

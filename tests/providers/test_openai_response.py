@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opentracy.core.wire import Call, Failure, HttpResponse
+from opentracy.core.wire import Call, Failure, HttpResponse, Passing
 from opentracy.providers import registry
 from opentracy.providers.openai_content import ThinkSplitter
 
@@ -208,3 +208,50 @@ def test_embeddings_come_as_openais_list() -> None:
     assert got["data"] == [{"object": "embedding", "index": 0, "embedding": [0.5]}]
     assert got["usage"]["prompt_tokens"] == 2
     assert isinstance(parse({"data": []}, call=embedding), Failure)
+
+
+FORWARDING = Call([], {}, created=1750000000, fallback_id="ff", forwards=True)
+_ODD = st.sampled_from([None, 0, 1, 1.5, "", "x", True, [], {}, ["x"], {"x": 1}, -1])
+_COUNT = st.integers(-1, 9)
+_MESSAGES = st.fixed_dictionaries(
+    {"role": st.sampled_from(["assistant", "assistant", "user", None]), "content": st.one_of(st.text(), st.none(), _ODD)},
+    optional=dict.fromkeys(("refusal", "tool_calls", "reasoning", "reasoning_content", "annotations"), _ODD),
+)
+_DETAILS = st.dictionaries(st.sampled_from(["cached_tokens", "cache_write_tokens", "audio_tokens"]), st.one_of(_COUNT, _ODD))
+_USAGES = st.one_of(
+    st.just(USAGE),
+    st.builds(lambda details: {**USAGE, "prompt_tokens_details": details}, _DETAILS),
+    st.fixed_dictionaries({"prompt_tokens": _COUNT, "completion_tokens": _COUNT, "total_tokens": _COUNT}),
+    _ODD,
+)
+
+
+@st.composite
+def _answers(draw: st.DrawFn) -> dict[str, Any]:
+    finish = draw(st.sampled_from(["stop", "stop", "length", "content_filter", "tool_calls", "eos", None, 3]))
+    extra = draw(st.dictionaries(st.sampled_from(["error", "delta", "logprobs", "index"]), _ODD, max_size=1))
+    top = draw(st.dictionaries(st.sampled_from(["id", "object", "created", "model", "error", "_cost", "x_groq", "z"]), _ODD, max_size=1))
+    return {**answer(draw(_MESSAGES), finish, choice=extra), "usage": draw(_USAGES), **top}
+
+
+@given(_answers(), st.booleans())
+def test_what_passes_is_what_the_long_way_makes_of_it(body: dict[str, Any], spaced: bool) -> None:
+    raw = json.dumps(body, indent=1 if spaced else None).encode() + b"\n" * spaced
+    target = registry.target("openai/m", env={}, api_key="k")
+    response = HttpResponse(200, {"content-type": "application/json"}, raw)
+    found = target.dialect.parse_response(FORWARDING, target, response)
+    expected = target.dialect.parse_response(CALL, target, response)
+    if not isinstance(found, Passing):
+        assert found == expected
+        return
+    assert isinstance(expected, dict)
+    assert json.loads(found.with_extras(b'{"_x":1}')) == {**expected, "_x": 1}
+    assert (found.model, found.usage) == (expected["model"], expected["usage"])
+    assert found.finish_reason == expected["choices"][0]["finish_reason"]
+
+
+def test_a_clean_answer_passes_only_where_it_is_asked_for() -> None:
+    target = registry.target("openai/m", env={}, api_key="k")
+    response = HttpResponse(200, {}, json.dumps(answer()).encode())
+    assert isinstance(target.dialect.parse_response(FORWARDING, target, response), Passing)
+    assert isinstance(target.dialect.parse_response(CALL, target, response), dict)

@@ -45,7 +45,8 @@ class ChunkWriter:
         """Appends a chunk with this delta; the first one carries the role."""
         if not self._role_sent:
             self._role_sent = True
-            delta = {"role": "assistant", "content": None, **delta} if "content" not in delta else {"role": "assistant", **delta}
+            first = {"role": "assistant"} if "content" in delta else {"role": "assistant", "content": None}
+            delta = {**first, **delta}
         chunk: Chunk = {
             "id": self.id,
             "object": "chat.completion.chunk",
@@ -75,7 +76,8 @@ class ChunkWriter:
         """Opens the next tool call and returns its index. `extra`: further fields of the call (e.g. a signature)."""
         index = self._tools
         self._tools += 1
-        call = {"index": index, "id": id, "type": "function", "function": {"name": name, "arguments": arguments}, **extra}
+        function = {"name": name, "arguments": arguments}
+        call = {"index": index, "id": id, "type": "function", "function": function, **extra}
         self.delta({"tool_calls": [call]})
         return index
 

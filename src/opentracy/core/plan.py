@@ -20,8 +20,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from .failure import backoff, interrupted, mask, retry_hint, transport_failure
-from .wire import Attempt, Call, Chunk, Decoder, Failure, HttpHead, HttpRequest, HttpResponse, Target
+from .failure import backoff, hide, interrupted, retry_hint, transport_failure
+from .wire import Attempt, Call, Chunk, Decoder, Failure, HttpHead, HttpRequest, HttpResponse, Passing, Target
 
 MAX_CONNECT_S = 5.0
 UNREADABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError)
@@ -57,7 +57,7 @@ Step = Send | Read | Discard | Sleep
 
 
 class Completed(msgspec.Struct):
-    """A whole answer in OpenAI form."""
+    """A whole answer in OpenAI's form: a dict, or a `Passing` where the call forwards."""
 
     response: Any
     target: Target
@@ -197,7 +197,7 @@ def run(
 
 
 def _mask(failure: Failure, target: Target, policy: Policy) -> None:
-    failure.message = mask(failure.message, (*target.credentials.secrets(), *policy.secrets))
+    hide(failure, (*target.credentials.secrets(), *policy.secrets))
 
 
 def _attempt(
@@ -234,7 +234,7 @@ def _whole(call: Call, target: Target, answer: HttpResponse) -> Completed | Open
     if isinstance(parsed, Failure):
         return parsed
     head = HttpHead(answer.status, answer.headers)
-    if call.stream:
+    if call.stream and not isinstance(parsed, Passing):
         return Opened(None, as_chunks(parsed), target, [], head, True, 0.0)
     return Completed(parsed, target, [], head)
 

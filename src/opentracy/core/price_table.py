@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,13 @@ class Price:
     context: int | None = None
     since: str | None = None
     source: str = ""
+    flat: tuple[int, int] | None = field(init=False, repr=False, compare=False)
+    """The rates of input and output, where these alone make the price."""
+
+    def __post_init__(self) -> None:
+        rates = self.rates
+        plain = not (self.tiers or self.windows or self.request) and None not in (rates.input, rates.output)
+        object.__setattr__(self, "flat", (rates.input, rates.output) if plain else None)
 
     def rates_for(self, prompt_tokens: float, at: float | None = None) -> Rates:
         """The rates of a request with that many prompt tokens, begun at `at` (seconds since the epoch)."""

@@ -9,9 +9,10 @@ Does not belong here: how a model name finds its row (price_table.py), what usag
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
 from typing import Any
+
+import msgspec
 
 from .price_table import RATE_NAMES, Price, Rates, TableInfo, builtin
 from .usage import MAX_TOKENS, clean_int, reasoning_outside
@@ -42,8 +43,7 @@ _REPORTED_FEES = ("request_cost", "search_queries_cost", "citation_tokens_cost")
 Amount = int | float | str | Decimal
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(msgspec.Struct, frozen=True, gc=False):
     """Integer nano-USD of one call; input + cached_read + cache_write + output + fees == total.
 
     `input` is what was neither read from nor written to a cache; `output` includes reasoning; `fees` are charges per
@@ -101,6 +101,33 @@ def cost_with(price: Price, usage: Mapping[str, Any], at: float | None = None) -
     """
     if (billed := usage.get("billed_units")) is not None:
         usage = _billed(billed)
+    if price.flat is not None:
+        cost = _flat_cost(*price.flat, usage)
+        if cost is not None:
+            return cost
+    return _full_cost(price, usage, at)
+
+
+def _flat_cost(fresh: int, answered: int, usage: Mapping[str, Any]) -> Cost | None:
+    """The usual case of `_full_cost`: so many tokens in and out at one rate each; None when there is more to it."""
+    prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    total = usage.get("total_tokens", 0)
+    if not (type(prompt) is type(completion) is type(total) is int):
+        return None
+    if not (0 <= prompt <= MAX_TOKENS and 0 <= completion <= MAX_TOKENS and 0 <= total <= 2 * MAX_TOKENS):
+        return None
+    for name in ("prompt_tokens_details", "completion_tokens_details"):
+        details = usage.get(name)
+        if details:
+            for count in details.values():
+                if count or type(count) is not int:
+                    return None
+    input_ = _nano(prompt * fresh)
+    sum_ = _nano(prompt * fresh + completion * answered)
+    return Cost(input_, 0, 0, sum_ - input_, 0, sum_)
+
+
+def _full_cost(price: Price, usage: Mapping[str, Any], at: float | None) -> Cost | None:
     prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
     total = usage.get("total_tokens", 0)
     if type(prompt) is not int or type(completion) is not int or type(total) is not int:

@@ -136,7 +136,12 @@ def _is_clean(usage: dict[str, Any]) -> bool:
             if not 0 <= value <= MAX_TOKENS:
                 return False
         elif kind is dict:
-            if key not in _DETAILS or not _clean_details(value):
+            if key not in _DETAILS:
+                return False
+            for count in value.values():
+                if type(count) is not int or not 0 <= count <= MAX_TOKENS:
+                    return False
+            if value.get("cache_write_tokens") and "cache_creation_tokens" not in value:
                 return False
         elif kind is float:
             if not math.isfinite(value) or key.endswith("_tokens"):
@@ -144,13 +149,6 @@ def _is_clean(usage: dict[str, Any]) -> bool:
         elif value is not None and kind is not str and kind is not bool:
             return False
     return True
-
-
-def _clean_details(details: dict[str, Any]) -> bool:
-    for value in details.values():
-        if type(value) is not int or not 0 <= value <= MAX_TOKENS:
-            return False
-    return not details.get("cache_write_tokens") or "cache_creation_tokens" in details
 
 
 def _rebuild(usage: Mapping[str, Any], fold_reasoning: bool) -> dict[str, Any]:

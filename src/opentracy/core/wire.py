@@ -26,7 +26,8 @@ class Call(msgspec.Struct, frozen=True):
 
     `params` holds every other OpenAI field the caller gave (None values removed); never `model`, `messages`, `stream`.
     `created` (Unix seconds) and `fallback_id` (hex) stand in where a provider sends no timestamp or id: the core
-    knows neither clock nor randomness, so the edge hands them in.
+    knows neither clock nor randomness, so the edge hands them in. `forwards`: the caller sends the answer on as bytes,
+    so a dialect may give it a `Passing` in place of a dict.
     """
 
     messages: list[dict[str, Any]]
@@ -36,6 +37,7 @@ class Call(msgspec.Struct, frozen=True):
     created: int = 0
     fallback_id: str = "0"
     operation: Literal["chat", "embedding"] = "chat"
+    forwards: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,22 @@ class HttpResponse(HttpHead):
     """A whole answer, content encodings undone."""
 
     body: bytes = b""
+
+
+class Passing(msgspec.Struct):
+    """A whole answer that came as a `chat.completion` in OpenAI's form: its bytes, and what must be known of them.
+
+    The bytes are one JSON object without any key that begins with an underscore.
+    """
+
+    body: bytes
+    model: str
+    usage: dict[str, Any]
+    finish_reason: str
+
+    def with_extras(self, extras: bytes) -> bytes:
+        """The document with the members of another JSON object, which is not empty, at its end."""
+        return b"%b,%b" % (self.body.rstrip()[:-1], extras[1:])
 
 
 Kind = Literal[
@@ -241,8 +259,8 @@ class Dialect(Protocol):
         """The request with time-dependent credentials; most dialects return it unchanged. `now`: Unix seconds."""
         ...
 
-    def parse_response(self, call: Call, target: Target, response: HttpResponse) -> Json | Failure:
-        """A 2xx answer as an OpenAI `chat.completion` dict, or why it is none."""
+    def parse_response(self, call: Call, target: Target, response: HttpResponse) -> Json | Passing | Failure:
+        """A 2xx answer as an OpenAI `chat.completion` dict, or why it is none. `Passing` only if `call.forwards`."""
         ...
 
     def open_stream(self, call: Call, target: Target, head: HttpHead) -> Decoder:

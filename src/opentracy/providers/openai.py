@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..core.wire import Call, Chunk, Decoder, Failure, HttpHead, HttpRequest, HttpResponse, Relay, Target
+from ..core.wire import Call, Chunk, Decoder, Failure, HttpHead, HttpRequest, HttpResponse, Passing, Relay, Target
 from .openai_errors import parse_error
 from .openai_relay import OpenAIRelay
 from .openai_request import build_request
@@ -25,7 +25,7 @@ class OpenAIDialect:
         """Nothing depends on the time."""
         return request
 
-    def parse_response(self, call: Call, target: Target, response: HttpResponse) -> dict[str, Any] | Failure:
+    def parse_response(self, call: Call, target: Target, response: HttpResponse) -> dict[str, Any] | Passing | Failure:
         """A 2xx answer as an OpenAI `chat.completion` dict, or why it is none."""
         return parse_response(call, target, response)
 

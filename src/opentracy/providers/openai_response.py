@@ -6,19 +6,79 @@ A clean answer stays the object that the JSON decoder made; only what deviates i
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
 
 from ..core.failure import transport_failure
 from ..core.jsonio import BadJson, decode
 from ..core.usage import normalise_openai
-from ..core.wire import Call, Failure, HttpResponse, Target
+from ..core.wire import Call, Failure, HttpResponse, Passing, Target
 from .openai_content import KNOWN_FINISH, ThinkSplitter, arguments_text, finish_word, split_parts
 from .openai_errors import choice_error, found_error, request_id
 from .openai_quirks import DEFAULT, Quirks, thinks_in_text
 
+_Text = Annotated[str, msgspec.Meta(min_length=1)]
 
-def parse_response(call: Call, target: Target, response: HttpResponse) -> dict[str, Any] | Failure:
+
+class _Message(msgspec.Struct, gc=False):
+    role: Literal["assistant"]
+    content: str | None
+    reasoning_content: str | UnsetType = UNSET
+    tool_calls: UnsetType = UNSET
+    reasoning: UnsetType = UNSET
+
+
+class _Choice(msgspec.Struct, gc=False):
+    index: Literal[0]
+    message: _Message
+    finish_reason: Literal["stop", "length", "content_filter"]
+    delta: UnsetType = UNSET
+    error: UnsetType = UNSET
+
+
+class _Clean(msgspec.Struct, gc=False):
+    """What an answer looks like in which nothing is to be mended; other fields may stand beside these."""
+
+    id: _Text
+    object: Literal["chat.completion"]
+    created: int
+    model: _Text
+    choices: tuple[_Choice]
+    usage: dict[str, Any]
+    error: None = None
+
+
+_clean = msgspec.json.Decoder(_Clean).decode
+
+
+def parse_response(call: Call, target: Target, response: HttpResponse) -> dict[str, Any] | Passing | Failure:
     """The answer, or why it is none."""
+    if call.forwards:
+        passing = _passing(call, target, response.body)
+        if passing is not None:
+            return passing
+    return _parse(call, target, response)
+
+
+def _passing(call: Call, target: Target, body: bytes) -> Passing | None:
+    """The answer as it came, where `_parse` would change nothing in it."""
+    if call.operation != "chat" or call.stream or b'"_' in body:
+        return None
+    if thinks_in_text(target.quirks or DEFAULT, target.model):
+        return None
+    try:
+        found = _clean(body)
+    except (ValueError, RecursionError):
+        return None
+    usage = found.usage
+    if normalise_openai(usage) is not usage:
+        return None
+    return Passing(body, found.model, usage, found.choices[0].finish_reason)
+
+
+def _parse(call: Call, target: Target, response: HttpResponse) -> dict[str, Any] | Failure:
     if not response.body.strip():
         failure = transport_failure("empty_body", f"the provider answered {response.status} with an empty body")
         failure.status = response.status

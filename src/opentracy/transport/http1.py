@@ -5,6 +5,9 @@ Sockets, pools and deadlines belong to `sync` and `aio`. One `ResponseReader` se
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import httptools
 
 from .. import __version__
@@ -19,6 +22,9 @@ USER_AGENT = f"opentracy/{__version__}"
 
 _NAMES: dict[bytes, str] = {}  # header names seen, in lower case; the same two dozen come with every answer
 _MAX_NAMES = 512
+# heads of requests whose headers never change, with those headers
+_heads: dict[tuple[int, str, bool, str, str], tuple[Mapping[str, str], bytes]] = {}
+_MAX_HEADS = 256
 
 
 def encode_request(
@@ -28,7 +34,24 @@ def encode_request(
 
     Raises ValueError for a header that would not stay one line, naming the header but never its value.
     """
-    lines = [f"{request.method} {target} HTTP/1.1\r\nhost: {host}\r\ncontent-length: {len(request.body)}"]
+    headers, body = request.headers, request.body
+    if type(headers) is not MappingProxyType or proxy_authorization is not None:
+        head = _head(request, host, target, stream, proxy_authorization)
+    else:
+        key = (id(headers), target, stream, host, request.method)
+        known = _heads.get(key)
+        if known is None:
+            if len(_heads) >= _MAX_HEADS:
+                _heads.clear()
+            # the mapping is held, so that no other can come to its id
+            known = _heads[key] = (headers, _head(request, host, target, stream, None))
+        head = known[1]
+    return b"%b\r\ncontent-length: %d\r\n\r\n%b" % (head, len(body), body)
+
+
+def _head(request: HttpRequest, host: str, target: str, stream: bool, proxy_authorization: str | None) -> bytes:
+    """The request line and all headers but the length, without the last line's end."""
+    lines = [f"{request.method} {target} HTTP/1.1\r\nhost: {host}"]
     headers = request.headers
     lines += [f"{name}: {value}" for name, value in headers.items()]
     if "user-agent" not in headers:
@@ -43,9 +66,9 @@ def encode_request(
         head = text.encode("ascii")
     except UnicodeEncodeError:
         head = _latin1(request, text)
-    if head.count(b"\n") != len(lines) + 1 or head.count(b"\r") != len(lines) + 1 or b"\0" in head:
+    if head.count(b"\n") != len(lines) or head.count(b"\r") != len(lines) or b"\0" in head:
         _complain(request, target)
-    return b"%b\r\n\r\n%b" % (head, request.body)
+    return head
 
 
 def _latin1(request: HttpRequest, text: str) -> bytes:
