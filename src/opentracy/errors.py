@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .core.failure import mask
+from .core.failure import hide, mask
 from .core.wire import Attempt, Failure, Target
 
 if TYPE_CHECKING:
@@ -102,8 +102,9 @@ def error_from(
 
     cls: type[APIError] = getattr(_error_classes, class_name(failure))
     hidden = [*(target.credentials.secrets() if target is not None else ()), *secrets]
+    hide(failure, hidden)
     return cls(
-        mask(failure.message, hidden) or failure.kind,
+        failure.message or failure.kind,
         status_code=failure.status,
         code=failure.code or (failure.kind if failure.kind in _OUR_CODES else None),
         type=failure.type,

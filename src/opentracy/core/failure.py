@@ -167,6 +167,18 @@ def mask(text: str, secrets: Iterable[str]) -> str:
     return text[:MAX_MESSAGE]
 
 
+def hide(failure: Failure, secrets: Iterable[str]) -> None:
+    """Takes every secret out of what a provider wrote in a failure; a code is as free a text as a message."""
+    known = tuple(secrets)
+    failure.message = mask(failure.message, known)
+    if failure.code is not None:
+        failure.code = mask(failure.code, known)[:200]
+    if failure.type is not None:
+        failure.type = mask(failure.type, known)[:200]
+    if failure.param is not None:
+        failure.param = mask(failure.param, known)[:200]
+
+
 def message_of(body: Any, response: HttpResponse | None = None) -> str:
     """The provider's own words: `error.message`, `message`, `detail` (text or list), `error` as text.
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from opentracy.core.failure import mask
 from opentracy.core.pricing import Cost, cost_of
-from opentracy.core.wire import Attempt, Failure, Target
+from opentracy.core.wire import Attempt, Failure
 from opentracy.traces import Attempt as AttemptRow
 from opentracy.traces import TraceRecord
 
@@ -117,8 +116,3 @@ def add_routing(record: TraceRecord, routing: Mapping[str, Any]) -> None:
     best = routing.get("always_best")
     if isinstance(best, dict) and isinstance(best.get("cost"), int | float):
         record.counterfactual_nano = round(best["cost"] * 1e9)
-
-
-def masked(message: str, target: Target) -> str:
-    """A provider's words without our secrets in them."""
-    return mask(message, target.credentials.secrets())

@@ -11,6 +11,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
+from opentracy.core.failure import hide
 from opentracy.core.jsonio import encode
 from opentracy.core.plan import Opened
 from opentracy.core.relay import EncodingRelay, MessageFold, sse, sse_chunks, tail
@@ -216,7 +217,7 @@ class Stream:
         call, target = self._call, self._opened.target
         self._drop()
         if call.attempts:
-            failure.message = records.masked(failure.message, target)
+            hide(failure, target.credentials.secrets())
             call.attempts[-1].failure = failure
             call.attempts[-1].ended = _now()
             call.engine.health.failed(target.name, failure)
