@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trace_samples import make_record
 
-from opentracy.traces import migrations
+from opentracy.traces import codec, migrations
 from opentracy.traces.codec import Block, decode_bodies, decode_records, decompress, encode_block, split_ids
 from opentracy.traces.errors import SchemaTooNew, StoreInUse, StoreUnavailable
 from opentracy.traces.ids import new_trace_id
@@ -137,6 +137,15 @@ def test_a_damaged_database_is_moved_aside_loudly(
         writer.put(make_record(1))
     assert len(Reader(fresh).page().rows) == 1
     fresh.close()
+
+
+def test_whoever_only_reads_moves_nothing(tmp_path: Path) -> None:
+    """A listing of a damaged store says so and leaves the repair to the engine."""
+    path = tmp_path / "traces.db"
+    path.write_bytes(b"this is no database, " * 500)
+    with pytest.raises(StoreUnavailable, match="not a database"):
+        Store.open(path, create=False, check=False)
+    assert [one.name for one in tmp_path.iterdir() if "corrupt" in one.name] == []
 
 
 def test_an_empty_file_and_a_cut_log_just_start(tmp_path: Path) -> None:
@@ -281,6 +290,22 @@ def test_blocks_round_trip(batch: list[TraceRecord]) -> None:
     assert decode_records(block.codec, block.meta) == batch
     assert (decode_bodies(block.codec, block.bodies) if block.bodies else [None] * len(batch)) == bodies
     assert split_ids(block.ids) == [record.trace_id for record in batch]
+
+
+def test_blocks_without_zstd_are_zlib(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where zstd is not installed, blocks are written and read all the same; zstd blocks then say what is missing."""
+    if codec.CODEC != codec.ZSTD:
+        pytest.skip("zstd is not installed")
+    with_zstd = encode_block(b"k", [make_record(1)])
+    monkeypatch.setattr(codec, "_ZSTD", None)
+    monkeypatch.setattr(codec, "CODEC", codec.ZLIB)
+    block = encode_block(b"k", [make_record(1)])
+    assert block.codec == codec.ZLIB
+    (record,) = decode_records(block.codec, block.meta)
+    assert record is not None
+    assert record.trace_id == make_record(1).trace_id
+    with pytest.raises(ValueError, match=r"backports\.zstd"):
+        decompress(codec.ZSTD, with_zstd.meta)
 
 
 def test_a_codec_this_machine_cannot_read_says_so() -> None:

@@ -36,7 +36,7 @@ def open_reader(store: Path | None) -> Reader:
     from opentracy.traces import Reader, Store
 
     try:
-        return Reader(Store.open(store, create=False))
+        return Reader(Store.open(store, create=False, check=False))
     except TraceStoreError as error:
         raise click.ClickException(str(error)) from error
 

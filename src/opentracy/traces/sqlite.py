@@ -46,11 +46,15 @@ class Store:
         self._guard = threading.Lock()
 
     @classmethod
-    def open(cls, path: str | Path | None = None, *, create: bool = True, read_only: bool = False) -> Store:
+    def open(
+        cls, path: str | Path | None = None, *, create: bool = True, read_only: bool = False, check: bool = True
+    ) -> Store:
         """Opens (and unless `create` is False makes) the database.
 
         A damaged file is moved to `*.corrupt-TIME` with a logged error and a new one is begun. Raises SchemaTooNew for
         a file of a newer version and StoreUnavailable when there is no file to read or the place cannot be written.
+        `check=False` skips the search for damage (up to `CHECK_SECONDS`): for those who only come to read, and for
+        workers whose parent has looked.
         """
         where = (Path(path) if path is not None else default_path()).expanduser()
         if not where.exists() and (read_only or not create):
@@ -59,13 +63,13 @@ class Store:
             return cls(where, read_only=True)
         try:
             where.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            moved = _move_damaged_aside(where) if where.exists() else None
+            moved = _move_damaged_aside(where) if check and where.exists() else None
             store = cls(where, read_only=False, moved_aside=moved)
             with contextlib.closing(store.connect(durable=True)) as connection:
                 migrate(connection)
             # prompts are private: nobody but the owner reads them, whatever the umask says
             where.chmod(0o600)
-        except (OSError, sqlite3.OperationalError) as error:
+        except (OSError, sqlite3.DatabaseError) as error:
             raise StoreUnavailable(f"Cannot use the trace store {where}: {error}") from error
         return store
 
