@@ -8,6 +8,7 @@ one. Whoever asks a question calls `catch_up` first, so answers are always curre
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -18,7 +19,7 @@ from .columns import NAMES
 from .latency import latency_bucket
 from .mend import mended, storable
 from .model import TraceRecord
-from .rollups import store
+from .rollups import Totals, add_up, store
 
 #: rows of one block stand at `block << SEQ_BITS | position`, so a sequence number names its block
 SEQ_BITS: Final = 12
@@ -104,6 +105,7 @@ def _chunk(connection: sqlite3.Connection, recent: Recent, *, careful: bool) -> 
     done = projected_upto(connection)
     last = done
     rows: list[Row] = []
+    totals = Totals()
     waiting = connection.execute("SELECT id FROM blocks WHERE id > ? ORDER BY id LIMIT 100", (done,)).fetchall()
     for (block,) in waiting:
         records: Sequence[TraceRecord | None] | None = recent.pop(block, None)
@@ -111,14 +113,18 @@ def _chunk(connection: sqlite3.Connection, recent: Recent, *, careful: bool) -> 
             records = _unpacked(connection, block)
         if careful:
             records = [one if one is None or storable(one) else mended(one, one.ts_ms) for one in records]
-        rows += rows_of_block(block, records)
+        fresh = rows_of_block(block, records)
+        add_up(fresh, totals)
+        rows += fresh
         last = block
+        # lets the event loop of this process in between blocks, not only when the interpreter takes the turn away
+        time.sleep(0)
         if len(rows) >= CHUNK_ROWS:
             break
     if last == done:
         return 0
     connection.executemany(_INSERT, rows)
-    store(connection, rows)
+    store(connection, totals)
     connection.execute("INSERT OR REPLACE INTO state VALUES ('projected', ?)", (last,))
     return len(rows)
 

@@ -41,9 +41,8 @@ class Totals:
     latencies: dict[tuple[Any, ...], int] = field(default_factory=dict)
 
 
-def add_up(rows: Iterable[Sequence[Any]]) -> Totals:
-    """The totals of rows of `traces`."""
-    totals = Totals()
+def add_up(rows: Iterable[Sequence[Any]], totals: Totals) -> None:
+    """Adds rows of `traces` to the totals."""
     groups, latencies, tagged = totals.groups, totals.latencies, totals.tags
     # unpacking once is far cheaper than thirty lookups; the names are those of `columns.NAMES`, in their order
     for (
@@ -99,7 +98,6 @@ def add_up(rows: Iterable[Sequence[Any]]) -> Totals:
             )
             before = tagged.get((hour, tags))
             tagged[hour, tags] = list(one) if before is None else list(map(add, before, one))
-    return totals
 
 
 def by_dimension(totals: Totals) -> dict[str, list[tuple[Any, ...]]]:
@@ -139,9 +137,8 @@ def _merged(places: list[tuple[Any, ...]], sums: list[Sums]) -> dict[tuple[Any, 
     return dict(zip(index, added.tolist(), strict=True))
 
 
-def store(connection: sqlite3.Connection, rows: Iterable[Sequence[Any]]) -> None:
-    """Adds rows to the tables, within the caller's transaction."""
-    totals = add_up(rows)
+def store(connection: sqlite3.Connection, totals: Totals) -> None:
+    """Adds totals to the tables, within the caller's transaction."""
     for dim, found in by_dimension(totals).items():
         names = sums_of(dim)
         connection.executemany(
