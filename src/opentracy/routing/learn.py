@@ -23,8 +23,8 @@ from opentracy.routing.policy import Score
 PSEUDO_COUNT = 12.0
 HALF_LIFE = 1000.0  # outcomes of one cluster after which an old one counts half
 _WEIGHT_CAP = 10.0  # of one outcome: an importance weight must not become a vote of its own
-_ALARM = 6.0  # Page-Hinkley threshold, in standard deviations summed
-_SLACK = 0.15  # drift per outcome that is tolerated, in standard deviations
+_ALARM = 14.0  # Page-Hinkley threshold in standard deviations: one false alarm in some 10,000 outcomes of an arm
+_SLACK = 0.25  # drift per outcome that is tolerated, in standard deviations
 _OVERLAP = 1.2816  # half-width of an 80 % interval in standard errors
 EXPLORE_AT_MOST = 0.02
 
