@@ -88,6 +88,7 @@ class Engine:
             routes=[mount(self, route) for route in ROUTES],
             exception_handlers={404: _missing, 405: _wrong_method, Exception: _bug},
         )
+        self._app.router.redirect_slashes = False  # a redirect would be made from what the caller says is our name
         self._hot: dict[bytes, tuple[str, Hot]] = {path: (m, handler) for path, (m, _, handler) in HOT.items()}
 
     @property

@@ -63,6 +63,8 @@ class Bridge:
         except asyncio.CancelledError:
             return
         except Exception:
+            if exchange.gone:
+                return  # what was raised is that nobody listens any more
             log.exception("unhandled error in %s", exchange.path.decode("latin-1"))
             if exchange.started:
                 exchange.abort()
