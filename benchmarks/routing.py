@@ -16,11 +16,11 @@ import time
 from opentracy.routing import Candidate, load
 from opentracy.routing.embed import embedder_by_id
 
-WORDS = """explain in detail how the water cycle works near coastal regions and why evaporation from the ocean depends on
-temperature wind speed and humidity then compute the energy needed to evaporate two kilograms of water at
-twenty degrees and compare it with what a small household uses in one day finally list three policies that a
-town council could adopt to protect its fresh water and describe for each one the cost the expected benefit
-and the risk that it fails when rain""".split()  # noqa: SIM905
+WORDS = """explain in detail how the water cycle works near coastal regions and why evaporation from the ocean
+depends on temperature wind speed and humidity then compute the energy needed to evaporate two
+kilograms of water at twenty degrees and compare it with what a small household uses in one day
+finally list three policies that a town council could adopt to protect its fresh water and describe
+for each one the cost the expected benefit and the risk that it fails when rain""".split()  # noqa: SIM905
 ROUNDS = 400
 
 

