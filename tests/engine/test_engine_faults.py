@@ -149,6 +149,22 @@ def test_stream_breaks_after_content(
     assert (trace["outcome"], trace["cost_nano"], trace["cost_estimated"]) == (outcome, None, True)
 
 
+@pytest.mark.parametrize("streaming", [False, True], ids=["plain", "stream"])
+@pytest.mark.parametrize("fault", [raw(head(200, content_type="text/event-stream", content_length=900) + EVENTS[0]), reset, drop])
+def test_fault_on_a_connection_that_was_kept(
+    engine: Engine, upstream: FaultServer, fault: Step, streaming: bool
+) -> None:
+    """The usual way of a call (no task, a connection that lies ready) ends like any other when the provider breaks."""
+    model = f"openai/kept-{time.time_ns()}"
+    once(upstream, stream() if streaming else answer(), fault)
+    assert engine.chat(model, stream=streaming).status == 200
+    reply = engine.chat(model, stream=streaming)
+    assert reply.status == 502
+    assert len(upstream.seen) == 3  # one good call, then a bad one with its retry
+    assert len(engine.trace(reply)["attempts"]) == 2
+    assert "Traceback" not in engine.log.read_text()
+
+
 def test_finish_without_done_is_success(engine: Engine, upstream: FaultServer) -> None:
     """Row 58."""
     once(upstream, stream(*EVENTS[:4]))

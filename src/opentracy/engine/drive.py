@@ -35,7 +35,7 @@ class Client(Protocol):
 class Drive:
     """One plan on its way."""
 
-    __slots__ = ("_answer", "_client", "_connection", "_over", "_plan", "_step", "_task", "_transport")
+    __slots__ = ("_answer", "_client", "_connection", "_listening", "_plan", "_step", "_task", "_transport")
 
     def __init__(self, transport: AioTransport, plan: Run, client: Client) -> None:
         self._transport = transport
@@ -45,7 +45,7 @@ class Drive:
         self._answer: Answer | None = None
         self._step: Step | None = None
         self._task: asyncio.Task[None] | None = None
-        self._over = False
+        self._listening = False  # a connection may tell us once; what it does while it closes is not news
 
     def start(self) -> None:
         """Begins; may call the client before it returns."""
@@ -53,7 +53,7 @@ class Drive:
 
     def cancel(self) -> None:
         """Gives the call up: its connection is closed at once, and the client hears nothing more."""
-        self._over = True
+        self._listening = False
         if self._task is not None:
             self._task.cancel()
             return
@@ -67,7 +67,7 @@ class Drive:
     # ---------------------------------------------------------------- a waiter of the connection
     def done(self) -> bool:
         """Whether nothing more is to be heard."""
-        return self._over or (self._connection is None and self._answer is None)
+        return not self._listening
 
     def set_result(self, result: None, /) -> None:
         """Something arrived, or the connection ended."""
@@ -76,6 +76,7 @@ class Drive:
             if not connection.begun():
                 return
             self._connection = None
+            self._listening = False
             outcome = self._transport.outcome(connection)
             if type(outcome) is Answer:
                 self._answer = outcome
@@ -84,10 +85,12 @@ class Drive:
                 self._advance(outcome)
             return
         assert self._answer is not None and type(self._step) is Read
+        self._listening = False
         self._read(self._step)
 
     def set_exception(self, exception: TimeoutError, /) -> None:
         """The deadline passed."""
+        self._listening = False
         connection, self._connection = self._connection, None
         if connection is not None:
             self._transport.discard(connection)
@@ -105,6 +108,7 @@ class Drive:
         data = answer.poll()
         if data is None:
             self._step = step
+            self._listening = True
             answer.notify(step.deadline, self)
             return
         if not isinstance(data, bytes):
@@ -115,10 +119,12 @@ class Drive:
         try:
             step = self._plan.send(reply)
             if type(step) is Send:
+                self._listening = True
                 connection = self._transport.begin(step, self)
                 if connection is not None:
                     self._connection = connection
                     return
+                self._listening = False
             elif type(step) is Read:
                 self._read(step)
                 return
@@ -126,7 +132,7 @@ class Drive:
             self._finish(end.value)
             return
         except Exception as e:
-            self._over = True
+            self._listening = False
             self._client.failed(e)
             return
         answer, self._answer = self._answer, None
@@ -135,7 +141,6 @@ class Drive:
         self._task = asyncio.get_running_loop().create_task(self._in_task(step))
 
     def _finish(self, result: Completed | Opened) -> None:
-        self._over = True
         if isinstance(result, Completed):
             self._client.completed(result)
         else:
