@@ -85,6 +85,11 @@ def test_cluster_ids_survive_retraining(artifact: Artifact) -> None:
     assert np.mean(same) >= 0.9
 
 
+def test_training_again_in_place_changes_nothing(artifact: Artifact) -> None:
+    again = fit(labelled(600)[0], static_embedder(), old=artifact)
+    assert encode(again)[1:] == encode(fit(labelled(600)[0], static_embedder()))[1:]
+
+
 def test_cluster_labels_name_their_topic(artifact: Artifact) -> None:
     words = {w for text in TOPICS.values() for w in text.split()}
     named = [bool(set(c.terms) & words) for c in artifact.manifest.clusters if c.size >= 10]

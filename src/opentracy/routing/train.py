@@ -183,11 +183,13 @@ def fit(
     return _assemble(labels.select(heads), embedder, options, shape, policy, x, y, mean, oof, cv, old, progress)
 
 
-def _primary(x: Matrix, mean: Vector, shape: Shape, seed: int, old: Artifact | None) -> Matrix:
-    """Centres of the primary map, begun where the old artifact's were: warm starts keep most ids."""
+def _primary(x: Matrix, mean: Vector, shape: Shape, seed: int, old: Artifact | None, *, same_data: bool) -> Matrix:
+    """Centres of the primary map, begun where the old artifact's were: warm starts keep most ids, and the same
+    rows again keep all of them.
+    """
     k = primary_k(x, shape)
     if old is not None and old.manifest.dims == x.shape[1] and old.manifest.bounds[1] == k:
-        return kmeans(x, k, seed, rounds=4, start=old.bag.centres[:k] + old.mean - mean)
+        return kmeans(x, k, seed, rounds=0 if same_data else 4, start=old.bag.centres[:k] + (old.mean - mean))
     return kmeans(x, k, seed)
 
 
@@ -205,7 +207,8 @@ def _assemble(
     old: Artifact | None,
     progress: Progress,
 ) -> Artifact:
-    primary = _primary(x, mean, shape, options.seed, old)
+    same_data = old is not None and old.manifest.data_sha256 == labels.digest()
+    primary = _primary(x, mean, shape, options.seed, old, same_data=same_data)
     progress("cluster", 1, 2)
     bag = fit_bag(x, y, partitions(x, shape, options.seed, primary), shape.shrink)
     progress("cluster", 2, 2)
