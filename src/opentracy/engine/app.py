@@ -112,6 +112,8 @@ class Engine:
         except Refused as e:
             exchange.respond(e.status, e.body())
             return
+        if exchange.head is not None:  # what several requests share lacks this one's length
+            exchange.headers = {**exchange.headers, b"content-length": b"%d" % len(exchange.body)}
         Bridge(self._app, exchange, self.loop)
 
     def admit(self, identity: Identity | None) -> None:

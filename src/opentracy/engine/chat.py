@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from opentracy.core.jsonio import encode
 from opentracy.core.plan import Completed, Opened, PlanFailed, Policy, run
-from opentracy.core.wire import Attempt, Call, Failure, Target
+from opentracy.core.wire import Attempt, Call, Failure, Passing, Target
 from opentracy.traces import TraceRecord
 
 from . import record as records
@@ -25,7 +25,7 @@ from .http import Exchange
 from .route import auto
 from .state import Resolved
 from .stream import Stream
-from .tags import Tags, read_tags
+from .tags import NOTHING, Tags, read_tags
 from .validate import check_chat, check_embedding, decode_body
 
 if TYPE_CHECKING:
@@ -71,8 +71,11 @@ def serve(engine: Engine, exchange: Exchange, operation: str) -> None:
 
 
 def _admit(engine: Engine, exchange: Exchange) -> Identity:
-    headers = exchange.headers
+    headers, head = exchange.headers, exchange.head
     snapshot = engine.state
+    if head is not None and head.admitted is not None and head.admitted[0] is snapshot:
+        identity: Identity = head.admitted[1]
+        return identity
     snapshot.hosts.check(headers, http11=exchange.http11)
     identity = authenticate(snapshot.keys, headers)
     authorize(identity, "inference")
@@ -81,7 +84,14 @@ def _admit(engine: Engine, exchange: Exchange) -> Identity:
         raise Refused(415, "Send the body as application/json")
     if b"content-encoding" in headers and headers[b"content-encoding"].lower() != b"identity":
         raise Refused(415, "Compressed request bodies are not accepted")
+    if head is not None and _lasts(identity, headers):
+        head.admitted = (snapshot, identity)
     return identity
+
+
+def _lasts(identity: Identity, headers: Mapping[bytes, bytes]) -> bool:
+    """Whether the same headers mean the same caller until the next reload: virtual keys and cookies run out."""
+    return identity.virtual is None and b"ot_" not in headers.get(b"authorization", b"") and b"cookie" not in headers
 
 
 def _refuse(exchange: Exchange, refusal: Refused, trace_id: str) -> None:
@@ -93,11 +103,19 @@ def _refuse(exchange: Exchange, refusal: Refused, trace_id: str) -> None:
 class ServedCall:
     """One call from its request to its trace. It owns its exchange until the answer is complete."""
 
-    __slots__ = (
-        "attempts", "body", "drive", "ended", "engine", "exchange", "guard", "identity", "operation", "requested",
-        "reservation", "resolved", "routing", "slot", "snapshot", "started", "stream", "streaming", "tags", "trace_id",
-        "ts_ms",
-    )  # fmt: skip
+    identity: Identity | None = None
+    body: dict[str, Any]
+    requested = ""
+    resolved: Resolved | None = None
+    routing: dict[str, Any] | None = None
+    streaming = False
+    stream: Stream | None = None
+    drive: Drive | None = None
+    tags: Tags | None = None
+    guard: Any = None
+    reservation: Any = None
+    slot = -1
+    ended = False
 
     def __init__(self, engine: Engine, exchange: Exchange, operation: str) -> None:
         self.engine = engine
@@ -107,24 +125,12 @@ class ServedCall:
         self.started = _now()
         self.trace_id = engine.new_id()
         self.ts_ms = time.time_ns() // 1_000_000
-        self.identity: Identity | None = None
-        self.body: dict[str, Any] = {}
-        self.requested = ""
-        self.resolved: Resolved | None = None
-        self.routing: dict[str, Any] | None = None
-        self.streaming = False
-        self.stream: Stream | None = None
-        self.drive: Drive | None = None
-        self.tags: Tags | None = None
-        self.guard: Any = None
-        self.reservation: Any = None
         self.attempts: list[Attempt] = []
-        self.slot = -1
-        self.ended = False
 
     # ---------------------------------------------------------------- before the call
     def read(self) -> None:
         """The body, checked."""
+        self.body = {}  # for a trace of what could not be read
         self.body = body = decode_body(self.exchange.body)
         model = body.get("model")
         if isinstance(model, str):
@@ -177,17 +183,24 @@ class ServedCall:
             created=self.ts_ms // 1000,
             fallback_id=self.trace_id,
             operation="chat" if self.operation == "chat" else "embedding",
+            forwards=True,
         )
 
     def _policy(self) -> Policy:
         limits = self.snapshot.config.limits
         resolved, tags = self.resolved, self.tags
         assert resolved is not None and tags is not None
+        key = (resolved.timeout, resolved.num_retries)
+        if tags is NOTHING and (known := self.snapshot.policies.get(key)) is not None:
+            return known
         total = limits.total if tags.timeout is None else min(limits.total, tags.timeout)
         attempt = resolved.timeout or total
         retries = resolved.num_retries if tags.num_retries is None else min(tags.num_retries, 2)
         first = min(resolved.timeout or limits.first_token, total)
-        return Policy(min(attempt, total), limits.connect, retries, first, total)
+        policy = Policy(min(attempt, total), limits.connect, retries, first, total)
+        if tags is NOTHING:
+            self.snapshot.policies[key] = policy
+        return policy
 
     def begin(self) -> None:
         """Starts the provider call."""
@@ -233,10 +246,14 @@ class ServedCall:
 
     def _answer(self, done: Completed) -> None:
         target, response = done.target, done.response
-        usage = response.get("usage")
-        price = records.cost(target.provider, target.model, response.get("model"), usage)
-        response.update(self.extras(target, price.usd if price is not None else None))
-        body = encode(response)
+        finish: str | None
+        if type(response) is Passing:
+            served, usage, finish = response.model, response.usage, response.finish_reason
+        else:
+            served, usage, finish = response.get("model"), response.get("usage"), _finish_reason(response)
+        price = records.cost(target.provider, target.model, served, usage)
+        extras = self.extras(target, price.usd if price is not None else None)
+        body = response.with_extras(encode(extras)) if type(response) is Passing else encode({**response, **extras})
         headers = self.headers(target)
         if price is not None:
             headers += b"x-opentracy-cost-usd: %.9f\r\n" % price.usd
@@ -250,9 +267,7 @@ class ServedCall:
         if len(rows) > 1:
             record.fallback_from = rows[0].target if rows[0].target != target.name else None
             record.cost_nano = records.total_cost(rows)
-        choices = response.get("choices")
-        if choices:
-            record.finish_reason = choices[0].get("finish_reason")
+        record.finish_reason = finish
         self.keep_response(record, body)
         if strict:
             self.after_commit(record, lambda: self.exchange.respond(200, body, _JSON, headers))
@@ -328,7 +343,7 @@ class ServedCall:
             "requested_model": self.requested,
             "selected_model": target.model,
             "provider": target.provider,
-            "attempts": sum(1 for a in self.attempts if a.sent),
+            "attempts": sum([a.sent for a in self.attempts]),
             "trace_id": self.trace_id,
         }
         if resolved.alias is not None:
@@ -349,10 +364,11 @@ class ServedCall:
     def headers(self, target: Target | None) -> bytes:
         """Header lines that every answer of this call carries."""
         trace_id = self.trace_id.encode()
-        lines = b"x-request-id: %b\r\nx-opentracy-trace-id: %b\r\n" % (trace_id, trace_id)
-        if target is not None:
-            lines += b"x-opentracy-provider: %b\r\nx-opentracy-selected-model: %b\r\nx-opentracy-attempts: %d\r\n" % (
-                target.provider.encode(), target.model.encode("latin-1", "replace"), len(self.attempts),
+        if target is None:
+            lines = b"x-request-id: %b\r\nx-opentracy-trace-id: %b\r\n" % (trace_id, trace_id)
+        else:
+            lines = b"x-request-id: %b\r\nx-opentracy-trace-id: %b\r\n%bx-opentracy-attempts: %d\r\n" % (
+                trace_id, trace_id, target.memo.get("engine_headers") or _served_by(target), len(self.attempts),
             )  # fmt: skip
         if self.reservation is not None:
             lines += self.reservation.headers
@@ -451,7 +467,7 @@ class ServedCall:
             record.has_tools = True
         if self.resolved is not None:
             record.alias = self.resolved.alias
-        if self.tags is not None:
+        if self.tags is not None and self.tags is not NOTHING:
             self.tags.put(record)
         if self.routing is not None:
             records.add_routing(record, self.routing)
@@ -460,3 +476,15 @@ class ServedCall:
     def record(self, outcome: str, status: int) -> TraceRecord:
         """A trace of this call as it stands now."""
         return self._record(outcome, status)
+
+
+def _served_by(target: Target) -> bytes:
+    """The header lines that name a target."""
+    names = target.provider.encode(), target.model.encode("latin-1", "replace")
+    lines = target.memo["engine_headers"] = b"x-opentracy-provider: %b\r\nx-opentracy-selected-model: %b\r\n" % names
+    return lines
+
+
+def _finish_reason(response: Mapping[str, Any]) -> str | None:
+    choices = response.get("choices")
+    return choices[0].get("finish_reason") if choices else None

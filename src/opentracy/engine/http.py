@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import httptools
 
+from .heads import Head, learn
+
 if TYPE_CHECKING:
     from .server import HttpServer
 
 MAX_HEAD = 64 << 10
 MAX_URL = 16 << 10
 MAX_PIPELINED = 16
+MAX_LEARNED = 4  # a client whose heads differ every time is not worth remembering
 _ONCE = frozenset({b"host", b"authorization", b"content-type", b"content-encoding", b"origin"})
 
 REASONS = {
@@ -56,27 +59,24 @@ class Owner(Protocol):
 class Exchange:
     """One request, whole, and the means to answer it. Header names are lower case; values are bytes as received."""
 
-    __slots__ = (
-        "body", "chunked", "connection", "fault", "finished", "headers", "http11", "keep_alive", "method", "owner",
-        "path", "query", "received", "started", "status",
-    )  # fmt: skip
+    method = ""
+    path = b""
+    query = b""
+    headers: dict[bytes, bytes]
+    body = b""
+    http11 = True
+    keep_alive = True
+    owner: Owner | None = None
+    started = False
+    finished = False
+    chunked = False
+    status = 0
+    received = 0.0  # the loop's clock, when the request was complete
+    head: Head | None = None  # where it stands for other requests too
+    fault: tuple[int, bytes] | None = None  # a refusal that must wait for the answers before it
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self.method = ""
-        self.path = b""
-        self.query = b""
-        self.headers: dict[bytes, bytes] = {}
-        self.body = b""
-        self.http11 = True
-        self.keep_alive = True
-        self.owner: Owner | None = None
-        self.started = False
-        self.finished = False
-        self.chunked = False
-        self.status = 0
-        self.received = 0.0  # the loop's clock, when the request was complete
-        self.fault: tuple[int, bytes] | None = None  # a refusal that must wait for the answers before it
 
     @property
     def gone(self) -> bool:
@@ -157,8 +157,8 @@ class Connection(asyncio.Protocol):
     """One client socket. At most one exchange is answered at a time; pipelined ones wait in order."""
 
     __slots__ = (
-        "_body", "_deadline", "_headers", "_host", "_parser", "_phase", "_raw", "_reading", "_reject", "_size", "_url",
-        "_waiting", "current", "lost", "paused_at", "server", "transport",
+        "_body", "_deadline", "_head", "_headers", "_host", "_learned", "_parser", "_phase", "_raw", "_reading",
+        "_reject", "_size", "_url", "_waiting", "current", "lost", "paused_at", "server", "transport",
     )  # fmt: skip
 
     def __init__(self, server: HttpServer) -> None:
@@ -172,6 +172,8 @@ class Connection(asyncio.Protocol):
         self._phase = _IDLE
         self._deadline = 0.0
         self._reading = True
+        self._head: Head | None = None
+        self._learned = 0
         self._reset()
 
     def _reset(self) -> None:
@@ -211,11 +213,14 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Feeds the parser, then starts what became complete."""
-        if self._phase == _LINGER:
-            return
-        if self._phase == _IDLE:
+        phase = self._phase
+        if phase == _IDLE:
+            if self._head is not None and self._repeated(data):
+                return
             self._phase = _HEAD
             self._deadline = self.server.now + self.server.limits.header_timeout
+        elif phase == _LINGER:
+            return
         self._raw += len(data)
         try:
             self._parser.feed_data(data)
@@ -236,7 +241,33 @@ class Connection(asyncio.Protocol):
             self._fail(413, "the request's framing is larger than its body may be")
             return
         if self._waiting and self.current is None:
+            if phase == _IDLE and len(self._waiting) == 1 and self._phase == _BUSY and self._learned < MAX_LEARNED:
+                self._learn(data)
             self._next()
+
+    def _learn(self, data: bytes) -> None:
+        """Remembers the head of the one request that these bytes were."""
+        self._learned += 1
+        exchange = self._waiting[0]
+        if exchange.http11 and exchange.keep_alive and exchange.fault is None:
+            found = learn(data, exchange.method, exchange.path, exchange.query, exchange.headers)
+            self._head = exchange.head = found
+
+    def _repeated(self, data: bytes) -> bool:
+        """Serves a request whose head is known; False when the parser must look at it."""
+        head = self._head
+        assert head is not None
+        body = head.body_of(data)
+        if body is None or len(body) > self.server.limits.max_body:
+            return False
+        exchange = Exchange(self)
+        exchange.method, exchange.path, exchange.query = head.method, head.path, head.query
+        exchange.headers, exchange.head, exchange.body = head.headers, head, body
+        self._phase = _BUSY
+        self._deadline = 0.0
+        self.current = exchange
+        self.server.app(exchange)
+        return True
 
     def eof_received(self) -> None:
         """A closed sending side counts as leaving; the transport closes by default."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from opentracy.core.jsonio import encode
+from opentracy.core.plan import Policy
 from opentracy.core.pricing import context_window, expected_cost
 from opentracy.core.wire import Credentials, Target
 from opentracy.providers import registry
@@ -64,6 +65,7 @@ class Snapshot:
         self._env, self._given = _provider_settings(config, environ)
         self._ambient = ambient
         self._resolved: dict[str, Resolved] = {}
+        self.policies: dict[tuple[float | None, int], Policy] = {}  # by time-out and retries of what was resolved
         for name, alias in config.aliases.items():
             self._check_alias(name, alias)
         self.auto_models = self._auto_models()

@@ -17,6 +17,7 @@ from .errors import Refused
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}\Z")
 _KNOWN = (b"traceparent", b"x-opentracy-session", b"x-opentracy-tags", b"x-opentracy-no-store",
           b"x-opentracy-num-retries", b"x-request-timeout-ms")  # fmt: skip
+_NAMES = frozenset(_KNOWN)
 MAX_TAGS = 32
 MAX_TEXT = 256
 
@@ -48,14 +49,19 @@ class Tags:
             record.request = record.response = None
 
 
+NOTHING = Tags()  # never changed: what is said with most requests
+
+
 def read_tags(headers: Mapping[bytes, bytes], body: Mapping[str, Any]) -> Tags:
     """Refused 400 for a limit that is none; an unreadable traceparent is ignored, as its standard asks."""
+    if _NAMES.isdisjoint(headers) and "user" not in body and "metadata" not in body:
+        return NOTHING
     tags = Tags()
     user = body.get("user")
     if user:
         tags.user = user[:MAX_TEXT]
     metadata = body.get("metadata")
-    if metadata:
+    if isinstance(metadata, dict) and metadata:
         tags.metadata = metadata
     for name in _KNOWN:
         value = headers.get(name)

@@ -18,6 +18,7 @@ MAX_MESSAGES = 100_000
 _decode = msgspec.json.Decoder().decode
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+_TEXT_ROLES = ROLES - {"tool"}
 
 # where a call goes and who pays for it is the engine's business, never the request's
 FORBIDDEN = frozenset({
@@ -164,7 +165,7 @@ _CHECKS: Mapping[str, Callable[[str, Any], None]] = {
     "service_tier": _text,
     "metadata": _metadata,
 }
-_KNOWN = frozenset(_CHECKS) | {"model", "messages"}
+_HANDLED = frozenset({"model", "messages"})
 
 
 def check_chat(body: dict[str, Any]) -> None:
@@ -177,7 +178,7 @@ def check_chat(body: dict[str, Any]) -> None:
         if check is not None:
             if value is not None:
                 check(field, value)
-        elif field not in _KNOWN:
+        elif field not in _HANDLED:
             _unknown(field, value)
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
@@ -185,6 +186,15 @@ def check_chat(body: dict[str, Any]) -> None:
     if len(messages) > MAX_MESSAGES:
         _bad("messages", f"a list of at most {MAX_MESSAGES} messages")
     for index, message in enumerate(messages):
+        # nearly every message is a role and a text
+        if (
+            type(message) is dict
+            and len(message) == 2
+            and type(message.get("content")) is str
+            and type(role := message.get("role")) is str
+            and role in _TEXT_ROLES
+        ):
+            continue
         _message(index, message)
 
 
@@ -265,6 +275,8 @@ def check_embedding(body: dict[str, Any]) -> None:
             _integer(1, 1 << 20)(field, value)
         elif field in ("encoding_format", "user") and value is not None:
             _text(field, value)
+        elif field == "metadata" and value is not None:
+            _metadata(field, value)
         elif field not in ("model", "input", "dimensions", "encoding_format", "user"):
             _unknown(field, value)
 
