@@ -245,7 +245,7 @@ def test_explaining_a_prompt_names_the_model_and_its_rivals(seeded: Served, open
     page = open_page(seeded.url + "/routing")
     page.get_by_label("Prompt to explain").fill("Prove that the square root of two is irrational.")
     page.get_by_role("button", name="Explain").click()
-    page.get_by_text("would answer").wait_for()
+    page.locator(".sentence", has_text="would answer").wait_for()
     said = seeded.call("POST", "/v1/route", {"prompt": "Prove that the square root of two is irrational."})[1]
     card = page.locator(".card", has_text="Explain a prompt").inner_text()
     assert said["model"] in card

@@ -18,6 +18,7 @@ from opentracy.traces import Filters, Reader
 from opentracy.traces.compile import Query
 from opentracy.traces.filters import Condition
 from opentracy.traces.model import TraceRecord
+from opentracy.traces.project import SEQ_BITS
 from opentracy.traces.stats import answer
 
 from .errors import Refused
@@ -120,17 +121,21 @@ def _map(router: Router) -> list[tuple[float, float]]:
 
 # ---------------------------------------------------------------- decisions of the past
 def decisions(reader: Reader, filters: Filters, sample: int = SAMPLE) -> tuple[list[TraceRecord], int]:
-    """Routed requests of a filter, spread evenly over it, and how many there were."""
+    """About `sample` routed requests of a filter, spread evenly over it, and how many there were."""
     narrowed = dataclasses.replace(filters, conditions=(*filters.conditions, _AUTO), text="")
     from opentracy.traces.filters import where
 
     condition, params = where(narrowed)
     connection = reader.current()
     sql = "SELECT seq FROM traces WHERE {} AND cluster_id IS NOT NULL ORDER BY ts_ms"
-    seqs = [row[0] for row in connection.execute(sql.format(condition), params)]
-    step = max(1, math.ceil(len(seqs) / sample))
-    records = reader.load(seqs[::step])
-    return [r for r in records if r is not None and r.route_candidates], len(seqs)
+    by_block: dict[int, list[int]] = {}
+    for (seq,) in connection.execute(sql.format(condition), params):
+        by_block.setdefault(seq >> SEQ_BITS, []).append(seq)
+    total = sum(map(len, by_block.values()))
+    # whole blocks, since a record costs the unpacking of its block however many are taken from it
+    step = max(1, math.ceil(total / sample))
+    records = reader.load([seq for block in list(by_block)[::step] for seq in by_block[block]])
+    return [r for r in records if r is not None and r.route_candidates], total
 
 
 def able(record: TraceRecord) -> dict[str, tuple[float, float]]:

@@ -1,8 +1,12 @@
 // Numbers, money and times as people read them. Money is never shown as zero when it is not.
 
+// made once: making a formatter costs more than a hundred formats
+const grouped = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
+
 export function count(value: number | null | undefined): string {
   if (value === null || value === undefined) return "–";
-  if (Math.abs(value) < 10_000) return value.toLocaleString("en-US", { maximumFractionDigits: 0 });
+  if (Math.abs(value) < 1_000) return String(Math.round(value));
+  if (Math.abs(value) < 10_000) return grouped.format(value);
   if (Math.abs(value) < 1e6) return `${(value / 1e3).toFixed(value < 1e5 ? 1 : 0)} k`;
   if (Math.abs(value) < 1e9) return `${(value / 1e6).toFixed(2)} M`;
   return `${(value / 1e9).toFixed(2)} G`;
@@ -14,7 +18,7 @@ export function usd(value: number | null | undefined): string {
   if (value === 0) return "$0";
   const size = Math.abs(value);
   const sign = value < 0 ? "−" : "";
-  if (size >= 1000) return `${sign}$${size.toLocaleString("en-US", { maximumFractionDigits: 0 })}`;
+  if (size >= 1000) return `${sign}$${grouped.format(size)}`;
   if (size >= 1) return `${sign}$${size.toFixed(2)}`;
   const digits = Math.min(9, 2 - Math.floor(Math.log10(size)));
   return `${sign}$${size.toFixed(digits)}`;

@@ -1,5 +1,6 @@
 // Traces: query bar, facets, histogram to brush, a table of any length, live tail, export of exactly this filter.
 // Everything that is chosen stands in the address.
+import { Component } from "preact";
 import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { address, get, ApiError } from "../lib/api";
 import { cssVar } from "../lib/colors";
@@ -21,7 +22,7 @@ import { Icon } from "../ui/icons";
 import { RangePicker } from "../ui/range";
 import { TraceDetail } from "./trace";
 
-const PAGE = 200;
+const PAGE = 250;
 const ROW = 34;
 
 interface Column {
@@ -302,6 +303,44 @@ function useTail(live: boolean, hold: () => boolean, prepend: (rows: Row[]) => v
 }
 
 // ---------------------------------------------------------------- table
+interface LineProps {
+  row: Row;
+  at: number;
+  open: boolean;
+  columns: Column[];
+  template: string;
+  pick: (id: string) => void;
+  moment: number; // changes when relative times have to be said anew
+}
+
+/** One row, drawn again only when something in it changes: scrolling moves a window over thousands of them. */
+class Line extends Component<LineProps> {
+  shouldComponentUpdate(next: LineProps) {
+    const now = this.props;
+    return now.row !== next.row || now.at !== next.at || now.open !== next.open || now.template !== next.template || now.moment !== next.moment;
+  }
+
+  render({ row, at, open, columns, template, pick }: LineProps) {
+    return (
+      <div
+        role="row"
+        data-id={row.trace_id}
+        aria-rowindex={at + 2}
+        aria-selected={open}
+        class={`grid-row ${row.outcome === "ok" ? "" : "failed-row"}`}
+        style={{ gridTemplateColumns: template, transform: `translateY(${at * ROW}px)` }}
+        onClick={() => pick(row.trace_id)}
+      >
+        {columns.map((c) => (
+          <div role="gridcell" key={c.id} class={c.right ? "r" : ""}>
+            {c.show(row)}
+          </div>
+        ))}
+      </div>
+    );
+  }
+}
+
 interface TableProps {
   from: Rows;
   columns: Column[];
@@ -312,7 +351,8 @@ interface TableProps {
 
 function Table({ from, columns, open, pick, scroller }: TableProps) {
   const [view, setView] = useState({ first: 0, height: 600 });
-  const template = { gridTemplateColumns: columns.map((c) => c.width).join(" ") };
+  const template = columns.map((c) => c.width).join(" ");
+  const moment = Math.floor(Date.now() / 20_000);
   const { rows } = from;
 
   useEffect(() => {
@@ -320,7 +360,7 @@ function Table({ from, columns, open, pick, scroller }: TableProps) {
     let frame = 0;
     const measure = () => {
       frame = 0;
-      const first = Math.max(0, Math.floor(box.scrollTop / ROW) - 8);
+      const first = Math.max(0, Math.floor(box.scrollTop / ROW) - 6);
       setView((old) => (old.first === first && old.height === box.clientHeight ? old : { first, height: box.clientHeight }));
     };
     const ask = () => {
@@ -337,7 +377,7 @@ function Table({ from, columns, open, pick, scroller }: TableProps) {
     };
   }, []);
 
-  const last = Math.min(rows.length, view.first + Math.ceil(view.height / ROW) + 16);
+  const last = Math.min(rows.length, view.first + Math.ceil(view.height / ROW) + 12);
   useEffect(() => {
     if (last > rows.length - 60) from.more();
   }, [last, rows.length, from.more]);
@@ -355,7 +395,7 @@ function Table({ from, columns, open, pick, scroller }: TableProps) {
         aria-busy={from.loading}
       >
         <div role="rowgroup" class="grid-head">
-          <div role="row" class="grid-row" style={template} aria-rowindex={1}>
+          <div role="row" class="grid-row" style={{ gridTemplateColumns: template }} aria-rowindex={1}>
             {columns.map((c) => (
               <div role="columnheader" key={c.id} class={c.right ? "r" : ""}>
                 {c.title}
@@ -365,22 +405,7 @@ function Table({ from, columns, open, pick, scroller }: TableProps) {
         </div>
         <div role="rowgroup" class="grid-body" style={{ height: `${rows.length * ROW}px` }}>
           {shown.map((row, i) => (
-            <div
-              role="row"
-              key={row.trace_id}
-              data-id={row.trace_id}
-              aria-rowindex={view.first + i + 2}
-              aria-selected={row.trace_id === open}
-              class={`grid-row ${row.outcome === "ok" ? "" : "failed-row"}`}
-              style={{ ...template, transform: `translateY(${(view.first + i) * ROW}px)` }}
-              onClick={() => pick(row.trace_id)}
-            >
-              {columns.map((c) => (
-                <div role="gridcell" key={c.id} class={c.right ? "r" : ""}>
-                  {c.show(row)}
-                </div>
-              ))}
-            </div>
+            <Line key={row.trace_id} row={row} at={view.first + i} open={row.trace_id === open} columns={columns} template={template} pick={pick} moment={moment} />
           ))}
         </div>
       </div>
@@ -508,6 +533,7 @@ export function Traces() {
   const columns = COLUMNS.filter((c) => chosen.includes(c.id)).map((c) => (wide || !NARROW[c.id] ? c : { ...c, width: NARROW[c.id] }));
   const tail = useTail(live, () => hovering.current || (scroller.current?.scrollTop ?? 0) > 4, from.prepend);
 
+  const problem = from.error instanceof ApiError && from.error.status === 400 ? from.error.message : null;
   const pick = (id: string | null) => set({ open: id }, Boolean(open && id));
   const at = from.rows.findIndex((row) => row.trace_id === open);
   const step = (by: number) => {
@@ -519,6 +545,10 @@ export function Traces() {
     if (y < box.scrollTop) box.scrollTop = y;
     else if (y + ROW * 3 > box.scrollTop + box.clientHeight) box.scrollTop = y - box.clientHeight + ROW * 3;
   };
+  // the same elements as before are not gone through again when the next page of rows arrives
+  const bar = useMemo(() => <QueryBar problem={problem} />, [problem]);
+  const rails = useMemo(() => <FacetRail />, []);
+  const bars = useMemo(() => <Histogram />, []);
   const flipLive = () => set({ live: live ? null : "1" }, true);
   useKeys({
     j: () => step(1),
@@ -539,7 +569,6 @@ export function Traces() {
       </Screen>
     );
   }
-  const problem = from.error instanceof ApiError && from.error.status === 400 ? from.error.message : null;
   return (
     <Screen
       title="Traces"
@@ -555,14 +584,14 @@ export function Traces() {
         </>
       }
     >
-      <QueryBar problem={problem} />
+      {bar}
       <div class={`traces ${rail ? "rail-open" : ""}`}>
         <button type="button" class="rail-toggle" aria-expanded={rail} onClick={() => setRail(!rail)}>
           <Icon name="filter" size={14} /> Filters
         </button>
-        <FacetRail />
+        {rails}
         <div class="results" onPointerEnter={() => (hovering.current = true)} onPointerLeave={() => { hovering.current = false; if (tail.waiting && (scroller.current?.scrollTop ?? 0) < 4) tail.release(); }}>
-          <Histogram />
+          {bars}
           {from.error && !problem && <Failed error={from.error} again={from.reload} />}
           {tail.waiting > 0 && (
             <button type="button" class="pill" onClick={() => { tail.release(); scroller.current!.scrollTop = 0; }}>
