@@ -9,6 +9,7 @@ Pure: values in, values out. Not here: when a block is written (`writer`) or to 
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -109,7 +110,28 @@ def encode_block(key: bytes, records: Sequence[TraceRecord]) -> Block:
 
 def decode_records(codec: int, meta: bytes) -> list[TraceRecord | None]:
     """The records of a block, in order; None where one was deleted."""
-    return _RECORDS.decode(decompress(codec, meta))
+    data = decompress(codec, meta)
+    try:
+        return _RECORDS.decode(data)
+    except msgspec.ValidationError:
+        # one field of one record must not hide the records beside it, nor stop the projection of all that follow
+        return [None if item is None else _repaired(item) for item in msgspec.msgpack.decode(data)]
+
+
+def _repaired(item: list[Any]) -> TraceRecord | None:
+    """The record with the fields that have a wrong type left out; None when what is left is no record."""
+    fields = TraceRecord.__struct_fields__
+    defaults = dict(zip(fields[-len(TraceRecord.__struct_defaults__) :], TraceRecord.__struct_defaults__, strict=True))
+    for _ in fields:
+        try:
+            return msgspec.convert(item, TraceRecord)
+        except msgspec.ValidationError as error:
+            place = re.search(r"`\$\[(\d+)\]", str(error))
+            name = fields[int(place[1])] if place else ""
+            if name not in defaults:
+                return None
+            item[int(place[1])] = [] if name == "attempts" else defaults[name]  # type: ignore[index]
+    return None
 
 
 def decode_bodies(codec: int, bodies: bytes) -> list[Body | None]:

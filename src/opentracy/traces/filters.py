@@ -249,7 +249,9 @@ def moment(text: str, now_ms: int | None = None) -> int:
     from datetime import UTC, datetime
 
     word = text.strip()
-    if word.isdigit() and len(word) >= 11:
+    if word.isascii() and word.isdigit() and len(word) >= 11:
+        if len(word) > 15:
+            raise QueryError(f"Not a time: {text[:40]!r} is no number of milliseconds since 1970")
         return int(word)
     if now_ms is not None and _SPAN.fullmatch(word):
         return now_ms - span_ms(word)

@@ -1,0 +1,71 @@
+"""One bad value must not take the trace store away from everybody."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from engine_kit import Engine, keys_for, running
+from faultserver import FaultServer, answer
+from opentracy.traces import Filters, QueryError, Reader, Store, TraceRecord, TraceWriter, new_trace_id
+from opentracy.traces.codec import CODEC, compress, decode_records
+from opentracy.traces.filters import moment
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[FaultServer]:
+    with contextlib.closing(FaultServer()) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def engine(upstream: FaultServer) -> Iterator[Engine]:
+    with running(env=keys_for(upstream.base)) as e:
+        yield e
+
+
+@pytest.mark.parametrize("metadata", [7, "x", [1], True, 1.5])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/embeddings"])
+def test_metadata_of_a_wrong_type_is_refused_and_listable(engine: Engine, upstream: FaultServer, path: str, metadata: object) -> None:
+    """An embedding request with `metadata: 7` once stopped every listing for good."""
+    upstream(answer())
+    body = {"model": "openai/m", "input": "x", "messages": [{"role": "user", "content": "x"}], "metadata": metadata}
+    assert engine.request("POST", path, body).status == 400
+    for listing in ("/v1/traces", "/v1/stats", "/v1/traces/facets", "/v1/traces/export"):
+        assert engine.request("GET", listing).status == 200, listing
+
+
+def test_a_record_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
+    """A block with a field of a wrong type: that field is left out, everything else is there and projected."""
+    records = [TraceRecord(new_trace_id(), 1_700_000_000_000 + n) for n in range(3)]
+    records[1].metadata = 7  # type: ignore[assignment]
+    records[2].tags = "no list"  # type: ignore[assignment]
+    store = Store.open(tmp_path / "t.db")
+    with TraceWriter(store) as writer:
+        for record in records:
+            writer.put(record)
+    reader = Reader(store)
+    page = reader.page(Filters())
+    assert [r.trace_id for r in page.rows] == [r.trace_id for r in reversed(records)]
+    found = reader.get(records[1].trace_id)
+    assert found is not None
+    assert found.metadata is None
+    store.close()
+
+
+def test_what_is_no_record_at_all_is_left_out() -> None:
+    good = TraceRecord(new_trace_id(), 1_700_000_000_000)
+    wire = msgspec.msgpack.encode([good, None, [3, "x"], [[], {}]])
+    assert decode_records(CODEC, compress(wire)) == [good, None, None, None]
+
+
+@pytest.mark.parametrize("text", ["9" * 40, "9" * 16, "\u0663" * 12])
+def test_times_beyond_any_clock_are_refused(engine: Engine, text: str) -> None:
+    with pytest.raises(QueryError):
+        moment(text)
+    for path in ("/v1/traces", "/v1/stats", "/v1/traces/facets", "/v1/traces/export"):
+        assert engine.request("GET", f"{path}?since={'9' * 40}").status == 400, path
