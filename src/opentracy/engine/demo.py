@@ -16,9 +16,9 @@ fallbacks = ["anthropic/claude-sonnet-4-6"]
 num_retries = 1
 
 [auto]
-models = ["openai/gpt-4o-mini", "openai/gpt-4o", "anthropic/claude-sonnet-4-6", "deepseek/deepseek-chat"]
-default = "openai/gpt-4o"
-cost_weight = 0.3
+models = ["openai/gpt-4o-mini", "openai/gpt-4o", "anthropic/claude-sonnet-4-6"]
+default = "openai/gpt-4o-mini"
+cost_weight = 0.1
 """
 
 
