@@ -92,7 +92,7 @@ def ask(console: Console) -> str:
         table.add_column(name, justify="right" if name in ("cost", "ms") else "left", overflow="fold")
     answers = []
     for prompt in PROMPTS:
-        r = ot.completion(model="auto", messages=user(prompt), max_tokens=200)
+        r = ot.completion(model="auto", messages=user(prompt))
         row(table, prompt, r)
         answers.append((prompt, r.choices[0].message.content))
     r = ot.completion(model="smart", messages=user("What is 6 times 7?"))
