@@ -80,7 +80,12 @@ def row(table: Table, what: str, r: Any) -> None:
     cluster = routing.get("cluster_label") or routing.get("alias") or "-"
     why = routing.get("fallback_reason") or ("best value" if routing.get("scores") else "as asked")
     table.add_row(
-        what[:46], str(cluster)[:34], routing["selected_model"], money(r._cost), f"{r._latency_ms:.0f}", str(why)[:24]
+        escape(what[:46]),
+        escape(str(cluster)[:34]),
+        routing["selected_model"],
+        money(r._cost),
+        f"{r._latency_ms:.0f}",
+        str(why)[:24],
     )
 
 

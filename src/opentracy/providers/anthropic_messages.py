@@ -138,7 +138,7 @@ def _assistant(message: Mapping[str, Any], number: int, open_calls: list[str]) -
     calls: list[Block] = []
     for n, call in enumerate(entries(message.get("tool_calls"), "tool_calls")):
         id, name, arguments = function_of(call)
-        block = {
+        block: Block = {
             "type": "tool_use",
             "id": tool_use_id(id or f"call_{number}_{n}"),
             "name": name,

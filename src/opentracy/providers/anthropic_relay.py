@@ -55,7 +55,7 @@ class AnthropicRelay:
     def feed(self, data: bytes) -> bytes:
         """OpenAI events completed by these bytes of the provider's."""
         decoder = self._decoder
-        if decoder.done or decoder.failure is not None:
+        if decoder.over():
             return b""
         if self._sse.idle:  # by far the commonest read: one event, whole
             text = self._text(data)
@@ -73,7 +73,7 @@ class AnthropicRelay:
                 out += (self._before, self._shown(text), self._after)
             else:
                 out += self._slow(raw)
-                if decoder.done or decoder.failure is not None:
+                if decoder.over():
                     break
         return b"".join(out)
 

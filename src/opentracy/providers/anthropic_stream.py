@@ -132,7 +132,7 @@ class AnthropicDecoder:
 
     def feed(self, data: bytes) -> list[Chunk]:
         """Chunks completed by `data`."""
-        if self.done or self.failure is not None:
+        if self.over():
             return []
         if not self.sse.idle or not data.endswith(b"\n\n") or not self._is_text(data):
             block = self.sse.split(data)
@@ -140,11 +140,15 @@ class AnthropicDecoder:
                 if not self._is_text(raw):
                     for event in parse_block(raw):
                         self.event(event.data)
-                if self.done or self.failure is not None:
+                if self.over():
                     break
-        if self.sse.overflow and self.failure is None and not self.done:
+        if self.sse.overflow and not self.over():
             self.failure = event_limit()
         return self.writer.take()
+
+    def over(self) -> bool:
+        """Nothing more is to be read: the answer ended, or broke."""
+        return self.done or self.failure is not None
 
     def close(self) -> list[Chunk]:
         """End of file. A stop reason without message_stop is a complete answer; anything less is not."""

@@ -59,7 +59,7 @@ def parse_embeddings(call: Call, target: Target, response: HttpResponse) -> Json
     rows = [
         _inner(row) for row in objects(body.get("embeddings") or body.get("predictions") or [body.get("embedding")])
     ]
-    vectors = [row.get("values") for row in rows]
+    vectors: list[Any] = [row.get("values") for row in rows]
     if len(vectors) != len(embedding_inputs(call)) or not all(_is_vector(v) for v in vectors):
         return not_the_protocol(response, "the answer has not one embedding for each input", body)
     packed = call.params.get("encoding_format") == "base64"

@@ -146,7 +146,7 @@ def _media_part(media: Media) -> Part:
 
 def _model_parts(message: Mapping[str, Any], number: int, contents: _Contents, model: Gemini) -> list[Part]:
     parts = _parts(message, "assistant")
-    parts += [part for image in objects(message.get("images")) if (part := _part(image)) is not None]
+    parts += [shown for image in objects(message.get("images")) if (shown := _part(image)) is not None]
     signature = signature_of(message)
     if signature is not None:
         if not parts:
