@@ -8,6 +8,7 @@ Needs playwright (in the dev extra) and Debian's chromium. --readme also renews 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import socket
 import subprocess
@@ -65,8 +66,6 @@ def engine(home: Path) -> Iterator[str]:
 
 def prepare(url: str) -> None:
     """Keys, a dataset and an evaluation, so that their screens have something to show."""
-    import json
-
     def post(path: str, body: dict[str, Any]) -> Any:
         request = urllib.request.Request(
             f"{url}{path}", json.dumps(body).encode(), {"content-type": "application/json"}
@@ -91,15 +90,15 @@ def prepare(url: str) -> None:
     post("/v1/dashboard/evaluations", run)
 
 
-def screens(first: str) -> dict[str, str]:
-    """Name -> address; `first`: the id of a routed trace."""
+def screens(first: str, cluster: int) -> dict[str, str]:
+    """Name -> address; `first`: the id of a routed trace; `cluster`: one with traffic."""
     return {
         "overview": "/",
         "overview-week": "/?range=7d",
         "traces": "/traces",
         "trace": f"/traces?q=requested%3Aauto&open={first}",
         "trace-page": f"/traces/{first}",
-        "routing": "/routing?range=7d&cluster=11&prompt=Write+a+SQL+query+that+finds+customers+without+orders",
+        "routing": f"/routing?range=7d&cluster={cluster}&prompt=Write+a+SQL+query+that+finds+customers+without+orders",
         "playground": "/playground?models=gpt-4o-mini,claude-sonnet-4-6,auto&prompt=Why+is+the+sky+blue%3F",
         "spend": "/spend?range=7d",
         "spend-model": "/spend?range=7d&by=model",
@@ -114,6 +113,8 @@ def shoot(url: str, out: Path, only: str | None) -> int:
     from playwright.sync_api import sync_playwright
 
     out.mkdir(parents=True, exist_ok=True)
+    with urllib.request.urlopen(f"{url}/v1/dashboard/routing/clusters", timeout=30) as answer:
+        cluster = json.load(answer)["clusters"][0]["id"]
     errors: list[str] = []
     with sync_playwright() as p:
         browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
@@ -128,7 +129,7 @@ def shoot(url: str, out: Path, only: str | None) -> int:
                 page.wait_for_selector(".grid-body .grid-row")
                 page.locator(".grid-body .grid-row").nth(3).click()
                 first = page.url.partition("open=")[2]
-                for name, path in screens(first).items():
+                for name, path in screens(first, cluster).items():
                     if only and not name.startswith(only):
                         continue
                     page.goto(url + path)

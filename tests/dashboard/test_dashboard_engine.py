@@ -220,6 +220,17 @@ def test_an_evaluation_stops_when_told_to_from_anywhere(tmp_path: Path) -> None:
     assert 0 < kept.done < 800
 
 
+def test_a_run_whose_engine_died_is_not_shown_as_running_for_ever(tmp_path: Path) -> None:
+    import os
+
+    runs = Runs(tmp_path)
+    run = Evaluation(new_trace_id(), "d", 1, "exact", ["m"], 2, 1)
+    runs.save(run)
+    assert runs.all()[0].state == "running"
+    os.utime(runs.path(run.id), (1, 1))
+    assert runs.all()[0].state == "failed"
+
+
 # ---------------------------------------------------------------- cookies
 ADMIN = Identity("admin-1", frozenset({"admin"}))
 

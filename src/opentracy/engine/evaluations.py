@@ -25,6 +25,7 @@ State = Literal["running", "done", "failed", "stopped"]
 PARALLEL: Final = 4
 MAX_FAILURES: Final = 50
 SAVE_S: Final = 0.5
+SILENT_S: Final = 1200  # no call takes longer: a run that was not saved since has nobody who runs it
 _NUMBER: Final = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
 #: asks a model: (status, OpenAI answer) of a request body
 Ask = Callable[[dict[str, Any]], Awaitable[tuple[int, dict[str, Any]]]]
@@ -144,6 +145,8 @@ class Runs:
         for path in sorted(self._home.glob("*.json"), reverse=True):
             with contextlib.suppress(msgspec.DecodeError, OSError):
                 run = msgspec.json.decode(path.read_bytes(), type=Evaluation)
+                if run.state == "running" and time.time() - path.stat().st_mtime > SILENT_S:
+                    run.state, run.problem = "failed", "the engine that ran it is gone"
                 if dataset is None or run.dataset == dataset:
                     found.append(run)
             if len(found) == limit:

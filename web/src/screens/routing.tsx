@@ -56,7 +56,7 @@ function SavingsCard() {
         const best = total(data.best);
         return data.traces ? (
           <>
-            <Chart label="Cost of auto" times={chart!.times} series={chart!.series} format={(v) => usd(v)} height={200} />
+            <Chart label="Cost of auto" times={chart!.times} series={chart!.series} format={(v) => usd(v)} height={240} />
             <p class="sentence num">
               <b>{usd(actual)}</b> spent; always asking the best model would have cost <b>{usd(best)}</b>
               {best > 0 ? `: ${percent(1 - actual / best)} saved.` : "."}

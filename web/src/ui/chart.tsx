@@ -95,7 +95,7 @@ function options(props: Props, width: number, box: HTMLElement): uPlot.Options {
   return {
     width,
     height,
-    padding: axis ? [8, 14, 0, 0] : [2, 0, 2, 0],
+    padding: axis ? [8, 24, 0, 0] : [2, 0, 2, 0],
     legend: { show: false },
     cursor: {
       show: true,
