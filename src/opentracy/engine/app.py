@@ -13,6 +13,7 @@ import random
 import signal
 import time
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 from starlette.applications import Starlette
@@ -29,6 +30,7 @@ from .chat import ServedCall, chat, embeddings
 from .errors import Refused, error_body
 from .health import Health
 from .http import Exchange
+from .idempotency import Replays
 from .metrics import Metrics
 from .quota import quotas
 from .routes import Route, mount
@@ -90,6 +92,12 @@ class Engine:
         )
         self._app.router.redirect_slashes = False  # a redirect would be made from what the caller says is our name
         self._hot: dict[bytes, tuple[str, Hot]] = {path: (m, handler) for path, (m, _, handler) in HOT.items()}
+
+    @cached_property
+    def replays(self) -> Replays | None:
+        """The answers under Idempotency-Keys; None without a data directory to keep them in."""
+        store = self.traces.store
+        return None if store is None else Replays(store.path.parent, self.loop.call_later)
 
     @property
     def routes(self) -> list[Route]:

@@ -6,11 +6,12 @@ Belongs here: the order of things for one call, its headers and extras, and its 
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import random
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from opentracy.core.jsonio import encode
 from opentracy.core.plan import Completed, Opened, PlanFailed, Policy, run
@@ -22,6 +23,8 @@ from .auth import Identity, authenticate, authorize
 from .drive import Drive
 from .errors import Refused, error_body, error_object, failure_object
 from .http import Exchange
+from .idempotency import Answer as Earlier
+from .idempotency import Recorder, replay
 from .route import auto
 from .state import Resolved
 from .stream import Stream
@@ -62,6 +65,8 @@ def serve(engine: Engine, exchange: Exchange, operation: str) -> None:
         call.read()
         engine.admit(call.identity)
         call.resolve()
+        if b"idempotency-key" in exchange.headers and not call.claim():
+            return
         call.reserve()
         call.begin()
     except Refused as e:
@@ -155,14 +160,39 @@ class ServedCall:
         if allowed is not None and model not in allowed and self.resolved.targets[0].name not in allowed:
             raise Refused(403, f"This key may not use {model}", code="model_not_allowed", param="model")
 
+    def claim(self) -> bool:
+        """Whether this call is to be made; else its Idempotency-Key has its answer already, or will have."""
+        replays, exchange, operation = self.engine.replays, self.exchange, self.operation
+        if replays is None:
+            return True
+
+        def again() -> None:
+            if not exchange.gone:
+                serve(self.engine, exchange, operation)
+
+        key_id = self.identity.key_id if self.identity is not None else None
+        found = replays.enter(key_id, exchange, exchange.headers[b"idempotency-key"], again)
+        if isinstance(found, Earlier):
+            replay(exchange, found)
+            self.engine.metrics.replayed()
+        elif found is not None:
+            self.exchange = cast(Exchange, Recorder(exchange, replays, found))
+            return True
+        return False
+
     def reserve(self) -> None:
         """Counts the call under the limits of its virtual key, if it came with one."""
         quotas, identity = self.engine.quotas, self.identity
         if quotas is None or identity is None or identity.virtual is None or self.resolved is None:
             return
         key, target = identity.virtual, self.resolved.targets[0]
-        if not key.may_use(self.requested, *(name for t in self.resolved.targets for name in (t.name, t.model))):
-            raise Refused(403, f"This key may not use {self.requested}", code="model_not_allowed", param="model")
+        if not key.may_use(self.requested):
+            # an alias or `auto` that the key does not name leads only where the key may go itself
+            targets = tuple(t for t in self.resolved.targets if key.may_use(t.name, t.model))
+            if not targets:
+                raise Refused(403, f"This key may not use {self.requested}", code="model_not_allowed", param="model")
+            target = targets[0]
+            self.resolved = dataclasses.replace(self.resolved, targets=targets)
         self.reservation = quotas.take(key, self.body, len(self.exchange.body), target)
 
     def refuse(self, refusal: Refused) -> None:
@@ -386,6 +416,9 @@ class ServedCall:
         elif self.drive is not None and not self.ended:
             self.drive.cancel()
             self.cancelled()
+        exchange: Any = self.exchange
+        if isinstance(exchange, Recorder):
+            exchange.gave_up()
 
     def client_paused(self) -> None:
         """The client is slow: so is the provider, from here on."""

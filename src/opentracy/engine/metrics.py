@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 BUCKETS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 _HELP = {
     "opentracy_requests_total": ("counter", "Requests answered, by provider, model and outcome"),
+    "opentracy_replays_total": ("counter", "Answers of before, given again under their Idempotency-Key"),
     "opentracy_refused_total": ("counter", "Requests without the right to be answered, by status"),
     "opentracy_request_duration_seconds": ("histogram", "From the request to the last byte"),
     "opentracy_ttft_seconds": ("histogram", "From the request to the first content of a stream"),
@@ -80,6 +81,10 @@ class Metrics:
     def refused(self, status: int) -> None:
         """A request without the right to be answered."""
         self._add(f'opentracy_refused_total{{status="{status}"}}')
+
+    def replayed(self) -> None:
+        """An answer of before was given again under its Idempotency-Key."""
+        self._add("opentracy_replays_total")
 
     def rejected(self, record: TraceRecord) -> None:
         """A request that was accepted but not served."""

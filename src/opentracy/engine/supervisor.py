@@ -24,6 +24,7 @@ from opentracy.traces.locks import FileLock
 from .auth import is_loopback
 from .config import Config
 from .configfile import ConfigError
+from .idempotency import free_open
 from .inforce import InForce
 from .state import Snapshot
 from .tracing import store_path
@@ -128,6 +129,7 @@ def prepare_store(config: Config, environ: Mapping[str, str]) -> tuple[Path | No
     from .metrics import clear
 
     clear(path)
+    free_open(path.parent)
     return path, lock
 
 
