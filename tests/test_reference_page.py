@@ -7,13 +7,15 @@ import asyncio
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import opentracy as ot
-from conftest import RunningEngine
 from opentracy.engine.standin import StandIn
+
+if TYPE_CHECKING:
+    from conftest import RunningEngine  # several folders have a conftest: at run time the name means any of them
 
 PAGE = Path(__file__).parents[2] / "shared" / "spec" / "completion.txt"
 pytestmark = [pytest.mark.shared, pytest.mark.skipif(not PAGE.exists(), reason="the reference page lies in ../shared")]
