@@ -53,8 +53,11 @@ class Limits:
     #: a block waits this long for a database lock before it is tried again or spilled
     lock_seconds: float = 2.0
     spill_bytes: int = 64 * 1024 * 1024
-    #: rows that may wait for projection while the process is busy
-    lag_rows: int = 10_000
+    #: rows that may wait for projection while the process is busy: it costs more than all the rest, and can wait for
+    #: a quieter moment; whoever asks a question brings it up to date first (100,000 rows take one to two seconds)
+    lag_rows: int = 100_000
+    #: of these, how many are kept in memory, so that they need not be unpacked
+    recent_rows: int = 10_000
     #: projection runs when nothing was put for this long
     idle_seconds: float = 0.5
 
@@ -289,7 +292,7 @@ class TraceWriter:
         if self._spill.waiting or not self._commit_patiently(block):
             self._divert(block, items)
             return
-        if self._project and self._unprojected <= self.limits.lag_rows:
+        if self._project and self._unprojected <= self.limits.recent_rows:
             self._recent[self._last_block] = records
         self._acknowledge(items)
 
