@@ -165,6 +165,12 @@ def test_hints(hint: dict[str, str], steps: list[str]) -> None:
     assert log == steps
 
 
+@pytest.mark.parametrize(("hint", "steps"), [("5", ["send a", "sleep 5.5", "send a"]), ("6", ["send a"])])
+def test_a_longer_hint_than_may_be_waited_for_ends_the_target(hint: str, steps: list[str]) -> None:
+    _, log = drive([status(429, **{"retry-after": hint}), OK], n=1, policy={"max_wait": 5.0})
+    assert log == steps
+
+
 def test_x_should_retry_overrides() -> None:
     assert len(drive([status(503, **{"x-should-retry": "false"})], n=2)[1]) == 1
     assert isinstance(drive([status(400, **{"x-should-retry": "true"}), OK], n=2)[0], Completed)

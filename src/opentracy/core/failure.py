@@ -146,14 +146,14 @@ def _positive(text: str | None) -> float | None:
     return value if math.isfinite(value) and value > 0 else None
 
 
-def backoff(failure: Failure, retry: int, uniform: float) -> float | None:
+def backoff(failure: Failure, retry: int, uniform: float, max_wait: float = MAX_HINT_S) -> float | None:
     """Seconds to wait before retry number `retry` (from 0), or None when the target must be given up.
 
-    `uniform` is a random number in [0, 1). A usable hint up to 60 s is waited for with up to 10 % on top.
+    `uniform` is a random number in [0, 1). A usable hint up to `max_wait` seconds is waited for with up to 10 % on top.
     """
     hint = failure.retry_after
     if hint is not None and math.isfinite(hint) and hint > 0:
-        return None if hint > MAX_HINT_S else hint * (1 + 0.1 * uniform)
+        return None if hint > max_wait else hint * (1 + 0.1 * uniform)
     return float(max(0.05, uniform * min(0.5 * 2**retry, 8.0)))
 
 

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from .failure import backoff, hide, interrupted, retry_hint, transport_failure
+from .failure import MAX_HINT_S, backoff, hide, interrupted, retry_hint, transport_failure
 from .wire import Attempt, Call, Chunk, Decoder, Failure, HttpHead, HttpRequest, HttpResponse, Passing, Target
 
 MAX_CONNECT_S = 5.0
@@ -108,7 +108,8 @@ class Guard(Protocol):
 class Policy(msgspec.Struct, frozen=True):
     """Numbers of one call. `timeout`: seconds per attempt; for a stream to the first content, then between contents.
 
-    `first_token` overrides `timeout` for a stream's wait for its first content; `total` bounds the whole call.
+    `first_token` overrides `timeout` for a stream's wait for its first content; `total` bounds the whole call. A provider
+    that asks for a longer wait than `max_wait` is not asked again.
     """
 
     timeout: float = 120.0
@@ -118,6 +119,7 @@ class Policy(msgspec.Struct, frozen=True):
     total: float | None = None
     max_body: int = MAX_BODY
     secrets: tuple[str, ...] = ()
+    max_wait: float = MAX_HINT_S
 
     def __repr__(self) -> str:
         return f"Policy(timeout={self.timeout}, num_retries={self.num_retries}, total={self.total})"
@@ -184,7 +186,7 @@ def run(
                 break
             if guard is not None and not guard.may_retry(target):
                 break
-            wait = backoff(outcome, retry, uniform())
+            wait = backoff(outcome, retry, uniform(), policy.max_wait)
             if wait is None or (limit is not None and clock() + wait >= limit):
                 break
             yield Sleep(wait)

@@ -227,7 +227,7 @@ class ServedCall:
         attempt = resolved.timeout or total
         retries = resolved.num_retries if tags.num_retries is None else min(tags.num_retries, 2)
         first = min(resolved.timeout or limits.first_token, total)
-        policy = Policy(min(attempt, total), limits.connect, retries, first, total)
+        policy = Policy(min(attempt, total), limits.connect, retries, first, total, max_wait=limits.max_retry_wait)
         if tags is NOTHING:
             self.snapshot.policies[key] = policy
         return policy

@@ -52,6 +52,8 @@ class LimitsConfig(Section, frozen=True):
     total: Seconds = 600
     connect: Seconds = 5
     num_retries: Retries = 1
+    #: a provider that asks for a longer wait is not waited for: its answer goes to the client at once
+    max_retry_wait: Annotated[float, Meta(ge=0, le=60)] = 5
     keepalive: Seconds = 15
     header: Seconds = 10
     body: Seconds = 30
