@@ -60,8 +60,8 @@ def add_other_files(found: dict[str, tuple[str, set[str]]]) -> None:
     for python in PYTHONS:
         for platform in PLATFORMS:
             with tempfile.TemporaryDirectory() as folder:
-                where = ["--python-version", python, "--platform", platform, "--platform", platform.replace("2_28", "2_17"),
-                         "--platform", platform.replace("manylinux_2_28", "manylinux2014")]  # fmt: skip
+                older = [platform.replace("2_28", "2_17"), platform.replace("manylinux_2_28", "manylinux2014")]
+                where = ["--python-version", python, *(x for p in (platform, *older) for x in ("--platform", p))]
                 done = pip("download", "--no-deps", "--only-binary", ":all:", "-d", folder, *where, *pins)
                 if done.returncode:
                     print(f"{python} {platform}: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
