@@ -17,7 +17,7 @@ from opentracy.cli import build
 from opentracy.engine.standin import StandIn
 
 if TYPE_CHECKING:
-    from conftest import RunningEngine  # several folders have a conftest: at run time the name means any of them
+    from running import RunningEngine  # several folders have a conftest: at run time the name means any of them
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

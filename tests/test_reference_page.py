@@ -15,7 +15,7 @@ import opentracy as ot
 from opentracy.engine.standin import StandIn
 
 if TYPE_CHECKING:
-    from conftest import RunningEngine  # several folders have a conftest: at run time the name means any of them
+    from running import RunningEngine  # several folders have a conftest: at run time the name means any of them
 
 PAGE = Path(__file__).parents[2] / "shared" / "spec" / "completion.txt"
 pytestmark = [pytest.mark.shared, pytest.mark.skipif(not PAGE.exists(), reason="the reference page lies in ../shared")]
