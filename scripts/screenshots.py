@@ -138,10 +138,10 @@ def shoot(url: str, out: Path, only: str | None) -> int:
                         page.get_by_role("button", name="Run", exact=True).click()
                         page.wait_for_timeout(2500)
                     page.wait_for_timeout(350)
-                    page.screenshot(
-                        path=out / f"{name}-{theme}-{width}.png",
-                        full_page=width == "narrow" or name not in ("traces", "trace"),
-                    )
+                    whole = width == "narrow" or name not in ("traces", "trace")
+                    page.screenshot(path=out / f"{name}-{theme}-{width}.png", full_page=whole)
+                    if f"{name}-{theme}-{width}" in README:
+                        page.screenshot(path=out / f"readme-{README[f'{name}-{theme}-{width}']}.png")
                 context.close()
         browser.close()
     for text in dict.fromkeys(errors):
@@ -166,8 +166,8 @@ def main() -> None:
     if options.readme:
         images = ROOT / "docs" / "images"
         images.mkdir(parents=True, exist_ok=True)
-        for shot, name in README.items():
-            (images / f"{name}.png").write_bytes((options.out / f"{shot}.png").read_bytes())
+        for name in README.values():
+            (images / f"{name}.png").write_bytes((options.out / f"readme-{name}.png").read_bytes())
     print(f"screenshots in {options.out}")
     sys.exit(1 if wrong else 0)
 

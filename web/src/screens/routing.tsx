@@ -261,7 +261,7 @@ function Explain() {
               novelty {decision.novelty?.toFixed(2)} · {ms(decision.routing_ms)}
             </span>
           </div>
-          <Scores scores={decision.scores} chosen={decision.model} />
+          <Scores scores={decision.scores} chosen={decision.model} word="would answer" />
         </div>
       )}
     </Card>
@@ -372,7 +372,7 @@ function ClusterDetail({ cluster, models }: { cluster: Cluster; models: string[]
           ))}
         </ul>
       )}
-      <Scores scores={shown} chosen={cluster.winner ?? ""} />
+      <Scores scores={shown} chosen={cluster.winner ?? ""} word="would answer" />
       <div class="row">
         <a class="button" href={link("/traces", { q: term("cluster", String(cluster.id)) })}>
           Its traces

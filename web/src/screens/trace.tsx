@@ -178,7 +178,7 @@ export function sentence(t: Trace): string {
   return `${own} against ${best[1].quality!.toFixed(2)} for ${bare(best[0])}${price}.`;
 }
 
-export function Scores({ scores, chosen }: { scores: Record<string, Score>; chosen: string }) {
+export function Scores({ scores, chosen, word = "answered" }: { scores: Record<string, Score>; chosen: string; word?: string }) {
   const rows = Object.entries(scores).sort((a, b) => (b[1].utility ?? -9) - (a[1].utility ?? -9));
   return (
     <div class="scroll" tabIndex={0} role="group" aria-label="Scores of the candidates">
@@ -195,7 +195,7 @@ export function Scores({ scores, chosen }: { scores: Record<string, Score>; chos
           {rows.map(([name, s]) => (
             <tr key={name} class={name === chosen || bare(name) === bare(chosen) ? "chosen" : ""}>
               <td>
-                <Model name={name} /> {(name === chosen || bare(name) === bare(chosen)) && <span class="chip accent">answered</span>}
+                <Model name={name} /> {(name === chosen || bare(name) === bare(chosen)) && <span class="chip accent">{word}</span>}
                 {s.excluded && <small class="note">not possible: {s.excluded}</small>}
               </td>
               <td class="r num">{s.quality === null ? "–" : `${s.quality.toFixed(2)}${s.quality_error ? ` ±${s.quality_error.toFixed(2)}` : ""}`}</td>

@@ -203,7 +203,7 @@ function Histogram() {
   return (
     <div class="histogram" title="Drag across to narrow the time">
       <Chart label="Requests over time" times={chart.times} series={chart.series} format={(v) => count(v)} kind="bars" stacked height={84} brush={setFixed} legend={false} />
-      <p class="note num">
+      <p class="note num" title={`${chart.total}`}>
         {plural(chart.total, "trace")}
         {terms(query()).some((t) => t.name === null) ? " before the text filter" : ""}
       </p>
