@@ -8,19 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from five_wires import SCENES, Upstream
 
 import opentracy as ot
-from running import free_port, no_opentracy_environment
 
 MODELS = {
     "openai": "gpt-4o-mini", "anthropic": "claude-sonnet-4-5", "gemini": "gemini-2.5-flash",
@@ -29,15 +22,6 @@ MODELS = {
     "cerebras": "llama3.1-8b", "sambanova": "Meta-Llama-3.3-70B-Instruct", "perplexity": "sonar",
     "cohere": "command-a-03-2025", "bedrock": "us.anthropic.claude-sonnet-4-5-20250929-v1:0",
 }  # fmt: skip
-BASE = {
-    "openai": "/v1",
-    "groq": "/openai/v1",
-    "mistral": "/v1",
-    "together": "/v1",
-    "fireworks": "/inference/v1",
-    "cerebras": "/v1",
-    "sambanova": "/v1",
-}
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "How is the weather in Oslo?"}]
 TOOLS = [
     {"type": "function", "function": {"name": n, "description": d, "parameters": {"type": "object", "properties": p}}}
@@ -46,56 +30,6 @@ TOOLS = [
 # a provider whose API offers no tools gets none, and so cannot be asked for them
 NO_TOOLS = {"perplexity"}
 SWITCHES = ("stream", "stream_options")
-
-
-@pytest.fixture(scope="module")
-def upstream() -> Iterator[Upstream]:
-    server = Upstream().start()
-    yield server
-    server.stop()
-
-
-def environment(root: str) -> dict[str, str]:
-    out = {
-        "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
-        "AWS_SECRET_ACCESS_KEY": "not-a-secret-at-all",
-        "AWS_REGION": "us-east-1",
-    }
-    for name in MODELS:
-        out[f"{name.upper()}_API_BASE"] = root + BASE.get(name, "")
-        if name != "bedrock":
-            out[f"{name.upper()}_API_KEY"] = "test-key-0123456789"
-    return out
-
-
-@pytest.fixture(scope="module")
-def engine(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    home, port = tmp_path_factory.mktemp("metamorphic"), free_port()
-    env = {**no_opentracy_environment(), **environment(upstream.root), "OPENTRACY_DATA_HOME": str(home)}
-    with (home / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "opentracy", "serve", "--port", str(port)], env=env, stdout=log, stderr=log
-        )
-    url = f"http://127.0.0.1:{port}"
-    for _ in range(300):
-        try:
-            urllib.request.urlopen(url + "/health/live", timeout=2).close()
-            break
-        except OSError:
-            assert process.poll() is None, (home / "log").read_text()
-            time.sleep(0.1)
-    yield url
-    process.terminate()
-    process.wait(40)
-
-
-@pytest.fixture(autouse=True)
-def clean(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in set(os.environ) - set(no_opentracy_environment()):
-        monkeypatch.delenv(name)
-    for name, value in environment(upstream.root).items():
-        monkeypatch.setenv(name, value)
-    upstream.seen.clear()
 
 
 def meaning(r: Any) -> dict[str, Any]:
