@@ -10,18 +10,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from opentracy.routing.artifact import Artifact
+from opentracy.routing.artifact import Artifact, CostModel
 from opentracy.routing.policy import Candidate, Requirements
 from opentracy.routing.prior import (
     DOMAINS,
     Abilities,
     Ability,
     bare_name,
-    logit,
+    difficulty_of,
     shrunk_domains,
     solve_ability,
 )
@@ -31,21 +32,40 @@ DIFFICULTY = "prior:difficulty"
 _OUTPUT_TOKENS = 400.0  # expected answer length where nothing was learned about it
 _PROMPT_TOKENS = 300.0  # of an ordinary request, for the scale of the cost weight
 _PRIOR_MODEL_ERROR = 0.06  # how far one-parameter item response is from the truth, beside the figure's own error
+_EVEN = np.full(len(DOMAINS), 1 / len(DOMAINS))
 _VERBOSITY_OF = 1000.0  # output_tokens of abilities.json are per this many tokens of an ordinary model
 
 
 @dataclass(frozen=True, slots=True)
-class Quality:
-    """Expected score of one candidate; `column` when it has labels of its own."""
+class Plan:
+    """What does not change from prompt to prompt for one set of candidates and one default. Lists are per candidate."""
 
-    value: float | None
-    error: float | None
-    column: int | None
-    gap_error: float = 0.0  # of (this candidate - the default)
+    candidates: tuple[Candidate, ...]
+    home: str  # answers unless another is established as better
+    home_column: int | None
+    columns: list[int | None]  # of candidates that have labels
+    labelled: bool  # any has
+    extra: list[float]  # standard error beside the neighbours'
+    solved: npt.NDArray[np.float64]  # (unlabelled with figures, domains) abilities in logits
+    unlabelled: list[int]  # the candidates that these rows belong to
+    figure_errors: list[float | None]  # None = no figures
+    verbosity: list[float]  # answer length beside an ordinary model's
+    stated: list[float | None]  # USD per call where nothing better is known
+    fitted: list[CostModel | None]
+    dearest: float  # USD of an ordinary request on the dearest candidate: the scale of the cost weight
+
+
+class Figures(NamedTuple):
+    """Candidates' figures for one text, in their order."""
+
+    quality: list[float | None]
+    error: list[float | None]
+    gap_error: list[float]  # of (candidate - home), paired where labels allow
+    cost: list[float | None]  # USD
 
 
 class Appraiser:
-    """Figures of candidates. Immutable apart from a cache of solved abilities; thread-safe."""
+    """Figures of candidates. Immutable; thread-safe."""
 
     def __init__(self, artifact: Artifact, reader: Reader, abilities: Abilities) -> None:
         m = artifact.manifest
@@ -55,47 +75,53 @@ class Appraiser:
         self._extra = [m.extra_error.get(name, 0.0) for name in m.models]
         self._domain_heads = [m.heads.index("prior:" + d) for d in DOMAINS] if DIFFICULTY in m.heads else []
         self._difficulty_head = m.heads.index(DIFFICULTY) if self._domain_heads else -1
-        self._solved: dict[str, npt.NDArray[np.float64]] = {}
+        self._usual = m.output_tokens.get("all", _OUTPUT_TOKENS)
+        self._lengths = [m.output_tokens.get(d, self._usual) for d in DOMAINS]
 
     def column(self, model: str) -> int | None:
         """Column of a labelled model, by full name or by the part after the last slash."""
         found = self._column.get(model)
         return found if found is not None else self._bare.get(bare_name(model))
 
-    # -------------------------------------------------------------- quality
-    def qualities(self, candidates: Sequence[Candidate], default: str | None, e: Estimate) -> tuple[list[Quality], str]:
-        """(a Quality per candidate, name of the model that answers unless another is established as better)."""
+    # -------------------------------------------------------------- once per set of candidates
+    def plan(self, candidates: tuple[Candidate, ...], default: str | None) -> Plan:
+        """Everything about these candidates that no prompt changes."""
         columns = [self.column(c.model) for c in candidates]
         home, home_column = self._home(candidates, columns, default)
-        labelled = any(c is not None for c in columns) and len(e.rows) > 0
-        spread, gap = self._reader.spreads(e.rows, home_column) if labelled else (None, None)
-        shares = None if all(c is not None for c in columns) else self._difficulty(e)
-        found = []
-        for c, column in zip(candidates, columns, strict=True):
-            if column is None:
-                found.append(self._prior(c.model, shares))
-            elif spread is None or gap is None:
-                found.append(Quality(float(e.quality[column]), 0.5, column, 0.5))
-            else:
-                extra = self._extra[column]
-                both = math.hypot(float(gap[column]), extra, 0.0 if home_column is None else self._extra[home_column])
-                found.append(Quality(float(e.quality[column]), math.hypot(float(spread[column]), extra), column, both))
-        return self._with_gaps(candidates, found, home, home_column), home
+        known = [self.abilities.find(c.model) for c in candidates]
+        able = "all" in self._artifact.manifest.reference
+        unlabelled = [
+            i for i, (a, column) in enumerate(zip(known, columns, strict=True)) if column is None and a and able
+        ]
+        solved = [self._solve(a) for i in unlabelled if (a := known[i])]
+        errors = [math.hypot(a.overall.se, _PRIOR_MODEL_ERROR) if a else None for a in known]
+        verbosity = [a.output_tokens / _VERBOSITY_OF if a and a.output_tokens else 1.0 for a in known]
+        stated = [a.cost if a and column is None else None for a, column in zip(known, columns, strict=True)]
+        costs, names = self._artifact.manifest.costs, self._artifact.manifest.models
+        fitted = [None if column is None else costs.get(names[column]) for column in columns]
+        typical = [self._usual_cost(*parts) for parts in zip(candidates, verbosity, fitted, stated, strict=True)]
+        return Plan(
+            candidates=candidates,
+            home=home,
+            home_column=home_column,
+            columns=columns,
+            labelled=any(column is not None for column in columns),
+            extra=[0.0 if column is None else self._extra[column] for column in columns],
+            solved=np.array(solved).reshape(-1, len(DOMAINS)),
+            unlabelled=unlabelled,
+            figure_errors=errors,
+            verbosity=verbosity,
+            stated=stated,
+            fitted=fitted,
+            dearest=max((cost or 0.0 for cost in typical), default=0.0),
+        )
 
-    def _with_gaps(
-        self, candidates: Sequence[Candidate], found: list[Quality], home: str, home_column: int | None
-    ) -> list[Quality]:
-        """Unpaired errors where one side has no labels; no error against itself."""
-        base = next((q.error or 0.0 for c, q in zip(candidates, found, strict=True) if c.model == home), 0.0)
-        out = []
-        for c, q in zip(candidates, found, strict=True):
-            if c.model == home:
-                out.append(Quality(q.value, q.error, q.column, 0.0))
-            elif q.error is not None and (q.column is None or home_column is None):
-                out.append(Quality(q.value, q.error, q.column, math.hypot(q.error, base)))
-            else:
-                out.append(q)
-        return out
+    def _usual_cost(
+        self, c: Candidate, verbosity: float, fitted: CostModel | None, stated: float | None
+    ) -> float | None:
+        if c.input_price is not None and c.output_price is not None:
+            return c.input_price * _PROMPT_TOKENS + c.output_price * self._usual * verbosity
+        return stated if fitted is None else fitted.mean
 
     def _home(
         self, candidates: Sequence[Candidate], columns: Sequence[int | None], default: str | None
@@ -117,62 +143,76 @@ class Appraiser:
         ability = self.abilities.find(model)
         return -1.0 if ability is None else ability.overall.value
 
-    def _prior(self, model: str, shares: tuple[float, npt.NDArray[np.float64]] | None) -> Quality:
-        ability = self.abilities.find(model)
-        if ability is None or shares is None or "all" not in self._artifact.manifest.reference:
-            return Quality(None, None, None)
-        solved = self._solved.get(model)
-        if solved is None:
-            solved = self._solved[model] = self._solve(ability)
-        difficulty, weights = shares
-        value = float(weights @ (1.0 / (1.0 + np.exp(difficulty - solved))))
-        return Quality(value, math.hypot(ability.overall.se, _PRIOR_MODEL_ERROR), None)
-
-    def _solve(self, ability: Ability) -> npt.NDArray[np.float64]:
+    def _solve(self, ability: Ability) -> list[float]:
         reference, domains = self._artifact.manifest.reference, shrunk_domains(ability)
-        return np.array([solve_ability(domains[d], reference.get(d) or reference["all"]) for d in DOMAINS])
+        return [solve_ability(domains[d], reference.get(d) or reference["all"]) for d in DOMAINS]
+
+    # -------------------------------------------------------------- once per text
+    def figures(self, plan: Plan, e: Estimate, tokens: int, needs: Requirements) -> Figures:
+        """Quality with its errors, and cost, of every candidate. tokens: of the prompt."""
+        count = len(plan.candidates)
+        quality: list[float | None] = [None] * count
+        error: list[float | None] = [None] * count
+        gap = [0.0] * count
+        if plan.labelled:
+            self._measured(plan, e, quality, error, gap)
+        difficulty, shares = self._difficulty(e) if plan.unlabelled or self._domain_heads else (0.0, None)
+        if plan.unlabelled and shares is not None:
+            values = np.dot(1.0 / (1.0 + np.exp(difficulty - plan.solved)), shares).tolist()
+            for i, value in zip(plan.unlabelled, values, strict=True):
+                quality[i], error[i] = value, plan.figure_errors[i]
+        self._unpaired(plan, error, gap)
+        length = self._usual if shares is None or not self._domain_heads else float(np.dot(self._lengths, shares))
+        return Figures(quality, error, gap, self._costs(plan, e, tokens, needs, length))
+
+    def _measured(
+        self, plan: Plan, e: Estimate, quality: list[float | None], error: list[float | None], gap: list[float]
+    ) -> None:
+        """Fill in the candidates that have labels."""
+        estimates, home = e.quality.tolist(), plan.home_column
+        if len(e.rows):
+            alone, apart = (part.tolist() for part in self._reader.spreads(e.rows, home))
+        else:
+            alone = apart = [0.5] * len(estimates)
+        beside = 0.0 if home is None or not len(e.rows) else self._extra[home]
+        for i, (column, extra) in enumerate(zip(plan.columns, plan.extra, strict=True)):
+            if column is not None:
+                quality[i] = estimates[column]
+                error[i] = math.hypot(alone[column], extra) if extra else alone[column]
+                gap[i] = math.hypot(apart[column], extra, beside) if extra or beside else apart[column]
+
+    def _unpaired(self, plan: Plan, error: list[float | None], gap: list[float]) -> None:
+        """Gap errors where one side has no labels; none against itself."""
+        names = [c.model for c in plan.candidates]
+        base = next((error[i] or 0.0 for i, name in enumerate(names) if name == plan.home), 0.0)
+        for i, name in enumerate(names):
+            own = error[i]
+            if name == plan.home:
+                gap[i] = 0.0
+            elif own is not None and (plan.columns[i] is None or plan.home_column is None):
+                gap[i] = math.hypot(own, base)
 
     def _difficulty(self, e: Estimate) -> tuple[float, npt.NDArray[np.float64]]:
         """(difficulty in logits, share of each domain) of one text."""
         if not self._domain_heads:
-            return float(-logit(float(e.quality.mean()))), np.full(len(DOMAINS), 1 / len(DOMAINS))
-        shares = np.maximum(e.quality[self._domain_heads].astype(np.float64), 1e-3)
-        return float(-logit(float(e.quality[self._difficulty_head]))), shares / shares.sum()
+            return difficulty_of(float(e.quality.mean())), _EVEN
+        shares = np.maximum(e.quality.take(self._domain_heads).astype(np.float64), 1e-3)
+        return difficulty_of(float(e.quality[self._difficulty_head])), shares / np.add.reduce(shares)
 
-    # -------------------------------------------------------------- cost
-    def cost(self, c: Candidate, e: Estimate, tokens: int, needs: Requirements) -> float | None:
-        """Expected USD of this request: from the caller's prices, else from the labels' own costs."""
-        if c.input_price is not None and c.output_price is not None:
-            out = self._output_tokens(c.model, e)
-            if needs.output_tokens is not None:
-                out = min(out, needs.output_tokens)
-            return c.input_price * tokens + c.output_price * out
-        column = self.column(c.model)
-        if column is None:
-            ability = self.abilities.find(c.model)
-            return None if ability is None else ability.cost
-        fitted = self._artifact.manifest.costs.get(self._artifact.manifest.models[column])
-        if fitted is None:
-            return None
-        residual = float(self._artifact.cost_residual[e.cluster, column])
-        return max(fitted.base + fitted.per_char * e.length + residual, 0.1 * fitted.mean)
-
-    def typical_cost(self, c: Candidate) -> float | None:
-        """USD of an ordinary request: the scale of the cost weight must not move with the prompt."""
-        if c.input_price is not None and c.output_price is not None:
-            return c.input_price * _PROMPT_TOKENS + c.output_price * self._output_tokens(c.model, None)
-        column = self.column(c.model)
-        if column is not None:
-            fitted = self._artifact.manifest.costs.get(self._artifact.manifest.models[column])
-            return None if fitted is None else fitted.mean
-        ability = self.abilities.find(c.model)
-        return None if ability is None else ability.cost
-
-    def _output_tokens(self, model: str, e: Estimate | None) -> float:
-        expected = self._artifact.manifest.output_tokens
-        base = expected.get("all", _OUTPUT_TOKENS)
-        if e is not None and self._domain_heads:
-            _, shares = self._difficulty(e)
-            base = sum(float(s) * expected.get(d, base) for s, d in zip(shares, DOMAINS, strict=True))
-        ability = self.abilities.find(model)
-        return base if ability is None or not ability.output_tokens else base * ability.output_tokens / _VERBOSITY_OF
+    def _costs(self, plan: Plan, e: Estimate, tokens: int, needs: Requirements, length: float) -> list[float | None]:
+        """Expected USD of this request: from the caller's prices, else from the labels' own costs, else as stated."""
+        out: list[float | None] = []
+        for i, c in enumerate(plan.candidates):
+            if c.input_price is not None and c.output_price is not None:
+                answer = length * plan.verbosity[i]
+                if needs.output_tokens is not None:
+                    answer = min(answer, needs.output_tokens)
+                out.append(c.input_price * tokens + c.output_price * answer)
+                continue
+            fitted, column = plan.fitted[i], plan.columns[i]
+            if fitted is None or column is None:
+                out.append(plan.stated[i])
+                continue
+            residual = float(self._artifact.cost_residual[e.cluster, column])
+            out.append(max(fitted.base + fitted.per_char * e.length + residual, 0.1 * fitted.mean))
+        return out

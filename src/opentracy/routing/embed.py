@@ -10,6 +10,7 @@ belongs to a trained artifact, not to the embedder: the mean is a property of th
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -56,7 +57,8 @@ class StaticEmbedder:
     id = "static"
 
     def __init__(self, table: Path, scales: Path, vocabulary: Path, digest: str | None = None) -> None:
-        self._rows: npt.NDArray[np.int8] = np.load(table, mmap_mode="r", allow_pickle=False)
+        # a plain view: the pages stay mapped, but indexing pays nothing for the memmap class
+        self._rows: npt.NDArray[np.int8] = np.asarray(np.load(table, mmap_mode="r", allow_pickle=False))
         self._scales: Vector = np.load(scales, allow_pickle=False).astype(np.float32)
         self._tokens = WordPiece.load(vocabulary)
         if self._rows.ndim != 2 or self._rows.dtype != np.int8:
@@ -80,15 +82,14 @@ class StaticEmbedder:
         return self._digest
 
     def embed(self, text: str) -> Vector:
-        counts: dict[int, int] = {}
-        for token in self._tokens.encode(cut(text), TOKEN_LIMIT):
-            counts[token] = counts.get(token, 0) + 1
+        counts = Counter(self._tokens.encode(cut(text), TOKEN_LIMIT))
         counts.pop(self._tokens.unknown, None)
         if not counts:
             return np.zeros(self.dims, np.float32)
         ids = np.fromiter(counts, np.intp, len(counts))
-        weights = np.sqrt(np.fromiter(counts.values(), np.float32, len(counts))) * self._scales[ids]
-        return weights @ self._rows[ids].astype(np.float32)
+        weights = np.sqrt(np.fromiter(counts.values(), np.float32, len(counts)))
+        weights *= self._scales.take(ids)
+        return np.asarray(np.dot(weights, self._rows.take(ids, axis=0).astype(np.float32)), dtype=np.float32)
 
     def embed_many(self, texts: Sequence[str]) -> Matrix:
         out = np.zeros((len(texts), self.dims), np.float32)

@@ -33,9 +33,8 @@ def foreign(core: str) -> bool:
     """Whether a stripped text is plainly not English."""
     text = core[:_WINDOW].lower()
     if text.isascii():
-        found = set(text.split())
-        ours = len(found & _ENGLISH_ONLY)
-        if ours >= 2 or not found & _OTHER_ONLY:
+        found = text.split()
+        if len(_ENGLISH_ONLY.intersection(found)) >= 2 or _OTHER_ONLY.isdisjoint(found):
             return False  # the ordinary case, settled without a regular expression
     words = _LETTERS.findall(text)
     letters = sum(map(len, words))

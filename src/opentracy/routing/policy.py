@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import erf, sqrt
 
+import msgspec
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -41,9 +43,8 @@ class Requirements:
     budget: float | None = None  # USD this request may cost at most
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
-    """One candidate's figures for one prompt."""
+class Score(msgspec.Struct, frozen=True):
+    """One candidate's figures for one prompt. A Struct, because one per candidate is made on every request."""
 
     model: str
     quality: float | None  # expected score 0..1; None = nothing is known about this model

@@ -30,12 +30,13 @@ def predict_table(
     if not models:
         raise ValueError("this router has no labelled models: name candidates with --abilities FILE.json")
     candidates = tuple(Candidate(m) for m in models)
+    weights = [float(w) for w in COST_WEIGHTS]
     columns: dict[str, list[Any]] = {"row": list(range(len(prompts)))}
     columns |= {f"q:{m}": [] for m in models} | {f"cost:{m}": [] for m in models}
     columns |= {f"pick@lambda={w}": [] for w in COST_WEIGHTS} | {"cluster_id": [], "novelty": []}
     for i, prompt in enumerate(prompts):
-        for weight in COST_WEIGHTS:
-            decision = router.decide(prompt, candidates=candidates, cost_weight=float(weight))
+        decisions = router.decide_weights(prompt, weights, candidates=candidates)
+        for weight, decision in zip(COST_WEIGHTS, decisions, strict=True):
             columns[f"pick@lambda={weight}"].append(decision.model)
         for score in decision.scores:
             columns[f"q:{score.model}"].append(0.5 if score.quality is None else min(max(score.quality, 0.0), 1.0))

@@ -11,6 +11,7 @@ per domain. Domain figures are shrunk to the overall figure, the more the less c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -128,6 +129,12 @@ def logit(p: npt.NDArray[np.float64] | float) -> npt.NDArray[np.float64]:
     """log(p / (1 - p)), p kept off 0 and 1."""
     p = np.clip(p, _EDGE, 1 - _EDGE)
     return np.asarray(np.log(p / (1 - p)))
+
+
+def difficulty_of(share: float) -> float:
+    """-logit of one share, kept off 0 and 1."""
+    share = min(max(share, _EDGE), 1 - _EDGE)
+    return math.log((1 - share) / share)
 
 
 def solve_ability(target: float, difficulties: Sequence[float]) -> float:

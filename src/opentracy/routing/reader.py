@@ -22,6 +22,7 @@ from opentracy.routing.style import BOUND, FEATURES, NEAREST, features
 from opentracy.routing.text import TOO_LONG, core_text, readable
 
 _ENOUGH = 8  # times the number of neighbours: prototypes looked at before the next list is left out
+_NONE, _ALL = np.float32(0.0), np.float32(1.0)
 Rows = npt.NDArray[np.intp]
 
 
@@ -50,16 +51,21 @@ class Reader:
         self._per_norm = (1.0 / (np.maximum(np.linalg.norm(centres, axis=1), 1e-9) * width)).astype(np.float32)
         self._shift, self._width = np.float32(1.0) / width, float(width)
         self._maps = list(pairwise(artifact.bag.bounds))
+        self._grid = _grid(self._maps)
+        self._firsts = np.arange(len(self._maps)) * self._grid.shape[1]
         w = [weight / sum(m.weights) for weight in m.weights]
         self._cluster_weight, self._near_weight = np.float32(w[0] / len(self._maps)), np.float32(w[1])
         self._kernel_weights = (w[2] * artifact.kernel.weights).astype(np.float32)
         self._constant = (w[2] * artifact.kernel.intercept).astype(np.float32)
-        self._starts = artifact.prototypes.starts.tolist()
-        self._numbers = np.arange(len(artifact.prototypes.vectors))
+        p = artifact.prototypes
+        self._numbers = np.arange(len(p.vectors))
+        # views, made once: slicing on every request would cost more than the products
+        self._lists = [(p.vectors[a:b], self._numbers[a:b], int(b - a)) for a, b in pairwise(p.starts.tolist())]
         self.complete = not bool(np.isnan(artifact.prototypes.scores).any())
         n = artifact.novelty
         self._spread = (1.0 / (n.spread * math.sqrt(FEATURES))).astype(np.float32)
-        self._bound = BOUND / math.sqrt(FEATURES)
+        self._high = np.float32(BOUND / math.sqrt(FEATURES))
+        self._low = -self._high
         self._closeness, self._mismatch, self._combined = n.closeness.tolist(), n.mismatch.tolist(), n.combined.tolist()
 
     def read(self, text: str) -> Estimate:
@@ -84,48 +90,49 @@ class Reader:
 
     def _from_vector(self, x: Vector, style: Vector, length: int, blocked: str | None) -> Estimate:
         a = self.artifact
-        dots = a.bag.centres @ x
+        dots = np.dot(a.bag.centres, x)
         affinity = dots - self._half
-        entries = [low + int(affinity[low:high].argmax()) for low, high in self._maps]
-        similar = dots * self._per_norm
-        quality = np.exp(similar - self._shift) @ self._kernel_weights
+        entries = self._grid.take(affinity.take(self._grid).argmax(1) + self._firsts)
+        dots *= self._per_norm
+        quality = np.dot(np.exp(dots - self._shift), self._kernel_weights)
         quality += self._constant
-        clusters = np.add.reduce(a.bag.tables[entries])
+        clusters = np.add.reduce(a.bag.tables.take(entries, axis=0))
         quality += clusters * self._cluster_weight
-        order = np.argsort(affinity[: self._maps[0][1]])[::-1][:PROBES].tolist()
+        order = affinity[: self._maps[0][1]].argsort()[: -PROBES - 1 : -1].tolist()
         rows, novelty = self._neighbours(x, style, order)
         if self._near_weight > 0:
             quality += self._near_weight * neighbour_means(a.prototypes.scores[rows], clusters / len(entries))
-        np.clip(quality, 0.0, 1.0, out=quality)
-        nearest = tuple((i, float(similar[i]) * self._width) for i in order[:3])
-        return Estimate(blocked, quality, entries[0], nearest, rows, novelty, length)
+        np.minimum(np.maximum(quality, _NONE, out=quality), _ALL, out=quality)
+        nearest = tuple([(i, float(dots[i]) * self._width) for i in order[:3]])
+        return Estimate(blocked, quality, int(entries[0]), nearest, rows, novelty, length)
 
     def _neighbours(self, x: Vector, style: Vector, lists: list[int]) -> tuple[Rows, float]:
         """The k nearest prototypes among those of the nearest clusters, and how novel the text is beside them."""
         p, k = self.artifact.prototypes, self.artifact.manifest.policy.neighbours
         parts, numbers, found = [], [], 0
         for i in lists:
-            low, high = self._starts[i], self._starts[i + 1]
-            if high > low:
-                parts.append(p.vectors[low:high] @ x)
-                numbers.append(self._numbers[low:high])
-                found += high - low
+            vectors, own, size = self._lists[i]
+            if size:
+                parts.append(np.dot(vectors, x))
+                numbers.append(own)
+                found += size
                 if found >= _ENOUGH * k:
                     break
         if found < k:  # thin lists: look everywhere
-            parts, numbers, found = [p.vectors @ x], [self._numbers], len(self._numbers)
+            parts, numbers, found = [np.dot(p.vectors, x)], [self._numbers], len(self._numbers)
         similar, rows = np.concatenate(parts), np.concatenate(numbers)
         if found > k:
             kept = similar.argpartition(found - k)[found - k :]
-            similar, rows = similar[kept], rows[kept]
+            similar, rows = similar.take(kept), rows.take(kept)
         count = min(NEAREST, len(rows))
-        best = similar.argsort()[-count:]
-        cosine = float(np.add.reduce(similar[best])) / count
-        return rows, self._novelty(cosine, style, np.add.reduce(p.styles[rows[best]]) / np.float32(count))
+        best = similar.argpartition(len(rows) - count)[-count:] if count else self._numbers[:0]
+        cosine = float(np.add.reduce(similar.take(best))) / max(count, 1)
+        around = np.add.reduce(p.styles.take(rows.take(best), axis=0)) / np.float32(max(count, 1))
+        return rows, self._novelty(cosine, style, around)
 
     def _novelty(self, cosine: float, own: Vector, around: Vector) -> float:
         """Novelty.score without the conversions: the same ranks from lists."""
-        unlike = np.clip((own - around) * self._spread, -self._bound, self._bound)
+        unlike = np.minimum(np.maximum((own - around) * self._spread, self._low), self._high)
         rank = max(
             1.0 - bisect_left(self._closeness, cosine) / 101.0,
             bisect_left(self._mismatch, float(unlike @ unlike)) / 101.0,
@@ -137,18 +144,36 @@ class Reader:
 
         The gap is paired: both models on the same prompts. Unknown, with fewer than two labels, is .5.
         """
-        near = self.artifact.prototypes.scores[rows]
-        gap = near if home is None else near - near[:, home : home + 1]
+        near = self.artifact.prototypes.scores.take(rows, axis=0)
         if self.complete and len(rows) > 1:
-            return _errors(near), _errors(gap)
-        return _errors_of_known(near), _errors_of_known(gap)
+            return _errors(near, home)
+        return _errors_of_known(near), _errors_of_known(near if home is None else near - near[:, home : home + 1])
 
 
-def _errors(values: npt.NDArray[np.float32]) -> Vector:
+def _grid(maps: list[tuple[int, int]]) -> Rows:
+    """(maps, centres of the largest map): the numbers of each map's centres, the first one again where a map is
+    smaller, so that one argmax finds the nearest centre of every map.
+    """
+    widest = max(high - low for low, high in maps)
+    out = np.empty((len(maps), widest), np.intp)
+    for row, (low, high) in zip(out, maps, strict=True):
+        row[: high - low] = np.arange(low, high)
+        row[high - low :] = low
+    return out
+
+
+def _errors(values: npt.NDArray[np.float32], home: int | None) -> tuple[Vector, Vector]:
+    """Both errors from one table of products: the mean square of a difference is the sum of three of them."""
     n = np.float32(len(values))
     mean = np.add.reduce(values) / n
-    square = np.einsum("ij,ij->j", values, values) / n
-    return np.asarray(np.sqrt(np.maximum(square - mean * mean, 0.0) / n), dtype=np.float32)
+    products = np.dot(values.T, values) / n
+    square = products.diagonal()
+    alone = np.sqrt(np.maximum(square - mean * mean, _NONE) / n)
+    if home is None:
+        return alone, alone
+    gap = mean - mean[home]
+    apart = square - 2 * products[home] + square[home] - gap * gap
+    return alone, np.sqrt(np.maximum(apart, _NONE) / n)
 
 
 def _errors_of_known(values: npt.NDArray[np.float32]) -> Vector:

@@ -11,11 +11,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 
-from opentracy.routing.appraise import Appraiser, Quality
+from opentracy.routing.appraise import Appraiser, Figures, Plan
 from opentracy.routing.artifact import Artifact, ArtifactError, read
 from opentracy.routing.embed import DATA, Embedder, embedder_by_id
 from opentracy.routing.learn import Live
@@ -25,6 +26,28 @@ from opentracy.routing.reader import Estimate, Reader
 
 _CHARS_PER_TOKEN = 4.0
 _TYPICAL_LENGTH = 600  # characters of an ordinary prompt
+_PLANS = 64  # sets of candidates remembered
+_NO_NEEDS = Requirements()
+
+
+class _Numbered:
+    """A plan that hashes by its number: the caches must not hash every candidate on every request."""
+
+    __slots__ = ("number", "plan")
+
+    def __init__(self, number: int, plan: Plan) -> None:
+        self.number, self.plan = number, plan
+
+    def __hash__(self) -> int:
+        return self.number
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+def _tokens(e: Estimate, extra: int, needs: Requirements) -> int:
+    """Tokens of the prompt: counted by the caller, else estimated from its length."""
+    return needs.tokens if needs.tokens is not None else math.ceil((e.length + extra) / _CHARS_PER_TOKEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +121,9 @@ class Router:
         self._shifts = {} if live is None else live.snapshot()
         self.estimate = lru_cache(maxsize=cache)(self._reader.read)
         self._decide = lru_cache(maxsize=cache)(self._decide_uncached)
+        self._plans = lru_cache(maxsize=_PLANS)(self._numbered)
+        self._numbers = count()
+        self._last: tuple[tuple[Candidate, ...], str | None, _Numbered] | None = None
 
     @property
     def version(self) -> str:
@@ -132,8 +158,30 @@ class Router:
         if not candidates:
             raise ValueError("no candidates: pass at least one model that can be called")
         extra = len(system) if system else 0
-        needs = requirements or Requirements()
-        return self._decide(prompt, extra, tuple(candidates), default, float(cost_weight), needs)
+        plan = self._plan(tuple(candidates), default)
+        return self._decide(prompt, extra, plan, float(cost_weight), requirements or _NO_NEEDS)
+
+    def _plan(self, candidates: tuple[Candidate, ...], default: str | None) -> _Numbered:
+        """The plan of these candidates; the last one without hashing them, since they seldom change."""
+        last = self._last
+        if last is not None and last[0] == candidates and last[1] == default:
+            return last[2]
+        found = self._plans(candidates, default)
+        self._last = (candidates, default, found)  # one assignment: threads see an old or a new whole
+        return found
+
+    def _numbered(self, candidates: tuple[Candidate, ...], default: str | None) -> _Numbered:
+        return _Numbered(next(self._numbers), self._appraiser.plan(candidates, default))
+
+    def decide_weights(
+        self, prompt: str, weights: Sequence[float], *, candidates: Sequence[Candidate], default: str | None = None
+    ) -> list[Decision]:
+        """One decision per cost weight, each as `decide` would make it; the prompt is appraised once."""
+        plan = self._plan(tuple(candidates), default).plan
+        e = self.estimate(prompt)
+        tokens = _tokens(e, 0, _NO_NEEDS)
+        figures = self._appraiser.figures(plan, e, tokens, _NO_NEEDS)
+        return [self._from_figures(e, plan, figures, tokens, float(w), _NO_NEEDS) for w in weights]
 
     def decide_many(
         self,
@@ -156,71 +204,46 @@ class Router:
         low, high = (int(i) for i in self.artifact.prototypes.starts[position : position + 2])
         quality, rows = self.artifact.bag.tables[position], np.arange(low, high)
         e = Estimate(None, quality, position, ((position, 1.0),), rows, 0.0, _TYPICAL_LENGTH)
-        return self._decide_for(e, 0, tuple(candidates), default, cost_weight, Requirements())
+        return self._decide_for(e, 0, self._plan(tuple(candidates), default).plan, cost_weight, _NO_NEEDS)
 
     def _decide_uncached(
-        self,
-        prompt: str,
-        extra: int,
-        candidates: tuple[Candidate, ...],
-        default: str | None,
-        cost_weight: float,
-        needs: Requirements,
+        self, prompt: str, extra: int, numbered: _Numbered, cost_weight: float, needs: Requirements
     ) -> Decision:
-        return self._decide_for(self.estimate(prompt), extra, candidates, default, cost_weight, needs)
+        return self._decide_for(self.estimate(prompt), extra, numbered.plan, cost_weight, needs)
 
-    def _decide_for(
-        self,
-        e: Estimate,
-        extra: int,
-        candidates: tuple[Candidate, ...],
-        default: str | None,
-        cost_weight: float,
-        needs: Requirements,
+    def _decide_for(self, e: Estimate, extra: int, plan: Plan, cost_weight: float, needs: Requirements) -> Decision:
+        tokens = _tokens(e, extra, needs)
+        return self._from_figures(e, plan, self._appraiser.figures(plan, e, tokens, needs), tokens, cost_weight, needs)
+
+    def _from_figures(
+        self, e: Estimate, plan: Plan, figures: Figures, tokens: int, cost_weight: float, needs: Requirements
     ) -> Decision:
-        tokens = needs.tokens if needs.tokens is not None else math.ceil((e.length + extra) / _CHARS_PER_TOKEN)
-        qualities, home = self._appraiser.qualities(candidates, default, e)
-        dearest = max((self._appraiser.typical_cost(c) or 0.0 for c in candidates), default=0.0)
-        scores = [
-            self._score(c, q, e, tokens, needs, cost_weight, dearest)
-            for c, q in zip(candidates, qualities, strict=True)
-        ]
+        cluster_id = self.artifact.manifest.clusters[e.cluster].id if self._shifts else 0
+        scale = cost_weight / plan.dearest if plan.dearest > 0 else 0.0
+        scores = []
+        for c, value, error, gap, cost in zip(plan.candidates, *figures, strict=True):
+            if value is not None and self._shifts:
+                value = min(max(value + self._shifts.get((cluster_id, c.model), 0.0), 0.0), 1.0)
+            # an unknown cost counts as the dearest
+            utility = None if value is None else value - scale * (plan.dearest if cost is None else cost)
+            scores.append(Score(c.model, value, error, cost, utility, exclusion(c, needs, cost, tokens), gap))
         z = self.artifact.manifest.policy.guard
-        choice = choose(scores, home, z=z, novel=self.is_novel(e), blocked=e.blocked)
-        column = next(q.column for q, s in zip(qualities, scores, strict=True) if s.model == choice.model)
-        return self._explained(e, scores, choice, labelled=column is not None)
+        choice = choose(scores, plan.home, z=z, novel=self.is_novel(e), blocked=e.blocked)
+        return self._explained(e, plan, scores, choice)
 
-    def _score(
-        self,
-        c: Candidate,
-        q: Quality,
-        e: Estimate,
-        tokens: int,
-        needs: Requirements,
-        cost_weight: float,
-        dearest: float,
-    ) -> Score:
-        cost = self._appraiser.cost(c, e, tokens, needs)
-        share = 0.0 if dearest <= 0 else 1.0 if cost is None else cost / dearest  # unknown counts as the dearest
-        value = q.value
-        if value is not None and self._shifts:
-            cluster_id = self.artifact.manifest.clusters[e.cluster].id
-            value = min(max(value + self._shifts.get((cluster_id, c.model), 0.0), 0.0), 1.0)
-        utility = None if value is None else value - cost_weight * share
-        return Score(c.model, value, q.error, cost, utility, exclusion(c, needs, cost, tokens), q.gap_error)
-
-    def _explained(self, e: Estimate, scores: list[Score], choice: Choice, *, labelled: bool) -> Decision:
+    def _explained(self, e: Estimate, plan: Plan, scores: list[Score], choice: Choice) -> Decision:
         clusters = self.artifact.manifest.clusters
         able = [s for s in scores if s.quality is not None and s.excluded is None]
         best = min(able, key=lambda s: (-(s.quality or 0.0), s.model)) if able else None
-        picked = next(s for s in scores if s.model == choice.model)
-        strategy = "learned" if labelled else "prior" if picked.quality is not None else "default"
+        at = next(i for i, s in enumerate(scores) if s.model == choice.model)
+        labelled = plan.columns[at] is not None
+        strategy = "learned" if labelled else "prior" if scores[at].quality is not None else "default"
         return Decision(
             model=choice.model,
             cluster_id=clusters[e.cluster].id,
             cluster_label=clusters[e.cluster].label,
             similarity=e.nearest[0][1],
-            clusters=tuple((clusters[i].id, clusters[i].label, s) for i, s in e.nearest),
+            clusters=tuple([(clusters[i].id, clusters[i].label, s) for i, s in e.nearest]),
             scores=tuple(scores),
             confidence=choice.confidence,
             fallback_reason=choice.reason,

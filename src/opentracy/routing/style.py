@@ -10,10 +10,9 @@ the form of its own nearest neighbours does (.83). All features ignore case, lay
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import log, log1p
 
 import numpy as np
 
@@ -27,7 +26,7 @@ _COMMON = frozenset(
 _DIGITS = b"0123456789"
 _SYMBOLS = bytes(c for c in range(33, 127) if not chr(c).isalnum())
 _FORMULA = b"\\$=^{}<>"
-_LETTERS = re.compile(rb"[a-z]+")
+_LETTERS = bytes(c if 97 <= c <= 122 else 32 for c in range(256))  # anything but a-z becomes a space
 FEATURES = 10
 BOUND = 4.0  # standard deviations one feature can count for: one odd feature alone must not decide
 
@@ -37,26 +36,22 @@ def features(core: str) -> Vector:
     body = " ".join(core.lower().split())
     raw = body.encode("utf-8", "replace")
     size = len(raw)
-    words = _LETTERS.findall(raw)
+    words = raw.translate(_LETTERS).split()
     count = max(body.count(" ") + 1, 1)
     plain = sum(map(_COMMON.__contains__, words))
-
-    def amount(characters: bytes) -> float:
-        return math.log1p(size - len(raw.translate(None, characters)))
-
     return np.array(
-        [
-            math.log(size + 1),
-            amount(_DIGITS),
-            amount(_SYMBOLS),
+        (
+            log(size + 1),
+            log1p(size - len(raw.translate(None, _DIGITS))),
+            log1p(size - len(raw.translate(None, _SYMBOLS))),
             min((size - count + 1) / count, 30.0),
             1.0 if body.endswith("?") else 0.0,
-            amount(_FORMULA),
-            amount(b"."),
-            amount(b","),
-            math.log1p(size - len(body)),
+            log1p(size - len(raw.translate(None, _FORMULA))),
+            log1p(raw.count(b".")),
+            log1p(raw.count(b",")),
+            log1p(size - len(body)),
             plain / max(len(words), 1) * 4,
-        ],
+        ),
         dtype=np.float32,
     )
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 UNKNOWN = "[UNK]"
 _LONGEST_WORD = 100  # characters; BERT calls anything longer unknown
-_CACHE_LIMIT = 50_000  # words; a bound, because prompts are not ours
+_CACHE_LIMIT = 30_000  # words, and as many chunks; a bound, because prompts are not ours
+_LONGEST_CHUNK = 32  # characters between two spaces that are worth remembering as one
 _ASCII_WORDS = re.compile(r"[a-z0-9]+|[!-/:-@\[-`{-~]")
 _CJK = (
     (0x4E00, 0x9FFF),
@@ -86,6 +87,7 @@ class WordPiece:
             raise ValueError(f"the vocabulary has no {UNKNOWN} token")
         self.unknown = self._ids[UNKNOWN]
         self._cache: dict[str, tuple[int, ...]] = {}
+        self._chunks: dict[str, tuple[int, ...]] = {}
 
     @classmethod
     def load(cls, path: Path) -> WordPiece:
@@ -97,9 +99,22 @@ class WordPiece:
 
     def encode(self, text: str, limit: int | None = None) -> list[int]:
         """Ids of `text` without [CLS] and [SEP], at most `limit` of them."""
-        known = self._cache.get
-        found = [i for word in split_words(text) for i in known(word) or self._pieces(word)]
+        if text.isprintable():  # then a space is the only white space, and nothing vanishes across it
+            known = self._chunks.get
+            found = [i for chunk in text.lower().split(" ") for i in known(chunk) or self._chunk(chunk)]
+        else:
+            found = [i for word in split_words(text) for i in self._word(word)]
         return found if limit is None else found[:limit]
+
+    def _word(self, word: str) -> tuple[int, ...]:
+        return self._cache.get(word) or self._pieces(word)
+
+    def _chunk(self, chunk: str) -> tuple[int, ...]:
+        """Ids of what stands between two spaces: mostly one word with its punctuation, and seen before."""
+        ids = tuple([i for word in split_words(chunk) for i in self._word(word)])
+        if len(self._chunks) < _CACHE_LIMIT and len(chunk) <= _LONGEST_CHUNK:
+            self._chunks[chunk] = ids
+        return ids
 
     def _pieces(self, word: str) -> tuple[int, ...]:
         ids = self._match(word)
