@@ -16,6 +16,7 @@ import pytest
 from opentracy.core.relay import MessageFold
 from opentracy.core.wire import Call, Failure, HttpHead, HttpResponse, Target
 from opentracy.providers import registry
+from opentracy.providers.openai_quirks import DEFAULT
 
 FILES = sorted((Path(__file__).parent / "fixtures").glob("openai_*.json"))
 FIXTURES = {path.stem.removeprefix("openai_"): json.loads(path.read_text()) for path in FILES}
@@ -65,7 +66,7 @@ def test_streaming_changes_nothing_in_the_request_but_the_switches(case: dict[st
     streamed = json.loads(target.dialect.build_request(call_of(case, stream=True), target).body)
     assert streamed.pop("stream") is True
     options = streamed.pop("stream_options", None)
-    assert options == ({"include_usage": True} if target.quirks.usage_option else None)
+    assert options == ({"include_usage": True} if (target.quirks or DEFAULT).usage_option else None)
     assert streamed == plain
 
 

@@ -15,7 +15,7 @@ LISTED = (
 def test_the_thirteen_of_the_page_and_those_beyond() -> None:
     assert [row.name for row in registry.providers() if row.listed] == LISTED
     assert {row.name for row in registry.providers() if not row.listed} == {
-        "azure", "openrouter", "xai", "ollama", "vllm", "vertex",
+        "azure", "openrouter", "xai", "moonshot", "ollama", "vllm", "vertex",
     }  # fmt: skip
 
 

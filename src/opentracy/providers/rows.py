@@ -188,6 +188,7 @@ ROWS: tuple[Provider, ...] = (
         quirks=OPENROUTER, listed=False,
     ),
     Provider("xai", "openai", "https://api.x.ai/v1", ("XAI_API_KEY",), quirks=XAI, listed=False),
+    Provider("moonshot", "openai", "https://api.moonshot.ai/v1", ("MOONSHOT_API_KEY",), listed=False),
     Provider(
         "ollama", "openai", "http://localhost:11434", ("OLLAMA_API_KEY",), base_vars=("OLLAMA_HOST",),
         needs_key=False, quirks=OLLAMA, listed=False,
