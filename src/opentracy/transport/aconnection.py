@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 HIGH_WATER = 256 << 10
 MAX_TAIL = 64 << 10
+# A pushed body whose pieces follow each other faster than this is read in gulps, GULP_S apart: each read costs as much
+# as all that is done with its events, and no model speaks that fast.
+FLOOD_S = 0.0015
+GULP_S = 0.002
 _FOREVER = float("inf")
 _now = time.monotonic
 
@@ -46,9 +50,9 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_answer", "_loop", "_paused_at", "_poll", "_reading_paused", "_sink", "_tail", "_timer", "_timer_at", "_tls",
-        "_transport", "_waiter", "_want_whole", "deadline", "expires", "lost", "on_idle_loss", "origin", "proxy",
-        "reader", "resting",
+        "_answer", "_gulping", "_loop", "_paused_at", "_poll", "_read_at", "_reading_paused", "_sink", "_tail",
+        "_timer", "_timer_at", "_tls", "_transport", "_waiter", "_want_whole", "deadline", "expires", "lost",
+        "on_idle_loss", "origin", "proxy", "reader", "resting",
     )  # fmt: skip
 
     def __init__(self, origin: Origin, proxy: Proxy | None, max_body: int) -> None:
@@ -73,6 +77,8 @@ class Connection(asyncio.Protocol):
         self._timer_at = _FOREVER
         self._paused_at: float | None = None
         self._reading_paused = False
+        self._gulping = False
+        self._read_at = 0.0  # on the loop's clock
 
     # asyncio's side
 
@@ -219,12 +225,30 @@ class Connection(asyncio.Protocol):
             sink.data(data)
             if self._sink is None:  # it has closed or finished the answer
                 return
+            now = self._loop.time()
+            if now - self._read_at < FLOOD_S and not reader.complete:
+                self._pause_a_moment(answer)
+            self._read_at = now
         if reader.complete:
             answer.finish()
             sink.end(None)
         elif reader.failure is not None or self.lost is not None:
             answer.close()
             sink.end(reader.failure or self.lost)
+
+    def _pause_a_moment(self, answer: Answer) -> None:
+        if not self._gulping and self._transport is not None and not self._transport.is_closing():
+            self._gulping = True
+            self._transport.pause_reading()
+            answer.read_on_soon(self)
+
+    def next_gulp(self) -> None:
+        """The moment is over; nothing if the body was given up meanwhile."""
+        if self._gulping:
+            self._gulping = False
+            self._read_at = self._loop.time()
+            if self._paused_at is None and self._transport is not None and not self._transport.is_closing():
+                self._transport.resume_reading()
 
     def pause(self) -> None:
         """Stops reading; the deadline stands still."""
@@ -277,8 +301,9 @@ class Connection(asyncio.Protocol):
     def _detach(self) -> None:
         self._sink = self._answer = None
         self.deadline = _FOREVER
-        if self._paused_at is not None:
+        if self._paused_at is not None or self._gulping:
             self._paused_at = None
+            self._gulping = False
             self._reading_paused = True
 
     # the deadline

@@ -19,7 +19,7 @@ from ..core.failure import transport_failure
 from ..core.plan import Completed, Discard, Opened, Read, Run, Send, Sleep, Step
 from ..core.wire import Failure, HttpHead, HttpResponse, Origin, split_url
 from .aconnect import Dialled, dial
-from .aconnection import Connection, Waiter
+from .aconnection import GULP_S, Connection, Waiter
 from .http1 import MAX_BODY, encode_request
 from .pool import IDLE_S, MAX_PER_ORIGIN, Pool
 from .proxy import Proxy, authority, proxy_for
@@ -107,6 +107,10 @@ class Answer:
             return
         connection.attach(self, sink, deadline)
 
+    def read_on_soon(self, connection: Connection) -> None:
+        """Has a connection that stopped reading told to go on, a moment later."""
+        self._transport.read_on_soon(connection)
+
     def extend(self, deadline: float) -> None:
         """Content came: the next must come before `deadline`. Cheap enough to be called for every event."""
         if self._connection is not None:
@@ -149,6 +153,7 @@ class AioTransport:
         self._everything: set[Connection] = set()
         self._at_end = self._until_shutdown()
         self._begun = False
+        self._gulping: list[Connection] = []
         self.closed = False
 
     def begin(self, step: Send, waiter: Waiter) -> Connection | None:
@@ -302,6 +307,17 @@ class AioTransport:
         for old in self._pool.put(connection.origin, connection, now):
             self.discard(old)
         self._wake()
+
+    def read_on_soon(self, connection: Connection) -> None:
+        """One timer for all connections that are read in gulps."""
+        if not self._gulping:
+            self._loop.call_later(GULP_S, self._read_on)
+        self._gulping.append(connection)
+
+    def _read_on(self) -> None:
+        gulping, self._gulping = self._gulping, []
+        for connection in gulping:
+            connection.next_gulp()
 
     def discard(self, connection: Connection) -> None:
         """Closes a connection for good."""
