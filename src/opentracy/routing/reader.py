@@ -19,7 +19,7 @@ from opentracy.routing.embed import Embedder, Vector
 from opentracy.routing.estimate import PROBES, neighbour_means
 from opentracy.routing.language import foreign
 from opentracy.routing.style import BOUND, FEATURES, NEAREST, features
-from opentracy.routing.text import TOO_LONG, core_text, readable
+from opentracy.routing.text import TOO_LONG, core_text, folded, readable
 
 _ENOUGH = 8  # times the number of neighbours: prototypes looked at before the next list is left out
 _NONE, _ALL = np.float32(0.0), np.float32(1.0)
@@ -76,7 +76,7 @@ class Reader:
         blocked = self._blocked(text, core, norm)
         x = raw * np.float32(1 / norm) - self.artifact.mean if norm >= 1e-9 else np.zeros_like(raw)
         x *= np.float32(1 / max(math.sqrt(float(x @ x)), 1e-9))
-        length = len(text) if blocked == "too_long" else len(" ".join(core.split()))
+        length = len(text) if blocked == "too_long" else len(folded(core))
         return self._from_vector(x, features(core), length, blocked)
 
     def _blocked(self, text: str, core: str, norm: float) -> str | None:

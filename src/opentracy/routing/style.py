@@ -17,6 +17,7 @@ from math import log, log1p
 import numpy as np
 
 from opentracy.routing.embed import Matrix, Vector
+from opentracy.routing.text import folded
 
 NEAREST = 10
 _COMMON = frozenset(
@@ -33,7 +34,7 @@ BOUND = 4.0  # standard deviations one feature can count for: one odd feature al
 
 def features(core: str) -> Vector:
     """Ten numbers about the form of a stripped text."""
-    body = " ".join(core.lower().split())
+    body = folded(core).lower()
     raw = body.encode("utf-8", "replace")
     size = len(raw)
     words = raw.translate(_LETTERS).split()

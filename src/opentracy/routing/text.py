@@ -99,6 +99,13 @@ def cut(text: str) -> str:
     return text if len(text) <= HEAD + TAIL else text[:HEAD] + "\n" + text[-TAIL:]
 
 
+def folded(text: str) -> str:
+    """Every run of white space as one space, none at the ends."""
+    if text.isprintable() and "  " not in text and text[:1] != " " and text[-1:] != " ":
+        return text  # nothing to fold, which is the ordinary case after core_text
+    return " ".join(text.split())
+
+
 def fold(text: str) -> str:
     """One spelling for quotation marks, dashes and width variants."""
     if text.isascii():
