@@ -30,12 +30,14 @@ if TYPE_CHECKING:
     )
     from .router import Router
     from .streams import AsyncStream, Stream
+    from .traces_client import add_trace, add_traces, import_traces
     from .types import EmbeddingResponse, ModelResponse, StreamChunk
 
 _HOME = {
     "client": ("acompletion", "aembedding", "completion", "embedding"),
     "router": ("Router",),
     "streams": ("AsyncStream", "Stream"),
+    "traces_client": ("add_trace", "add_traces", "import_traces"),
     "types": ("EmbeddingResponse", "ModelResponse", "StreamChunk"),
     "core.pricing": ("register_price",),
     "errors": (
@@ -68,9 +70,12 @@ __all__ = [
     "UnprocessableEntityError",
     "__version__",
     "acompletion",
+    "add_trace",
+    "add_traces",
     "aembedding",
     "completion",
     "embedding",
+    "import_traces",
     "register_price",
 ]
 

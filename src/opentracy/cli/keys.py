@@ -5,6 +5,7 @@ Belongs here: flags and tables. Not here: what a key is and how it is kept (`ope
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import sys
@@ -34,7 +35,7 @@ def keys() -> None:
     """Virtual keys: who may use the engine, for what, and how much."""
 
 
-@keys.command()
+@keys.command("create")
 @click.argument("name")
 @click.option(
     "--scope", "scopes", multiple=True, type=click.Choice(["inference", "read", "admin"]), default=("inference",)
@@ -46,16 +47,24 @@ def keys() -> None:
 @click.option("--tpm", type=click.IntRange(min=1), help="Tokens per minute.")
 @click.option("--days", type=click.FloatRange(min=0, min_open=True), help="Lifetime.")
 @click.option("--owner", help="Who has it.")
+@click.option("--project", help="Stands in the traces of its calls.")
+@click.option(
+    "--content",
+    type=click.Choice(["all", "redacted", "none"]),
+    help="What of the texts of its calls is kept (default: traces.content).",
+)
 @home_option
-def add(
+def create(
     name: str, scopes: tuple[str, ...], models: tuple[str, ...], daily_usd: float | None, monthly_usd: float | None,
-    rpm: int | None, tpm: int | None, days: float | None, owner: str | None, data_home: Path | None,
+    rpm: int | None, tpm: int | None, days: float | None, owner: str | None, project: str | None,
+    content: str | None, data_home: Path | None,
 ) -> None:  # fmt: skip
     """Make a key called NAME; its text is shown this once."""
     from opentracy.traces import QueryError
 
     settings: dict[str, Any] = {
         "scopes": scopes, "models": models or None, "rpm": rpm, "tpm": tpm, "owner": owner,
+        "project": project, "content": content,
         "daily_nano": None if daily_usd is None else round(daily_usd * 1e9),
         "monthly_nano": None if monthly_usd is None else round(monthly_usd * 1e9),
         "expires_ms": None if days is None else int(time.time() * 1000 + days * 86_400_000),
@@ -86,10 +95,10 @@ def ls(as_json: bool, data_home: Path | None) -> None:
             click.echo(f"{key.id}  {state:<8} {','.join(key.scopes):<16} {key.name}")
 
 
-@keys.command()
+@keys.command("revoke")
 @click.argument("key_id")
 @home_option
-def rm(key_id: str, data_home: Path | None) -> None:
+def revoke(key_id: str, data_home: Path | None) -> None:
     """Revoke a key for good."""
     if not _open(data_home).revoke(key_id, time.time_ns() // 1_000_000):
         click.echo(f"opentracy: there is no working key {key_id}", err=True)
@@ -106,3 +115,14 @@ def rotate(key_id: str, data_home: Path | None) -> None:
         click.echo(f"opentracy: there is no working key {key_id}", err=True)
         sys.exit(1)
     click.echo(text)
+
+
+def _also(name: str, command: click.Command) -> None:
+    """The same command under another name that people try, left out of the help."""
+    other = copy.copy(command)
+    other.name, other.hidden = name, True
+    keys.add_command(other)
+
+
+_also("add", create)
+_also("rm", revoke)

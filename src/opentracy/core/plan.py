@@ -108,8 +108,8 @@ class Guard(Protocol):
 class Policy(msgspec.Struct, frozen=True):
     """Numbers of one call. `timeout`: seconds per attempt; for a stream to the first content, then between contents.
 
-    `first_token` overrides `timeout` for a stream's wait for its first content; `total` bounds the whole call. A provider
-    that asks for a longer wait than `max_wait` is not asked again.
+    `first_token` overrides `timeout` for a stream's wait for its first content; `total` bounds the whole call. A
+    provider that asks for a longer wait than `max_wait` is not asked again.
     """
 
     timeout: float = 120.0

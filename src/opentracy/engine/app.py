@@ -27,6 +27,8 @@ from opentracy.transport.aio import AioTransport
 from .auth import Identity
 from .bridge import Bridge
 from .chat import ServedCall, chat, embeddings
+from .configfile import located
+from .cooldowns import Cooldowns
 from .errors import Refused, error_body
 from .health import Health
 from .http import Exchange
@@ -65,12 +67,15 @@ class Engine:
     ) -> None:
         self.state = state
         self.traces = tracing
-        self.quotas = quotas(tracing.store.path.parent) if tracing.store is not None else None
+        shared = state.config.redis
+        url = located(shared.url, os.environ, "redis.url")
+        self.quotas = quotas(tracing.store.path.parent, shared, url) if tracing.store is not None else None
         if self.quotas is not None:
             state.keys.use(self.quotas.identify)
         self.loop = asyncio.get_running_loop()
         self.metrics = Metrics(self)
         self.health = Health(time.monotonic, random.random)
+        self._cooldowns = Cooldowns(url, shared.prefix, self.health, self.loop) if url is not None else None
         self.transport = AioTransport(limit=max(2000, state.config.server.max_in_flight))
         self.calls: set[ServedCall] = set()
         self.begun = time.time()
@@ -180,6 +185,10 @@ class Engine:
             await asyncio.sleep(0.05)
         await self.server.close()
         self.transport.close()
+        if self._cooldowns is not None:
+            self._cooldowns.stop()
+        if self.quotas is not None:
+            await self.loop.run_in_executor(None, self.quotas.close)
         self.metrics.flush(force=True)
         await self.loop.run_in_executor(None, self.traces.close)
         return len(left)

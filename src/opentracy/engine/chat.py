@@ -11,6 +11,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, cast
 
 from opentracy.core.jsonio import encode
@@ -67,8 +68,8 @@ def serve(engine: Engine, exchange: Exchange, operation: str) -> None:
         call.resolve()
         if b"idempotency-key" in exchange.headers and not call.claim():
             return
-        call.reserve()
-        call.begin()
+        if call.reserve():
+            call.begin()
     except Refused as e:
         call.refuse(e)
     except Exception as e:
@@ -180,11 +181,12 @@ class ServedCall:
             return True
         return False
 
-    def reserve(self) -> None:
-        """Counts the call under the limits of its virtual key, if it came with one."""
+    def reserve(self) -> bool:
+        """Counts the call under the limits of its virtual key, if it came with one. False where they are counted
+        elsewhere: the call then begins, or is refused, as soon as that is known."""
         quotas, identity = self.engine.quotas, self.identity
         if quotas is None or identity is None or identity.virtual is None or self.resolved is None:
-            return
+            return True
         key, target = identity.virtual, self.resolved.targets[0]
         if not key.may_use(self.requested):
             # an alias or `auto` that the key does not name leads only where the key may go itself
@@ -193,7 +195,26 @@ class ServedCall:
                 raise Refused(403, f"This key may not use {self.requested}", code="model_not_allowed", param="model")
             target = targets[0]
             self.resolved = dataclasses.replace(self.resolved, targets=targets)
+        if quotas.far:
+            self.exchange.owner = self
+            counted = quotas.later(key, self.body, len(self.exchange.body), target)
+            counted.add_done_callback(lambda done: self.engine.loop.call_soon_threadsafe(self._reserved, done))
+            return False
         self.reservation = quotas.take(key, self.body, len(self.exchange.body), target)
+        return True
+
+    def _reserved(self, counted: Future[Any]) -> None:
+        """What came of counting elsewhere."""
+        try:
+            self.reservation = counted.result()
+            if self.exchange.gone:
+                self.cancelled()
+            else:
+                self.begin()
+        except Refused as e:
+            self.refuse(e)
+        except Exception as e:
+            self.failed(e)
 
     def refuse(self, refusal: Refused) -> None:
         """Ends the call before it began; the trace says why."""

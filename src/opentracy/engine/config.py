@@ -9,9 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
+
+from opentracy.traces import QueryError
+from opentracy.traces.compile import GROUPS
+from opentracy.traces.filters import parse
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
@@ -99,6 +104,52 @@ class TracesConfig(Section, frozen=True):
     bodies_days: Annotated[float, Meta(ge=0)] = 14
 
 
+class AlertRule(Section, frozen=True):
+    """`[alerts.rules.NAME]`: what must not be exceeded, over how long; units as in `opentracy.traces.alerts.Rule`."""
+
+    metric: Literal["cost", "error_rate", "p95", "provider_down", "unpriced", "dropped"]
+    above: Annotated[float, Meta(ge=0)] = 0.0
+    minutes: Annotated[float, Meta(gt=0, le=44_640)] = 60.0
+    by: str | None = None
+    #: fewer requests than this say nothing about a share or a percentile
+    requests: Count = 20
+    filter: str = ""
+    #: minutes before the same alert is sent again while it lasts
+    again: Annotated[float, Meta(gt=0)] = 60.0
+
+
+class AlertsConfig(Section, frozen=True):
+    """`[alerts]`: where messages go (a reference or a plain https URL) and what is watched; without rules the usual."""
+
+    webhook: str | None = None
+    every: Seconds = 60
+    rules: dict[str, AlertRule] = {}
+
+
+class OtelConfig(Section, frozen=True):
+    """`[otel]`: spans and metrics through the OpenTelemetry SDK of this process. `setup`: "module:function" that
+    sets it up, called in each worker; without it the process has one already, or nothing is sent."""
+
+    enabled: bool = False
+    content: bool = False
+    setup: str | None = None
+
+
+class ClickhouseConfig(Section, frozen=True):
+    """`[clickhouse]`: a server that gets every trace. `read`: sums are asked there, over the traces of all engines."""
+
+    dsn: str | None = None
+    read: bool = False
+
+
+class RedisConfig(Section, frozen=True):
+    """`[redis]`: limits, budgets and cooldowns of all engines together. `away`: what counts while it is away."""
+
+    url: str | None = None
+    prefix: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")] = "opentracy"
+    away: Literal["local", "refuse"] = "local"
+
+
 class Config(Section, frozen=True):
     """The whole file."""
 
@@ -108,6 +159,10 @@ class Config(Section, frozen=True):
     aliases: dict[str, AliasConfig] = {}
     auto: AutoConfig = AutoConfig()
     traces: TracesConfig = TracesConfig()
+    alerts: AlertsConfig = AlertsConfig()
+    otel: OtelConfig = OtelConfig()
+    clickhouse: ClickhouseConfig = ClickhouseConfig()
+    redis: RedisConfig = RedisConfig()
 
 
 class Problem(Exception):
@@ -121,6 +176,8 @@ class Problem(Exception):
 
 def check(config: Config) -> None:
     """Raises Problem for what the types cannot say: loops, strangers, secrets in plain sight."""
+    _check_places(config)
+    _check_rules(config)
     for where, reference in _references(config):
         if not _REFERENCE.match(reference):
             raise Problem(
@@ -152,6 +209,50 @@ def _references(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
             yield ("providers", name, "api_key"), provider.api_key
 
 
+def _check_places(config: Config) -> None:
+    """Addresses of other services: references, or plain URLs without anything secret in them."""
+    places = (
+        (("alerts", "webhook"), config.alerts.webhook, ("https", "http")),
+        (("clickhouse", "dsn"), config.clickhouse.dsn, ("clickhouse", "clickhouses", "http", "https", "chdb")),
+        (("redis", "url"), config.redis.url, ("redis", "rediss", "unix")),
+    )
+    for where, value, schemes in places:
+        if value is None or _REFERENCE.match(value):
+            continue
+        name, parts = ".".join(where), urlsplit(value)
+        if parts.scheme not in schemes:
+            kinds = "://, ".join(schemes)
+            raise Problem(f"{name} must be a reference, env:NAME or file:PATH, or begin with {kinds}://", where)
+        if "@" in value:
+            raise Problem(f"{name} holds a password: make it a reference, env:NAME or file:PATH", where)
+        if where[0] == "alerts" and parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
+            raise Problem(f"{name} leads elsewhere unencrypted: use https, or a reference", where)
+    for name, wanted in (
+        ("alerts", config.alerts.webhook),
+        ("clickhouse", config.clickhouse.dsn),
+        ("otel", config.otel.enabled),
+    ):
+        if wanted and not config.traces.enabled:
+            raise Problem(f"{name} needs traces, and traces.enabled is false", (name,))
+    if config.otel.setup is not None and not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", config.otel.setup):
+        raise Problem('otel.setup must be "module:function"', ("otel", "setup"))
+
+
+def _check_rules(config: Config) -> None:
+    for name, rule in config.alerts.rules.items():
+        where = ("alerts", "rules", name)
+        try:
+            words = parse(rule.filter, now_ms=0).text
+        except QueryError as e:
+            raise Problem(f"{'.'.join(where)}.filter: {e}", (*where, "filter")) from None
+        if words:
+            raise Problem(
+                f"{'.'.join(where)}.filter: figures cannot be filtered by text ({words!r})", (*where, "filter")
+            )
+        if rule.by is not None and rule.by not in GROUPS:
+            raise Problem(f"{'.'.join(where)}.by = {rule.by!r} is none of {', '.join(GROUPS)}", (*where, "by"))
+
+
 def _follow(config: Config, name: str, seen: tuple[str, ...]) -> None:
     """Aliases may name aliases; a loop is refused."""
     if name in seen:
@@ -169,4 +270,9 @@ def shown(config: Config) -> dict[str, Any]:
     """The effective configuration as plain values; references are shown, what they point at never is."""
     plain = msgspec.to_builtins(config)
     assert isinstance(plain, dict)
+    webhook = config.alerts.webhook
+    if webhook is not None and not _REFERENCE.match(webhook):
+        # whoever knows the path of a webhook can write to it
+        parts = urlsplit(webhook)
+        plain["alerts"]["webhook"] = f"{parts.scheme}://{parts.netloc}/..."
     return plain

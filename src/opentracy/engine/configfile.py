@@ -80,6 +80,19 @@ def secret(reference: str, environ: Mapping[str, str]) -> str | None:
         raise ConfigError(f"cannot read the secret file {path}: {e.__class__.__name__}") from None
 
 
+def located(value: str | None, environ: Mapping[str, str], name: str) -> str | None:
+    """An address as the file gives it: a reference, followed, or the plain text. None without one.
+
+    Raises ConfigError when the reference leads nowhere. `name`: the setting, for the error.
+    """
+    if value is None or not value.startswith(("env:", "file:")):
+        return value
+    found = secret(value, environ)
+    if found is None:
+        raise ConfigError(f"{name}: {value} is not set")
+    return found
+
+
 def _read(path: Path) -> str:
     try:
         if path.stat().st_size > MAX_FILE:
@@ -257,4 +270,4 @@ def _split(dotted: str) -> tuple[str, ...]:
     return tuple(p.strip().strip("\"'") for p in re.findall(r"\"[^\"]*\"|'[^']*'|[^.\s]+", dotted))
 
 
-__all__ = ["ConfigError", "ProviderConfig", "load", "parse", "read", "secret"]
+__all__ = ["ConfigError", "ProviderConfig", "load", "located", "parse", "read", "secret"]

@@ -10,7 +10,7 @@ hint); a refused key cools it for 60 s or until the keys change.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -25,6 +25,7 @@ COOL_429_S = 5.0
 COOL_AUTH_S = 60.0
 RETRY_SHARE = 0.2
 RETRY_FLOOR = 3
+TOLD_SLACK_S = 0.25  # of what another engine says: less than this is the way it took
 
 State = Literal["closed", "open", "half_open", "cooling"]
 
@@ -41,6 +42,7 @@ class Circuit:
     probing: bool = False
     cool_until: float = 0.0
     cause: str = ""
+    told_until: float = 0.0  # up to here it rests because another engine said so
 
 
 class Health:
@@ -78,6 +80,26 @@ class Health:
     def forget(self) -> None:
         """Keys or bases may have changed: every deployment starts afresh."""
         self._circuits.clear()
+
+    def resting(self) -> dict[str, tuple[float, str]]:
+        """Deployments that rest because of what happened here: seconds left, cause."""
+        now, found = self._clock(), {}
+        for name, circuit in self._circuits.items():
+            until = max(circuit.cool_until, circuit.open_until)
+            if until > now and until > circuit.told_until:
+                found[name] = (until - now, circuit.cause)
+        return found
+
+    def told(self, resting: Mapping[str, tuple[float, str]]) -> None:
+        """What other engines say of deployments: seconds left, cause. Only a longer rest is news."""
+        now = self._clock()
+        for name, (seconds, cause) in resting.items():
+            circuit, until = self._circuits.get(name), now + min(seconds, MAX_OPEN_S)
+            if circuit is None:
+                circuit = self._circuits[name] = Circuit(since=now)
+            if until > max(circuit.cool_until, circuit.open_until) + TOLD_SLACK_S:
+                circuit.cool_until = circuit.told_until = until
+                circuit.cause = cause
 
     def admit(self, name: str) -> str | None:
         """None to let the deployment be tried, else why not."""

@@ -6,6 +6,7 @@ of keys, so they are public.
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -48,10 +49,26 @@ async def health(engine: Engine, request: Request) -> Response:
         "providers": callable_providers(engine),
         "deployments": {name: _circuit(engine, name) for name in engine.health.known()},
         "router": {"version": state.router.version if state.router else None, "problem": state.router_problem},
-        "traces": {"enabled": engine.traces.writer is not None, "problem": degraded},
+        "traces": {"enabled": engine.traces.writer is not None, "problem": degraded, "outlets": await _outlets(engine)},
         "reasons": problems,
     }
     return json_response(out)
+
+
+async def _outlets(engine: Engine) -> dict[str, Any]:
+    """Per destination of traces: how many it does not have yet, for how long (s), and why, where this worker knows."""
+    traces = engine.traces
+    outlets, store = traces.outlets, traces.store
+    if outlets is None or store is None or not outlets.names:
+        return {}
+    failing = traces.failing
+    try:
+        found = await engine.loop.run_in_executor(None, outlets.waiting, store)
+    except sqlite3.Error as e:
+        return {name: {"problem": str(e)} for name in outlets.names}
+    for name, mark in outlets.names.items():
+        found[name]["problem"] = failing.get(mark)
+    return found
 
 
 def callable_providers(engine: Engine) -> list[str]:

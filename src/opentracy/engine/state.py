@@ -23,6 +23,7 @@ from .auth import HostRules, Identity, Keys
 from .config import MAX_FALLBACKS, AliasConfig, Config, shown
 from .configfile import ConfigError, secret
 from .errors import Refused
+from .outlets import require
 
 if TYPE_CHECKING:
     from opentracy.routing import Candidate, Router
@@ -56,6 +57,7 @@ class Snapshot:
         virtual: Callable[[str], Identity | None] | None = None,
         ambient: Callable[[str], Credentials | None] | None = None,
     ) -> None:
+        require(config, environ)
         self.config = config
         self.hash = hashlib.sha256(encode(shown(config))).hexdigest()[:16]
         self.router = router

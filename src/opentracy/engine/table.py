@@ -45,6 +45,7 @@ ROUTES: tuple[Route, ...] = (
           query={**_FILTER, "limit": _COUNT, "cursor": _TEXT}),
     Route("POST", "/v1/traces", "admin", traces.take, "Take in traces made elsewhere", _OBJECT,
           answers={201: "Committed"}),
+    Route("POST", "/v1/otlp/v1/traces", "admin", traces.otlp, "Take in spans as OTLP/JSON", _OBJECT),
     Route("GET", "/v1/traces/facets", "read", traces.facet_counts, "Counts to narrow a list by", query=_FILTER),
     Route("GET", "/v1/traces/export", "read", traces.export, "Every trace that matches",
           query={**_FILTER, "format": {"enum": ["jsonl", "csv"]}}, produces="application/x-ndjson"),

@@ -7,6 +7,8 @@ Belongs here: query parameters in, JSON out, and never a blocking query on the e
 from __future__ import annotations
 
 import asyncio
+import logging
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
@@ -17,11 +19,14 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from opentracy.core.jsonio import encode
-from opentracy.traces import Filters, QueryError, Reader, TraceRecord, TraceRow
+from opentracy.providers.conventions import OTEL_NAMES
+from opentracy.traces import Filters, QueryError, Reader, TraceRecord, TraceRow, TraceStoreError
 from opentracy.traces.compile import Query
+from opentracy.traces.export import Imported, add_records, parse_trace
 from opentracy.traces.filters import from_params
 from opentracy.traces.ids import normalise_id
-from opentracy.traces.model import from_dict, to_dict
+from opentracy.traces.model import to_dict
+from opentracy.traces.otel import from_otlp
 from opentracy.traces.stats import answer, facets, series
 
 from .errors import Refused
@@ -30,12 +35,13 @@ from .routes import json_body, json_response
 if TYPE_CHECKING:
     from .app import Engine
 
+log = logging.getLogger("opentracy.engine")
 T = TypeVar("T")
 MAX_LIMIT = 1000
 MAX_IMPORT = 10_000
 TAIL_S = 0.5
 _PAGING = frozenset({"limit", "cursor", "order"})
-_SUMMING = frozenset({"metric", "metrics", "group_by", "bucket", "limit"})
+_SUMMING = frozenset({"metric", "metrics", "group_by", "bucket", "limit", "from"})
 _FACETS = ("status", "model", "provider", "key", "cluster", "tag", "stream")
 
 
@@ -114,12 +120,19 @@ async def stats(engine: Engine, request: Request) -> Response:
         raise Refused(400, "bucket must be a number of milliseconds", param="bucket")
     limit = limit_of(request) if "limit" in params else None
 
-    def work() -> list[dict[str, object]]:
+    def query() -> Query:
         groups = tuple(_names(params.getlist("group_by")))
-        return answer(reader, Query(metrics, groups, int(bucket) if bucket is not None else None, filters, limit))
+        return Query(metrics, groups, int(bucket) if bucket is not None else None, filters, limit)
 
+    remote = engine.traces.outlets.remote if engine.traces.outlets is not None else None
+    if remote is not None and params.get("from") != "local":
+        try:
+            return json_response({"object": "list", "data": await off_loop(lambda: remote.answer(query()))})
+        except TraceStoreError as e:
+            text = f"{e}; from=local asks this engine's own traces"
+            raise Refused(503, text, code="clickhouse_unavailable", headers={"retry-after": "10"}) from None
     await engine.traces.current()
-    rows = await off_loop(work)
+    rows = await off_loop(lambda: answer(reader, query()))
     return json_response({"object": "list", "data": rows})
 
 
@@ -212,24 +225,58 @@ def _cell(value: Any) -> Any:
 
 
 async def take(engine: Engine, request: Request) -> Response:
-    """`POST /v1/traces`: traces made elsewhere, one or a list; acknowledged once they are committed."""
+    """`POST /v1/traces`: traces made elsewhere, one, a list, or OTLP/JSON; acknowledged once they are committed.
+
+    Those whose id is known are left alone, so a request may be repeated.
+    """
     reader_of(engine)
     body = await json_body(request)
-    given = body.get("traces", [body]) if "traces" in body else [body]
+    if "resourceSpans" in body:
+        return await _spans(engine, body)
+    given = body.get("traces", [body])
     if not isinstance(given, list) or not given or len(given) > MAX_IMPORT:
         raise Refused(400, f"traces must be a list of 1 to {MAX_IMPORT}", param="traces")
     records = []
     for number, item in enumerate(given):
-        if not isinstance(item, dict):
-            raise Refused(400, f"traces[{number}] must be an object", param=f"traces[{number}]")
-        item.setdefault("trace_id", engine.new_id())
-        item.setdefault("ts_ms", time.time_ns() // 1_000_000)
         try:
-            item["trace_id"] = normalise_id(str(item["trace_id"]))
-            records.append(from_dict(item))
+            records.append(parse_trace(item))
         except ValueError as e:
             raise Refused(400, f"traces[{number}]: {e}", param=f"traces[{number}]") from None
-    for record in records:
-        engine.traces.put(record)
+    ids = [r.trace_id for r in records]
+    done = await _commit(engine, records)
+    return json_response({"object": "list", "data": [{"trace_id": i} for i in ids], "known": done.known}, 201)
+
+
+async def otlp(engine: Engine, request: Request) -> Response:
+    """`POST /v1/otlp/v1/traces`: spans of GenAI calls from an OpenTelemetry exporter (protocol http/json)."""
+    reader_of(engine)
+    return await _spans(engine, await json_body(request))
+
+
+async def _spans(engine: Engine, body: dict[str, Any]) -> Response:
+    try:
+        found = from_otlp(body, OTEL_NAMES)
+    except ValueError as e:
+        raise Refused(400, str(e), param="resourceSpans") from None
+    await _commit(engine, found.records)
+    out: dict[str, Any] = {}
+    if found.errors:
+        out["partialSuccess"] = {
+            "rejectedSpans": str(len(found.errors)),
+            "errorMessage": "; ".join(found.errors)[:1000],
+        }
+    return json_response(out)
+
+
+async def _commit(engine: Engine, records: list[TraceRecord]) -> Imported:
+    """Returns once the records are on disk, redacted like all others."""
+    store, redact = engine.traces.store, engine.traces.redact
+    assert store is not None
     await engine.traces.current()
-    return json_response({"object": "list", "data": [{"trace_id": r.trace_id} for r in records]}, 201)
+    try:
+        return await off_loop(lambda: add_records(store, records, before_write=redact))
+    except (TraceStoreError, sqlite3.Error, OSError) as e:
+        log.warning("traces from outside could not be committed: %s", e)
+        raise Refused(
+            503, "The traces could not be committed", code="store_unavailable", headers={"retry-after": "1"}
+        ) from None

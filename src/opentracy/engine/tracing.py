@@ -18,7 +18,8 @@ from opentracy.traces.redact import Redactor
 from opentracy.traces.retention import Retention
 
 from .auth import Identity
-from .config import TracesConfig
+from .config import Config, TracesConfig
+from .outlets import Outlets, alerting
 
 log = logging.getLogger("opentracy.engine")
 
@@ -34,19 +35,33 @@ def store_path(config: TracesConfig, environ: Mapping[str, str]) -> Path:
 class Tracing:
     """Takes finished records. Made after the fork of a worker, never before."""
 
-    def __init__(self, config: TracesConfig, store: Store | None) -> None:
+    def __init__(self, config: Config, store: Store | None, environ: Mapping[str, str]) -> None:
         self.store = store
         self.reader = Reader(store) if store is not None else None
+        self.redact = Redactor(config.traces.content)
         self.writer: TraceWriter | None = None
+        self.outlets: Outlets | None = None
         self._maintenance: Maintenance | None = None
         if store is not None:
-            self.writer = TraceWriter(store, before_write=Redactor(config.content))
-            # zero means for ever
-            keep = Retention(config.metrics_days or None, config.bodies_days or None)
-            self._maintenance = Maintenance(store, retention=keep)
+            self.writer = TraceWriter(store, before_write=self.redact)
+            self.outlets = Outlets(config, store, environ)
+            self._maintenance = self._look_after(config, store, environ)
             self._maintenance.start()
         self._inflight = Inflight(store.path) if store is not None else None
         self.put: Callable[[TraceRecord], object] = self.writer.put if self.writer is not None else _nothing
+
+    def _look_after(self, config: Config, store: Store, environ: Mapping[str, str]) -> Maintenance:
+        writer, outlets, traces = self.writer, self.outlets, config.traces
+        assert writer is not None and outlets is not None
+        # zero means for ever
+        keep = Retention(traces.metrics_days or None, traces.bodies_days or None)
+        watch = alerting(config.alerts, store, environ, lambda: sum(writer.counters.dropped.values()))
+        return Maintenance(store, retention=keep, sinks=outlets.sinks, every=watch)
+
+    @property
+    def failing(self) -> dict[str, str]:
+        """What the leader could not do in its last round, by duty; empty in the other workers."""
+        return dict(self._maintenance.failing) if self._maintenance is not None else {}
 
     def begin(self, trace_id: str, ts_ms: int, model: str, identity: Identity | None) -> int:
         """Notes that a request is open, where even a killed process leaves it behind; a slot for `end`."""
@@ -96,6 +111,8 @@ class Tracing:
         if self._maintenance is not None:
             self._maintenance.stop()
             self._maintenance = None
+        if self.outlets is not None:
+            self.outlets.close()
         if self.writer is not None:
             self.writer.close()
         if self._inflight is not None:

@@ -45,7 +45,7 @@ async def _work(sock: socket.socket, service: Service, first: bool, parent: int 
         with contextlib.suppress(ConfigError, OSError):
             snapshot = service.accepted()
     store = Store.open(service.store) if service.store is not None else None
-    tracing = Tracing(snapshot.config.traces, store)
+    tracing = Tracing(snapshot.config, store, os.environ)
     if first:
         await loop.run_in_executor(None, tracing.recover)
     engine = Engine(snapshot, tracing, reload=service.snapshot, parent=parent)

@@ -1,4 +1,4 @@
-"""Budgets and rate limits of many machines, in Redis.
+"""Budgets, rate limits and cooldowns of many machines, in Redis.
 
 Belongs here: the scripts that make each step atomic there. The arithmetic is that of `budgets` and `limits`. Redis
 numbers are exact up to 2^53 nano-USD (nine million dollars) per key and month. A server that is away raises
@@ -8,7 +8,7 @@ numbers are exact up to 2^53 nano-USD (nine million dollars) per key and month. 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from .budgets import STALE_MS, Period, Refused, Reservation, Spent, check_amount, periods
@@ -97,6 +97,34 @@ local used = redis.call('HGET', KEYS[1], ARGV[1])
 if used then redis.call('HSET', KEYS[1], ARGV[1], math.max(0, tonumber(used) + tonumber(ARGV[2]))) end
 return 0
 """
+# KEYS: one hash (deployment -> "until cause"). ARGV: how many rest, then name, milliseconds and cause of each, then the
+# names of those that are well. A later end is kept: an engine that knows less must not shorten another's rest.
+_COOL: Final = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local count = tonumber(ARGV[1])
+for i = 0, count - 1 do
+  local name, ends = ARGV[2 + 3 * i], now + tonumber(ARGV[3 + 3 * i])
+  local known = tonumber(string.match(redis.call('HGET', KEYS[1], name) or '', '^%d+') or '0')
+  if ends > known then redis.call('HSET', KEYS[1], name, string.format('%.0f', ends) .. ' ' .. ARGV[4 + 3 * i]) end
+end
+for i = 2 + 3 * count, #ARGV do redis.call('HDEL', KEYS[1], ARGV[i]) end
+local answer = {}
+local all = redis.call('HGETALL', KEYS[1])
+for i = 1, #all, 2 do
+  local ends, cause = string.match(all[i + 1], '^(%d+) ?(.*)$')
+  local left = tonumber(ends) - now
+  if left > 0 then
+    answer[#answer + 1] = all[i]
+    answer[#answer + 1] = string.format('%.0f', left)
+    answer[#answer + 1] = cause
+  else
+    redis.call('HDEL', KEYS[1], all[i])
+  end
+end
+redis.call('EXPIRE', KEYS[1], 3600)
+return answer
+"""
 
 
 class SharedUnavailable(TraceStoreError):
@@ -113,7 +141,7 @@ class _Redis:
             raise SharedUnavailable("Shared limits need redis: pip install 'opentracy[redis]'") from error
         self._error = redis.RedisError
         self._client = redis.Redis.from_url(url, socket_timeout=2.0, socket_connect_timeout=2.0, decode_responses=True)
-        self._scripts = {text: self._client.register_script(text) for text in (_RESERVE, _END, _TAKE, _ADJUST)}
+        self._scripts = {text: self._client.register_script(text) for text in (_RESERVE, _END, _TAKE, _ADJUST, _COOL)}
         self.prefix = prefix
 
     def run(self, script: str, keys: list[str], args: list[Any]) -> Any:
@@ -215,3 +243,26 @@ class RedisLimits:
 
     def _name(self, key_id: str, kind: Kind) -> str:
         return f"{self._redis.prefix}:{{{key_id}}}:rate:{kind}"
+
+
+class RedisCooldowns:
+    """Which deployments rest just now, told between engines. Times are Redis's own, so clocks need not agree."""
+
+    def __init__(self, url: str, *, prefix: str = "opentracy") -> None:
+        self._redis = _Redis(url, prefix)
+        self._name = f"{prefix}:cooldowns"
+
+    def exchange(
+        self, resting: Mapping[str, tuple[float, str]], well: Sequence[str] = ()
+    ) -> dict[str, tuple[float, str]]:
+        """Tells of deployments that rest here (name -> seconds, cause) and of those that are `well` again; returns
+        everybody's, those told now included."""
+        told: list[Any] = []
+        for name, (seconds, cause) in resting.items():
+            told += [name, round(seconds * 1000), cause[:80]]
+        flat = self._redis.run(_COOL, [self._name], [len(resting), *told, *well])
+        return {flat[at]: (int(flat[at + 1]) / 1000, flat[at + 2]) for at in range(0, len(flat), 3)}
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self._redis.close()

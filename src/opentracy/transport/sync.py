@@ -14,8 +14,8 @@ import weakref
 from typing import TYPE_CHECKING
 
 from ..core.failure import transport_failure
-from ..core.plan import Completed, Discard, Opened, Read, Run, Send, Sleep
-from ..core.wire import Failure, HttpHead, HttpResponse, Origin, split_url
+from ..core.plan import MAX_CONNECT_S, Completed, Discard, Opened, Read, Run, Send, Sleep
+from ..core.wire import Failure, HttpHead, HttpRequest, HttpResponse, Origin, split_url
 from .connect import Connected, connect
 from .http1 import ResponseReader, encode_request
 from .pool import IDLE_S, Pool
@@ -204,6 +204,13 @@ class SyncTransport:
         if isinstance(result, Completed):
             return result
         return result, None if result.ended else answer
+
+    def request(self, request: HttpRequest, timeout: float) -> HttpResponse | Failure:
+        """One request by itself, its answer read to the end; never repeated, redirects are not followed. Seconds."""
+        deadline = _now() + timeout
+        outcome = self._send(Send(request, False, deadline, min(deadline, _now() + MAX_CONNECT_S)))
+        assert not isinstance(outcome, Answer)  # only streams are opened
+        return outcome
 
     def _send(self, step: Send) -> HttpResponse | Failure | Answer:
         origin, target = split_url(step.request.url)
