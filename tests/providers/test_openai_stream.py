@@ -401,6 +401,33 @@ def through_relay(raw: bytes, edges: list[int]) -> tuple[list[Chunk], dict[str, 
     return [*shown, *events, last], relay.message()
 
 
+INSIDES = st.one_of(
+    TEXTS.map(lambda t: json.dumps(t, ensure_ascii=False).encode()[1:-1]),
+    TEXTS.map(lambda t: json.dumps(t).encode()[1:-1]),
+    st.lists(st.sampled_from([b"a", b'"', b"\\", b"\\n", b"\\u00e9", b"\\ud83d", b"\xc3\xa9", b"\xff", b"\x01", b","])).map(b"".join),
+)
+
+
+@given(st.lists(INSIDES, min_size=1, max_size=8), st.booleans())
+def test_events_that_differ_in_their_text_alone(insides: list[bytes], burst: bool) -> None:
+    """What is inside the text's quotes may be anything: it passes, or fails, as it does for the decoder."""
+    before, after = sse(chunk({"content": "\x00"})).split(b"\\u0000")
+    head = sse(HEAD) + sse(chunk({"content": "!"}), chunk({"content": "?"}))
+    texts = [before + inside + after for inside in insides]
+    end = sse(chunk({}, "stop", usage=USAGE)) + DONE
+    pieces = [b"".join(texts)] if burst else texts
+    whole, failure = run(head + b"".join(texts) + end)
+    decoder = opened()
+    first = decoder.feed(head)
+    relay = DIALECT.open_relay(decoder, first)
+    out = b"".join([relay.feed(piece) for piece in (*pieces, end)])
+    assert (relay.failure is None) == (failure is None)
+    if failure is None and relay.last is not None:
+        events = [json.loads(line[6:]) for line in out.split(b"\n") if line.startswith(b"data: ")]
+        assert joined([*first, *events, relay.last]) == joined(whole)
+        assert relay.message() == folded(whole)
+
+
 def joined(chunks: list[Chunk]) -> dict[str, Any]:
     return {**folded(chunks), "finish": chunks[-1]["choices"][0]["finish_reason"], "usage": chunks[-1].get("usage")}
 

@@ -1,15 +1,19 @@
 """The engine's cheap way through a stream of the OpenAI family: clean events go on as the bytes they came in.
 
-An event is clean when a typed decode says so; then it is neither rebuilt nor encoded again. Everything else is left to
-the decoder that the plan began with, and its chunks are encoded. What comes out is the same stream either way.
+An event is clean when a typed decode says so; then it is neither rebuilt nor encoded again. Most servers' events differ
+in nothing but their text: once one was found clean, those that equal it before and after the text need no decode.
+Everything else is left to the decoder that the plan began with, and its chunks are encoded. What comes out is the same
+stream either way.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 import msgspec
 
+from ..core.jsonio import encode
 from ..core.relay import MessageFold, sse_chunks
 from ..core.wire import Chunk, Failure
 from .openai_stream import OpenAIDecoder
@@ -40,19 +44,29 @@ class _Event(msgspec.Struct, gc=False):
 
 _ROLE = b'"role":"assistant",'
 _decode = msgspec.json.Decoder(_Event).decode
+_strings = msgspec.json.Decoder(list[str]).decode
+# the inside of a JSON string; escapes by number are left to the decoder, which knows about surrogates
+_INSIDE = rb'[^"\\\x00-\x1f]*+(?:\\["\\/bfnrt][^"\\\x00-\x1f]*+)*+'
+_inside = re.compile(_INSIDE).fullmatch
+_CONTENT = re.compile(rb'"content":[ ]?"(' + _INSIDE + rb')"')
+_MAX_LEARNED = 4  # a server whose events differ elsewhere too will not stop doing so
 
 
 class OpenAIRelay:
     """A `wire.Relay` that continues an `OpenAIDecoder`."""
 
-    __slots__ = ("_decoder", "_fold", "_pieces", "_shown", "_thoughts", "last", "progress")
+    __slots__ = (
+        "_after", "_before", "_decoder", "_fold", "_learned", "_pieces", "_shown", "_thoughts", "last", "progress",
+    )  # fmt: skip
 
     def __init__(self, decoder: OpenAIDecoder, shown: list[Chunk]) -> None:
         self._decoder = decoder
         self._shown = list(shown)
         self._fold = MessageFold()
-        self._pieces: list[str] = []  # text and reasoning forwarded since the last entry of _shown
+        self._pieces: list[bytes] = []  # text (as JSON) and reasoning forwarded since the last entry of _shown
         self._thoughts: list[str] = []
+        self._before = self._after = b""  # what stands around the text of this stream's events
+        self._learned = 0
         self.last: Chunk | None = None
         self.progress = decoder.progress
 
@@ -74,8 +88,8 @@ class OpenAIRelay:
         # by far the commonest read: one event of one line
         single = decoder.plain and decoder.parser.idle and data.endswith(b"\n\n") and data.count(b"\n") == 2
         if single and b"\r" not in data:
-            raws = [data]
-            return raws[0] if self._clean(raws, 0) else self._slow(data[:-2])
+            raws = [data[:-2]]
+            return raws[0] + b"\n\n" if self._clean(raws, 0) else self._slow(data[:-2])
         block = decoder.parser.split(data)
         if not block:
             return self._write(decoder.feed(b"")) if decoder.parser.overflow else b""
@@ -99,8 +113,17 @@ class OpenAIRelay:
     def _clean(self, raws: list[bytes], at: int) -> int:
         """Notes the clean events from `at` on; the position of the first one that is not."""
         stream_id = self._decoder.id
-        for raw in raws[at:]:
-            if not raw.startswith(b"data: {") or b"\n" in raw[:-2]:
+        before, after = self._before, self._after
+        for raw in raws[at:] if at else raws:
+            if before and raw.startswith(before) and raw.endswith(after):
+                text = raw[len(before) : len(raw) - len(after)]
+                if _inside(text) and (text.isascii() or _is_text(text)) and len(raw) >= len(before) + len(after):
+                    if text:
+                        self.progress += 1
+                        self._pieces.append(b'"%b"' % text)
+                    at += 1
+                    continue
+            if not raw.startswith(b"data: {") or b"\n" in raw:
                 return at
             try:
                 event = _decode(raw[6:])
@@ -116,14 +139,27 @@ class OpenAIRelay:
                 if _ROLE not in raw:
                     return at
                 raws[at] = raw.replace(_ROLE, b"", 1)
+            elif delta.content and not delta.reasoning_content and self._learned < _MAX_LEARNED:
+                before, after = self._learn(raw, delta.content)
             if delta.content:
                 self.progress += 1
-                self._pieces.append(delta.content)
+                self._pieces.append(encode(delta.content))
             if delta.reasoning_content:
                 self.progress += 1
                 self._thoughts.append(delta.reasoning_content)
             at += 1
         return at
+
+    def _learn(self, raw: bytes, content: str) -> tuple[bytes, bytes]:
+        """Remembers what stands around the text of a clean event, where it is plain to see."""
+        self._learned += 1
+        found = _CONTENT.findall(raw)
+        match = _CONTENT.search(raw)
+        if match is not None and len(found) == 1 and raw.count(b'"content"') == 1:
+            start, end = match.span(1)
+            if _strings(b'["%b"]' % raw[start:end]) == [content]:
+                self._before, self._after = raw[:start], raw[end:]
+        return self._before, self._after
 
     def close(self) -> bytes:
         """What was still held back at the end of the provider's stream."""
@@ -161,8 +197,17 @@ class OpenAIRelay:
     def _flush(self) -> None:
         """Forwarded text takes its place among the chunks that the message is folded from."""
         if self._pieces:
-            self._shown.append({"choices": [{"index": 0, "delta": {"content": "".join(self._pieces)}}]})
+            text = "".join(_strings(b"[%b]" % b",".join(self._pieces)))
+            self._shown.append({"choices": [{"index": 0, "delta": {"content": text}}]})
             self._pieces = []
         if self._thoughts:
             self._shown.append({"choices": [{"index": 0, "delta": {"reasoning_content": "".join(self._thoughts)}}]})
             self._thoughts = []
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
