@@ -256,6 +256,8 @@ def test_every_trace_reaches_clickhouse_and_sums_can_be_asked_there(
     for n in range(7):
         engine.chat("openai/gpt-4o" if n % 2 else "openai/gpt-4o-mini")
 
+    assert len(engine.traces()) == 7
+
     def delivered() -> bool:
         found = engine.request("GET", "/health").json["traces"]["outlets"]["clickhouse"]
         return bool(found["waiting"] == 0 and found["problem"] is None)

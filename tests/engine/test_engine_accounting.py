@@ -1,0 +1,142 @@
+"""Every call accounted for: sums agree however they are cut, streams cost what plain calls cost, metrics add up."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from engine_process import Engine, Start, bare_environment
+
+from faultserver import ANSWER, Exchange, FaultServer, answer, error, event, head
+
+MODELS = ("openai/gpt-4o-mini", "openai/gpt-4o", "deepseek/deepseek-chat", "openai/nobody-has-a-price-for-this")
+USAGE = {"prompt_tokens": 1237, "completion_tokens": 411, "total_tokens": 1648, "prompt_tokens_details": {"cached_tokens": 1024}}
+
+
+def streamed(usage: dict[str, Any]) -> Any:
+    """A stream with the same usage as a plain answer."""
+
+    def step(x: Exchange) -> bool:
+        body = event({"role": "assistant", "content": "hello"}) + event({}, "stop") + event({}, None, usage=usage, choices=[]) + b"data: [DONE]\n\n"
+        x.send(head(200, content_type="text/event-stream", content_length=len(body)) + body)
+        return True
+
+    return step
+
+
+def either(x: Exchange) -> bool | None:
+    """Streams to those who ask for a stream."""
+    step = streamed(USAGE) if x.json.get("stream") else answer(200, {**ANSWER, "usage": USAGE})
+    return bool(step(x))
+
+
+def key(engine: Engine) -> dict[str, str]:
+    command = [sys.executable, "-m", "opentracy", "keys", "create", "k", "--data-home", str(engine.home)]
+    done = subprocess.run(command, env=bare_environment(), capture_output=True, text=True, timeout=60, check=True)
+    return {"authorization": f"Bearer {done.stdout.strip()}"}
+
+
+@pytest.fixture(scope="module")
+def busy(start_engine: Start, upstream: FaultServer) -> Engine:
+    """Two workers that have served models, keys, streams and failures in a mixture."""
+    engine = start_engine("[server]\nworkers = 2\n[limits]\nnum_retries = 0\n", upstream)
+    keys = [{}, key(engine), key(engine)]
+    upstream(either)
+    with ThreadPoolExecutor(8) as pool:
+        replies = list(
+            pool.map(lambda n: engine.chat(MODELS[n % 4], headers=keys[n % 3], stream=n // 4 % 2 == 1, user=f"u{n % 5}"), range(60))
+        )
+    assert {r.status for r in replies} == {200}
+    upstream(error(500))
+    assert {engine.chat(MODELS[0]).status for _ in range(3)} <= {500, 502}
+    end = time.monotonic() + 20
+    while sums(engine, "")[0]["requests"] < 63 and time.monotonic() < end:
+        time.sleep(0.05)  # the other worker commits a moment later
+    return engine
+
+
+def sums(engine: Engine, query: str) -> list[dict[str, Any]]:
+    return list(engine.request("GET", f"/v1/stats?metric=requests,errors,cost_nano,tokens_in,tokens_out,unpriced&{query}").json["data"])
+
+
+def test_sums_agree_however_they_are_cut(busy: Engine) -> None:
+    """By key = by model = by provider = by user = by hour = in total, to the last nano-USD; the listed rows too."""
+    (total,) = sums(busy, "")
+    assert total["requests"] == 63
+    assert total["errors"] == 3
+    assert total["unpriced"] == 15
+    assert total["cost_nano"] > 0
+    for cut in ("group_by=key", "group_by=model", "group_by=provider", "group_by=user", "bucket=3600000", "group_by=key,model,stream"):
+        rows = sums(busy, cut)
+        assert len(rows) > 1 or cut.startswith("bucket")
+        for name, value in total.items():
+            assert sum(r[name] or 0 for r in rows) == value, (cut, name)
+    listed = busy.traces("limit=1000")
+    assert sum(r["cost_nano"] or 0 for r in listed) == total["cost_nano"]
+    assert sum(r["cost_nano"] is None for r in listed) == total["unpriced"]
+
+
+def test_a_stream_costs_what_the_plain_call_costs(busy: Engine) -> None:
+    """Same usage, same model: same cost and tokens, and what has no price is unpriced either way."""
+    figures: dict[str, dict[bool, set[Any]]] = {}
+    for r in busy.traces("status=ok&limit=1000"):
+        kind = figures.setdefault(r["model"], {True: set(), False: set()})
+        kind[r["stream"]].add((r["cost_nano"], r["tokens_in"], r["tokens_out"]))
+    assert len(figures) == 4
+    for model, kinds in figures.items():
+        assert kinds[True] == kinds[False], model
+        assert len(kinds[True]) == 1
+
+
+def test_metrics_of_two_workers_parse_and_never_fall(busy: Engine, upstream: FaultServer) -> None:
+    """Prometheus' own parser; whichever worker answers, counters are those of both and only rise."""
+    parser = pytest.importorskip("prometheus_client.parser", reason="prometheus-client is not installed")
+
+    def read() -> dict[tuple[str, Any], float]:
+        reply = busy.request("GET", "/metrics")
+        families = list(parser.text_string_to_metric_families(reply.body.decode()))
+        assert len({f.name for f in families}) == len(families)
+        return {
+            (s.name, tuple(sorted(s.labels.items()))): s.value
+            for f in families if f.type in ("counter", "histogram") for s in f.samples
+        }  # fmt: skip
+
+    upstream(answer())
+    time.sleep(1.2)
+    before = read()
+    for _ in range(10):
+        assert busy.chat().status == 200
+        now = read()
+        assert all(now[name] >= value for name, value in before.items())
+        before = now
+    time.sleep(2.5)  # by now every worker has written down what it counted
+    requests = sum(v for (name, _), v in read().items() if name == "opentracy_requests_total")
+    assert requests == len(busy.traces("limit=1000"))
+    bad = [label for (_, labels) in before for label in labels if label[0] == "model" and "nobody" in label[1]]
+    assert bad == []
+
+
+def test_a_redacted_secret_is_in_no_file(start_engine: Start, upstream: FaultServer) -> None:
+    """Prompts, answers, streams, errors, tags, users, metadata, failures, repeated requests: nothing under the data directory."""
+    canary = "redaction.canary@example.com"
+    engine = start_engine('[traces]\ncontent = "redacted"\n', upstream)
+    said = {**ANSWER, "choices": [{"index": 0, "message": {"role": "assistant", "content": f"I wrote to {canary}"}, "finish_reason": "stop"}]}
+    messages = [{"role": "user", "content": f"write to {canary}"}]
+    upstream(answer(200, said))
+    extra = {"user": canary, "metadata": {"mail": canary}, "messages": messages}
+    for headers in ({"x-opentracy-tags": canary}, {"x-opentracy-session": canary}):
+        assert engine.chat(headers=headers, **extra).status == 200
+    upstream(streamed(USAGE))
+    assert engine.chat(stream=True, **extra).status == 200
+    upstream(error(400, f"bad prompt: {canary}"))
+    assert engine.chat(**extra).status == 400
+    assert len(engine.traces("limit=10")) == 4
+    assert engine.stop() == 0
+    holding = [p for p in engine.home.rglob("*") if p.is_file() and canary.encode() in p.read_bytes()]
+    assert holding == []
+    assert any(p.suffix == ".db" for p in Path(engine.home).iterdir())
