@@ -32,6 +32,7 @@ from .traces import off_loop
 
 if TYPE_CHECKING:
     from .app import Engine
+    from .quota import Quotas
 
 DAY_MS = 86_400_000
 _NUMBERS = {"daily_usd": "daily_nano", "monthly_usd": "monthly_nano"}
@@ -57,19 +58,20 @@ def _opened(home: Path) -> tuple[Keys, SqliteBudgets]:
 async def listing(engine: Engine, request: Request) -> Response:
     """`GET /v1/dashboard/keys`."""
     keys, budgets = stored(engine)
+    quotas = engine.quotas or budgets
     reader = engine.traces.reader
     now = time.time_ns() // 1_000_000
 
     def work() -> list[dict[str, Any]]:
         used = _last_used(reader) if reader is not None else {}
         paces = _paces(reader, now) if reader is not None else {}
-        return [_shown(key, budgets, now, used.get(key.id), paces.get(key.id, 0.0)) for key in keys.all()]
+        return [_shown(key, quotas, now, used.get(key.id), paces.get(key.id, 0.0)) for key in keys.all()]
 
     found = await off_loop(work)
     return json_response({"keys": found, "now_ms": now, "enabled": True, "note": None})
 
 
-def _shown(key: Key, budgets: SqliteBudgets, now: int, used: int | None, pace: float) -> dict[str, Any]:
+def _shown(key: Key, budgets: Quotas | SqliteBudgets, now: int, used: int | None, pace: float) -> dict[str, Any]:
     spent = {period: s.settled + s.reserved for period, s in budgets.spent(key.id, now).items()}
     day, month = spent.get("day", 0), spent.get("month", 0)
     return {

@@ -18,7 +18,7 @@ from typing import Any
 from opentracy.core.pricing import expected_cost
 from opentracy.core.wire import Target
 from opentracy.traces.accounts import Accounts
-from opentracy.traces.budgets import Budgets, Reservation, SqliteBudgets
+from opentracy.traces.budgets import Budgets, Period, Reservation, Spent, SqliteBudgets
 from opentracy.traces.budgets import Refused as OverBudget
 from opentracy.traces.keys import Key, Keys, load_pepper
 from opentracy.traces.limits import Limiter, SqliteLimits, Verdict
@@ -81,10 +81,14 @@ class Quotas:
         """Whether limits and budgets are counted elsewhere, so that asking takes a while."""
         return self._far is not None
 
-    @property
-    def budgets(self) -> Budgets:
-        """Where money is counted. Ask it on a thread."""
-        return (self._far or self._near).budgets
+    def spent(self, key_id: str, now_ms: int) -> dict[Period, Spent]:
+        """What a key has spent and reserved; this machine's view while Redis is away. For threads."""
+        if self._far is not None and time.monotonic() >= self._away_until:
+            try:
+                return self._far.budgets.spent(key_id, now_ms)
+            except SharedUnavailable:
+                self._away_until = time.monotonic() + AWAY_S
+        return self._near.budgets.spent(key_id, now_ms)
 
     def later(self, key: Key, body: Mapping[str, Any], size: int, target: Target) -> Future[Taken]:
         """`take` on a thread."""
