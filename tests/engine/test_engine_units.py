@@ -312,3 +312,22 @@ def test_body_limit_counts_chunks_together() -> None:
     )
     assert seen == []
     assert out.startswith(b"HTTP/1.1 413")
+
+
+def test_what_another_engine_says_is_heard_but_not_repeated() -> None:
+    """Only a longer rest is news; what was only heard is not told on, or two engines would keep it alive for ever."""
+    now = [100.0]
+    health = Health(lambda: now[0], lambda: 0.5)
+    health.told({"a/x": (10.0, "429")})
+    assert health.state("a/x") == ("cooling", 10.0, "429")
+    assert health.resting() == {}
+    health.failed("a/x", Failure("status", "m", status=429, retry_after=30.0))
+    assert health.resting() == {"a/x": (30.0, "429")}
+    health.told({"a/x": (5.0, "other"), "b/y": (1e9, "500")})
+    assert health.state("a/x") == ("cooling", 30.0, "429")
+    assert health.state("b/y") == ("cooling", 300.0, "500")
+    now[0] += 31
+    assert health.resting() == {}
+    assert health.admit("a/x") is None
+    health.succeeded("b/y")
+    assert health.admit("b/y") is None
