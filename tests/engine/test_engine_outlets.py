@@ -79,6 +79,7 @@ by = "model"
         ('[alerts.rules.x]\nmetric = "cost"\nfilter = "words"\n', "cannot be filtered by text"),
         ('[clickhouse]\ndsn = "clickhouse://u:secret@h/d"\n', "holds a password"),
         ('[redis]\nurl = "redis://:secret@h:1"\n', "holds a password"),
+        ('[redis]\nurl = "env:GARBAGE"\n', "env:GARBAGE must hold a URL that begins with redis://"),
         ('[redis]\nurl = "localhost"\n', "redis.url must be a reference"),
         ('[otel]\nenabled = true\nsetup = "nothing_of_that_name:f"\n', "otel.setup"),
         ('[otel]\nsetup = "nothing"\n', "module:function"),
@@ -90,7 +91,7 @@ def test_bad_outlets_are_told_before_anything_starts(config: str, words: str) ->
     from opentracy.engine.outlets import require
 
     with pytest.raises(ConfigError, match=words) as caught:
-        require(parse(config, {}), {})
+        require(parse(config, {}), {"GARBAGE": "canary.secret"})
     assert "secret" not in str(caught.value).replace("secret@", "")
 
 

@@ -24,6 +24,11 @@ Count = Annotated[int, Meta(ge=1)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Retries = Annotated[int, Meta(ge=0, le=2)]
 MAX_FALLBACKS = 5
+_SCHEMES = {
+    "alerts.webhook": ("https", "http"),
+    "clickhouse.dsn": ("clickhouse", "clickhouses", "http", "https", "chdb"),
+    "redis.url": ("redis", "rediss", "unix"),
+}
 _REFERENCE = re.compile(r"(?:env:[A-Za-z_][A-Za-z0-9_]*|file:.+)\Z", re.S)
 
 
@@ -211,18 +216,16 @@ def _references(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
 
 def _check_places(config: Config) -> None:
     """Addresses of other services: references, or plain URLs without anything secret in them."""
-    places = (
-        (("alerts", "webhook"), config.alerts.webhook, ("https", "http")),
-        (("clickhouse", "dsn"), config.clickhouse.dsn, ("clickhouse", "clickhouses", "http", "https", "chdb")),
-        (("redis", "url"), config.redis.url, ("redis", "rediss", "unix")),
-    )
-    for where, value, schemes in places:
+    given = {"alerts.webhook": config.alerts.webhook, "clickhouse.dsn": config.clickhouse.dsn,
+             "redis.url": config.redis.url}  # fmt: skip
+    for name, value in given.items():
+        where = tuple(name.split("."))
         if value is None or _REFERENCE.match(value):
             continue
-        name, parts = ".".join(where), urlsplit(value)
-        if parts.scheme not in schemes:
-            kinds = "://, ".join(schemes)
-            raise Problem(f"{name} must be a reference, env:NAME or file:PATH, or begin with {kinds}://", where)
+        wrong = wrong_address(name, value)
+        if wrong is not None:
+            raise Problem(f"{name} must be a reference, env:NAME or file:PATH, or {wrong}", where)
+        parts = urlsplit(value)
         if "@" in value:
             raise Problem(f"{name} holds a password: make it a reference, env:NAME or file:PATH", where)
         if where[0] == "alerts" and parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
@@ -236,6 +239,17 @@ def _check_places(config: Config) -> None:
             raise Problem(f"{name} needs traces, and traces.enabled is false", (name,))
     if config.otel.setup is not None and not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", config.otel.setup):
         raise Problem('otel.setup must be "module:function"', ("otel", "setup"))
+
+
+def wrong_address(name: str, value: str) -> str | None:
+    """What an address should have been, without quoting it; None for a good one. `name`: the setting."""
+    schemes = _SCHEMES[name]
+    try:
+        parts = urlsplit(value)
+        good = parts.scheme in schemes and (parts.port is None or parts.port > 0)
+    except ValueError:
+        good = False
+    return None if good else f"a URL that begins with {'://, '.join(schemes)}://"
 
 
 def _check_rules(config: Config) -> None:

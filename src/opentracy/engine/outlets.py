@@ -30,7 +30,7 @@ from opentracy.traces.model import TraceRecord
 from opentracy.traces.outbox import Sink
 from opentracy.transport.sync import SyncTransport
 
-from .config import AlertRule, AlertsConfig, Config
+from .config import AlertRule, AlertsConfig, Config, wrong_address
 from .configfile import ConfigError, located
 
 T = TypeVar("T")
@@ -55,10 +55,14 @@ def require(config: Config, environ: Mapping[str, str]) -> None:
         ("otel.enabled", "yes" if config.otel.enabled else None, "opentelemetry", "otel"),
         ("alerts.webhook", config.alerts.webhook, None, ""),
     )
+    places = {"clickhouse.dsn", "redis.url", "alerts.webhook"}
     for name, value, package, extra in needed:
         if value is None:
             continue
-        located(value, environ, name)
+        address = located(value, environ, name) if name in places else None
+        wrong = wrong_address(name, address) if address is not None else None
+        if wrong is not None:
+            raise ConfigError(f"{name}: {value} must hold {wrong}")
         if package is not None and find_spec(package) is None:
             raise ConfigError(f"{name}: a package is missing: pip install 'opentracy[{extra}]'")
     if config.otel.enabled and config.otel.setup is not None:
