@@ -16,11 +16,13 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from opentracy.routing import Labels, Options, fit
@@ -30,6 +32,7 @@ from opentracy.routing.embed import static_embedder
 from opentracy.routing.prior import DOMAINS, logit
 
 Floats = npt.NDArray[np.float64]
+SETS = ("llmrouter9", "routellm2")
 SPREAD = 1.6  # standard deviation of difficulty in logits; the fit is not sensitive between 1.2 and 2.2
 SOURCES = (
     "llmrouter9 (github ulab-uiuc/LLMRouter @ 4e7a796, MIT), routellm2 (github lm-sys/RouteLLM @ 0b64fda, Apache-2.0)"
@@ -110,22 +113,23 @@ def item_response(scores: Floats, rounds: int = 60) -> Floats:
     return posterior @ grid
 
 
-def rows_of(path: Path) -> tuple[list[str], list[str], Floats]:
-    """(prompts, tasks, difficulty linked so that MMLU questions have mean 0)."""
-    table = pq.read_table(path).to_pydict()
+def rows_of(path: Path, split: str | None = None) -> tuple[list[str], list[str], Floats]:
+    """(prompts, tasks, difficulty linked so that MMLU questions have mean 0). split: only these rows; None = all."""
+    read = pq.read_table(path)
+    table = (read if split is None else read.filter(pc.equal(read["split"], split))).to_pydict()
     scores = np.stack([np.asarray(v, dtype=np.float64) for k, v in table.items() if k.startswith("s:")], 1)
     difficulty = item_response(scores)
     mmlu = np.array([t.startswith("mmlu") for t in table["task"]])
     return table["prompt"], table["task"], difficulty - difficulty[mmlu].mean()
 
 
-def labels(folder: Path) -> tuple[Labels, list[str]]:
+def labels(folder: Path, names: Sequence[str] = SETS, split: str | None = None) -> tuple[Labels, list[str]]:
     """(heads as labels, domain per row)."""
     prompts: list[str] = []
     tasks: list[str] = []
     difficulty: list[float] = []
-    for name in ("llmrouter9.parquet", "routellm2.parquet"):
-        p, t, d = rows_of(folder / name)
+    for name in names:
+        p, t, d = rows_of(folder / f"{name}.parquet", split)
         keep = sorted(range(len(p)), key=lambda i: hashlib.sha256(p[i].encode()).digest())[:PER_SET]
         prompts += [p[i] for i in keep]
         tasks += [t[i] for i in keep]
@@ -135,6 +139,11 @@ def labels(folder: Path) -> tuple[Labels, list[str]]:
     shares = np.array([[float(d == name) for name in DOMAINS] for d in domains])
     heads = (DIFFICULTY, *(f"prior:{d}" for d in DOMAINS))
     return Labels(tuple(prompts), heads, np.concatenate([easy[:, None], shares], 1)), domains
+
+
+def options_for(rows: Labels) -> Options:
+    """How the bundled router is trained."""
+    return Options(extra_heads=rows.models, prototypes=6000, policy=Policy(guard=0.75, novelty=NOVELTY))
 
 
 def with_reference(artifact: Artifact) -> Artifact:
@@ -162,8 +171,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("src/opentracy/routing/data/default"))
     args = parser.parse_args()
     rows, _ = labels(args.data)
-    options = Options(extra_heads=rows.models, prototypes=6000, policy=Policy(guard=0.75, novelty=NOVELTY))
-    done = write(with_reference(fit(rows, static_embedder(), options)), args.out)
+    done = write(with_reference(fit(rows, static_embedder(), options_for(rows))), args.out)
     print(done.manifest.version, {p.name: p.stat().st_size for p in args.out.iterdir()})
 
 

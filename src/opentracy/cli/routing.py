@@ -6,12 +6,16 @@ Belongs here: arguments, files, progress bars, exit codes. What is computed stan
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from opentracy.routing import Labels
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -191,20 +195,44 @@ def diff(before: str, after: str, prompts: Path | None) -> None:
         click.echo(line)
 
 
+def _judged(labels: Path | None, store: Path | None, metric: str, days: float, known: Sequence[str]) -> Labels:
+    if labels is not None:
+        if store is not None:
+            raise ValueError("pass LABELS or --store, not both")
+        from opentracy.routing.tables import read_labels
+
+        return read_labels(labels).labels
+    from opentracy.cli.judged import judged_labels
+    from opentracy.cli.traces import open_reader
+
+    found = judged_labels(open_reader(store), metric, int((time.time() - days * 86400) * 1000), known)
+    click.echo(f"{len(found)} judged prompts, models: {', '.join(found.models)}")
+    strange = [m for m in found.models if m not in known]
+    if strange:
+        click.echo(f"not in the router, ignored: {', '.join(strange)}; add them with `opentracy routing add-model`")
+    return found
+
+
 @routing.command()
 @click.argument("directory", metavar="DIR", type=DIRECTORY)
-@click.argument("labels", type=FILE)
+@click.argument("labels", type=FILE, required=False)
+@click.option("--store", type=FILE, default=None, help="Trace database to learn from, where no LABELS are given.")
+@click.option("--metric", default="quality", show_default=True, help="Feedback that judges an answer: 0 to 1, or bool.")
+@click.option("--days", default=90.0, show_default=True, help="Age of the oldest feedback that counts.")
 @click.option("--dry-run", is_flag=True, help="Evaluate only; change nothing.")
 @_border
-def learn(directory: Path, labels: Path, dry_run: bool) -> None:
-    """Retrain DIR with judged prompts (prompt, s:<model>, empty = not judged); promote only what is no worse."""
+def learn(directory: Path, labels: Path | None, store: Path | None, metric: str, days: float, dry_run: bool) -> None:
+    """Retrain DIR with judged prompts and promote only what is no worse.
+
+    They come from LABELS (prompt, s:<model>, empty = not judged) or, without it, from the feedback in the trace store.
+    """
     from opentracy.routing import promote
     from opentracy.routing.artifact import read
     from opentracy.routing.embed import embedder_by_id
-    from opentracy.routing.tables import read_labels
 
     old = read(directory)
-    verdict = promote.learn(old, read_labels(labels).labels, embedder_by_id(old.manifest.embedder), _Bars())
+    judged = _judged(labels, store, metric, days, old.manifest.models)
+    verdict = promote.learn(old, judged, embedder_by_id(old.manifest.embedder), _Bars())
     for name, (mean, low, high) in (("score", verdict.value), ("brier", verdict.brier)):
         click.echo(
             f"{name}, new - old: {mean:+.4f}  (95 % {low:+.4f} .. {high:+.4f}), {verdict.labels} held-out prompts"

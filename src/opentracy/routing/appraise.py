@@ -32,6 +32,9 @@ DIFFICULTY = "prior:difficulty"
 _OUTPUT_TOKENS = 400.0  # expected answer length where nothing was learned about it
 _PROMPT_TOKENS = 300.0  # of an ordinary request, for the scale of the cost weight
 _PRIOR_MODEL_ERROR = 0.06  # how far one-parameter item response is from the truth, beside the figure's own error
+# Chosen by benchmarks/routing_dayone.py: difficulty is estimated too near the middle, and a prompt mostly has one domain.
+_STRETCH = 1.5
+_SHARPNESS = 2
 _EVEN = np.full(len(DOMAINS), 1 / len(DOMAINS))
 _VERBOSITY_OF = 1000.0  # output_tokens of abilities.json are per this many tokens of an ordinary model
 
@@ -75,6 +78,7 @@ class Appraiser:
         self._extra = [m.extra_error.get(name, 0.0) for name in m.models]
         self._domain_heads = [m.heads.index("prior:" + d) for d in DOMAINS] if DIFFICULTY in m.heads else []
         self._difficulty_head = m.heads.index(DIFFICULTY) if self._domain_heads else -1
+        self._stretch = _STRETCH if self._domain_heads else 1.0
         self._usual = m.output_tokens.get("all", _OUTPUT_TOKENS)
         self._lengths = [m.output_tokens.get(d, self._usual) for d in DOMAINS]
 
@@ -145,7 +149,8 @@ class Appraiser:
 
     def _solve(self, ability: Ability) -> list[float]:
         reference, domains = self._artifact.manifest.reference, shrunk_domains(ability)
-        return [solve_ability(domains[d], reference.get(d) or reference["all"]) for d in DOMAINS]
+        against = [[self._stretch * v for v in reference.get(d) or reference["all"]] for d in DOMAINS]
+        return [solve_ability(domains[d], difficulties) for d, difficulties in zip(DOMAINS, against, strict=True)]
 
     # -------------------------------------------------------------- once per text
     def figures(self, plan: Plan, e: Estimate, tokens: int, needs: Requirements) -> Figures:
@@ -197,7 +202,9 @@ class Appraiser:
         if not self._domain_heads:
             return difficulty_of(float(e.quality.mean())), _EVEN
         shares = np.maximum(e.quality.take(self._domain_heads).astype(np.float64), 1e-3)
-        return difficulty_of(float(e.quality[self._difficulty_head])), shares / np.add.reduce(shares)
+        shares **= _SHARPNESS
+        difficulty = self._stretch * difficulty_of(float(e.quality[self._difficulty_head]))
+        return difficulty, shares / np.add.reduce(shares)
 
     def _costs(self, plan: Plan, e: Estimate, tokens: int, needs: Requirements, length: float) -> list[float | None]:
         """Expected USD of this request: from the caller's prices, else from the labels' own costs, else as stated."""

@@ -49,7 +49,7 @@ class UserAbility(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ability: float
     domains: dict[str, float] = {}
     cost: float | None = None
-    se: float = 0.05
+    se: float = 0.03
 
 
 class _Row(msgspec.Struct, frozen=True):

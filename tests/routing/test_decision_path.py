@@ -1,0 +1,74 @@
+"""The shortcuts of the request path change no decision."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from routing_kit import MODELS, labelled
+
+from opentracy.routing import Candidate
+from opentracy.routing.embed import DATA, static_embedder
+from opentracy.routing.prior import Abilities
+from opentracy.routing.reader import Reader, _errors, _errors_of_known
+from opentracy.routing.router import Router
+from opentracy.routing.text import folded
+from opentracy.routing.train import fit
+from opentracy.routing.wordpiece import WordPiece, split_words
+
+CANDIDATES = tuple(Candidate(m, 1e-6 * (i + 1), 4e-6) for i, m in enumerate(MODELS))
+WORDS = WordPiece.load(DATA / "vocab.txt")
+
+
+@pytest.fixture(scope="module")
+def router() -> Router:
+    return Router(fit(labelled(300, seed=2)[0], static_embedder()), static_embedder(), Abilities({}))
+
+
+def test_many_weights_give_what_each_gives_alone(router: Router) -> None:
+    for prompt in labelled(40, seed=8)[0].prompts:
+        together = router.decide_weights(prompt, [0.0, 0.2, 0.8], candidates=CANDIDATES)
+        assert together == [router.decide(prompt, candidates=CANDIDATES, cost_weight=w) for w in (0.0, 0.2, 0.8)]
+
+
+def test_a_changed_candidate_is_never_decided_with_the_old_plan(router: Router) -> None:
+    prompt = labelled(1, seed=4)[0].prompts[0]
+    first = router.decide(prompt, candidates=CANDIDATES, default=MODELS[0], cost_weight=0.0)
+    ill = [replace(c, healthy=c.model != first.model) for c in CANDIDATES]
+    second = router.decide(prompt, candidates=ill, default=MODELS[0], cost_weight=0.0)
+    assert second.model != first.model
+    assert router.decide(prompt, candidates=CANDIDATES, default=MODELS[0], cost_weight=0.0) == first
+    other = router.decide(prompt, candidates=CANDIDATES, default=MODELS[1], cost_weight=0.0)
+    assert next(s for s in other.scores if s.model == MODELS[1]).gap_error == 0.0
+    assert next(s for s in first.scores if s.model == MODELS[1]).gap_error > 0.0
+
+
+def test_every_map_gives_its_own_nearest_centre(router: Router) -> None:
+    bag, reader = router.artifact.bag, Reader(router.artifact, static_embedder())
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        affinity = rng.normal(size=len(bag.centres))
+        found = reader._grid.take(affinity[reader._grid].argmax(1) + reader._firsts)
+        assert found.tolist() == [a + int(affinity[a:b].argmax()) for a, b in pairwise(bag.bounds)]
+
+
+def test_errors_from_products_are_those_of_the_values() -> None:
+    scores = (np.random.default_rng(1).random((100, 5)) < 0.6).astype(np.float32)
+    alone, apart = _errors(scores, 2)
+    assert alone == pytest.approx(_errors_of_known(scores), abs=1e-4)
+    assert apart == pytest.approx(_errors_of_known(scores - scores[:, 2:3]), abs=1e-4)
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=80))
+def test_chunks_between_spaces_give_the_ids_of_the_words(text: str) -> None:
+    assert WORDS.encode(text) == [i for word in split_words(text) for i in WORDS._match(word)]
+    assert WORDS.encode(text) == WORDS.encode(text)  # from the cache
+
+
+@given(st.text(alphabet=" a\u00e9\t\n\u3000\u00a0b", max_size=20))
+def test_folding_is_split_and_join(text: str) -> None:
+    assert folded(text) == " ".join(text.split())
