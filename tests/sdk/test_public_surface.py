@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import opentracy as ot
+import opentracy.errors
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = {
