@@ -171,3 +171,11 @@ def test_any_search_text_is_harmless(text: str, query: str) -> None:
     plain = "".join(letter for letter in text if letter.isascii() and letter != "\\")
     for word in search._WORD.findall(plain.lower()):
         assert search.matches(search.matcher(word), (plain.encode(), None))
+
+
+def test_escaped_surrogates_do_not_stop_the_index() -> None:
+    """A JSON escape pair is one character, half of one is none: neither may reach the database as a surrogate."""
+    from opentracy.traces.search import readable
+
+    assert readable((b'"\\ud83d\\ude00 caf\\u00e9"', None)) == '"\U0001f600 café"'
+    readable((b'"\\ud83d alone"', None)).encode()

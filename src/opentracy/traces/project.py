@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -76,19 +76,15 @@ def catch_up(connection: sqlite3.Connection, *, max_rows: int | None = None, rec
     while max_rows is None or added < max_rows:
         if not _waiting(connection):
             break
-        connection.execute("BEGIN IMMEDIATE")
         try:
-            added += _chunk(connection, {} if recent is None else recent, careful=careful)
-            connection.execute("COMMIT")
+            # decoded and added up before the write lock is taken: the journal's own commits must not wait for that
+            chunk = _prepared(connection, {} if recent is None else recent, careful=careful)
+            added += _committed(connection, chunk)
         except (ValueError, TypeError, OverflowError):
             # a value that no database takes must not stop everything behind it
-            connection.execute("ROLLBACK")
             if careful:
                 raise
             careful = True
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
     if recent is not None:
         # what another process projected
         for block in [block for block in recent if block <= projected_upto(connection)]:
@@ -101,14 +97,23 @@ def _waiting(connection: sqlite3.Connection) -> bool:
     return newest is not None and int(newest) > projected_upto(connection)
 
 
-def _chunk(connection: sqlite3.Connection, recent: Recent, *, careful: bool) -> int:
+class _Chunk(NamedTuple):
+    """What the blocks after `done` up to `last` come to."""
+
+    done: int
+    last: int
+    rows: list[Row]
+    totals: Totals
+
+
+def _prepared(connection: sqlite3.Connection, recent: Recent, *, careful: bool) -> _Chunk:
     done = projected_upto(connection)
     last = done
     rows: list[Row] = []
     totals = Totals()
     waiting = connection.execute("SELECT id FROM blocks WHERE id > ? ORDER BY id LIMIT 100", (done,)).fetchall()
     for (block,) in waiting:
-        records: Sequence[TraceRecord | None] | None = recent.pop(block, None)
+        records: Sequence[TraceRecord | None] | None = recent.get(block)
         if records is None:
             records = _unpacked(connection, block)
         if careful:
@@ -121,14 +126,31 @@ def _chunk(connection: sqlite3.Connection, recent: Recent, *, careful: bool) -> 
         time.sleep(0)
         if len(rows) >= CHUNK_ROWS:
             break
-    if last == done:
+    return _Chunk(done, last, rows, totals)
+
+
+def _committed(connection: sqlite3.Connection, chunk: _Chunk) -> int:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        stored = _stored(connection, chunk)
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    return stored
+
+
+def _stored(connection: sqlite3.Connection, chunk: _Chunk) -> int:
+    """Writes a chunk, unless another process was faster: its rows must not be added twice."""
+    if chunk.last == chunk.done or projected_upto(connection) != chunk.done:
         return 0
-    connection.executemany(_INSERT, rows)
-    store(connection, totals)
-    connection.execute("INSERT OR REPLACE INTO state VALUES ('projected', ?)", (last,))
-    return len(rows)
+    connection.executemany(_INSERT, chunk.rows)
+    store(connection, chunk.totals)
+    connection.execute("INSERT OR REPLACE INTO state VALUES ('projected', ?)", (chunk.last,))
+    return len(chunk.rows)
 
 
 def _unpacked(connection: sqlite3.Connection, block: int) -> list[TraceRecord | None]:
-    codec, meta = connection.execute("SELECT codec, meta FROM blocks WHERE id = ?", (block,)).fetchone()
-    return decode_records(codec, meta)
+    found = connection.execute("SELECT codec, meta FROM blocks WHERE id = ?", (block,)).fetchone()
+    # gone: another process has projected it and retention has removed it, so `_stored` will refuse this chunk
+    return [] if found is None else decode_records(*found)

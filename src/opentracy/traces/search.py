@@ -84,6 +84,8 @@ def readable(body: Body) -> str:
     if "\\" in text:
         text = re.sub(r"\\u([0-9a-fA-F]{4})", lambda match: chr(int(match[1], 16)), text)
         text = re.sub(r"\\[nrtbf]", " ", text)
+        # two escapes may be the halves of one character; a half alone is text that no database takes
+        text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return text
 
 
