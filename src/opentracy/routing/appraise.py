@@ -32,7 +32,7 @@ DIFFICULTY = "prior:difficulty"
 _OUTPUT_TOKENS = 400.0  # expected answer length where nothing was learned about it
 _PROMPT_TOKENS = 300.0  # of an ordinary request, for the scale of the cost weight
 _PRIOR_MODEL_ERROR = 0.06  # how far one-parameter item response is from the truth, beside the figure's own error
-# Chosen by benchmarks/routing_dayone.py: difficulty is estimated too near the middle, and a prompt mostly has one domain.
+# Chosen by benchmarks/routing_dayone.py: difficulty is estimated too near the middle, and most prompts have one domain.
 _STRETCH = 1.5
 _SHARPNESS = 2
 _EVEN = np.full(len(DOMAINS), 1 / len(DOMAINS))

