@@ -83,7 +83,9 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield served
 
 
-@pytest.fixture(scope="session")
+# by module: while Playwright's blocking interface is open its loop counts as running, and no other test of the same
+# process could call asyncio.run
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     """Debian's Chromium under Playwright."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (dev extra)")

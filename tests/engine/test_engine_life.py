@@ -168,12 +168,19 @@ def test_second_sigterm_ends_at_once(start_engine: Start, upstream: FaultServer)
     assert _stored(engine) == {"interrupted": 1}
 
 
+def _listening(port: int) -> int:
+    """How many sockets listen on a port of this machine."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(1 for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "0A")
+
+
 def test_crashed_worker_is_replaced(start_engine: Start, upstream: FaultServer) -> None:
     """Row 108: the others serve meanwhile, and metrics add up over all of them."""
     upstream(answer())
     engine = start_engine("[server]\nworkers = 2\n", upstream)
     before = _children(engine.process.pid)
     assert len(before) == 2
+    assert _await(lambda: _listening(engine.port) == 2), "the first answers as soon as it can, the other a little later"
     os.kill(before[0], signal.SIGKILL)
     replaced = _await(lambda: len(_children(engine.process.pid)) == 2 and before[0] not in _children(engine.process.pid))
     assert replaced
