@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import httptools
 import msgspec
@@ -47,8 +47,49 @@ def _usage() -> dict[str, int]:
     return {"prompt_tokens": 20, "completion_tokens": 30, "total_tokens": 50}
 
 
+def _openai_events() -> list[bytes]:
+    base = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    deltas: list[tuple[dict[str, str], str | None]] = [({"role": "assistant", "content": ""}, None)]
+    deltas += [({"content": f" token{i}"}, None) for i in range(EVENTS)]
+    chunks: list[dict[str, Any]] = [
+        {**base, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
+        for delta, finish in [*deltas, ({}, "stop")]
+    ]
+    chunks.append({**base, "choices": [], "usage": _usage()})
+    return [*(b"data: %b\n\n" % _encode(chunk) for chunk in chunks), b"data: [DONE]\n\n"]
+
+
+def _anthropic_events() -> list[bytes]:
+    usage = {"input_tokens": 20, "output_tokens": 1}
+    message = {"id": "c", "type": "message", "role": "assistant", "model": "m", "content": [], "usage": usage}
+    events: list[dict[str, Any]] = [
+        {"type": "message_start", "message": message},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+    ]
+    events += [
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": f" token{i}"}}
+        for i in range(EVENTS)
+    ]
+    events += [
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 30}},
+        {"type": "message_stop"},
+    ]
+    return [b"event: %b\ndata: %b\n\n" % (event["type"].encode(), _encode(event)) for event in events]
+
+
 class Provider(asyncio.Protocol):
-    """Answers at once; a stream is EVENTS writes, half a millisecond apart."""
+    """Answers at once, streams in OpenAI's or Anthropic's form; every event is a write, BENCH_GAP seconds apart."""
+
+    gap = float(os.environ.get("BENCH_GAP", "0.0005"))
+    streams: ClassVar = {
+        name: [b"%x\r\n%b\r\n" % (len(event), event) for event in events()]
+        for name, events in (("openai", _openai_events), ("anthropic", _anthropic_events))
+    }
+    dialect = "openai"
+
+    def on_url(self, url: bytes) -> None:
+        self.dialect = "anthropic" if url.endswith(b"/messages") else "openai"
 
     def connection_made(self, transport: Any) -> None:
         self.transport, self.parser = transport, httptools.HttpRequestParser(self)
@@ -77,21 +118,13 @@ class Provider(asyncio.Protocol):
         self.transport.write(
             b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
         )
-        base = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
-        deltas: list[tuple[dict[str, str], str | None]] = [({"role": "assistant", "content": ""}, None)]
-        deltas += [({"content": f" token{i}"}, None) for i in range(EVENTS)]
-        for delta, finish in [*deltas, ({}, "stop")]:
-            await asyncio.sleep(0.0005)
-            chunk = {**base, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
-            self._event(b"data: %b\n\n" % _encode(chunk))
-        self._event(b"data: %b\n\n" % _encode({**base, "choices": [], "usage": _usage()}))
-        self._event(b"data: [DONE]\n\n")
+        for event in self.streams[self.dialect]:
+            await asyncio.sleep(self.gap)
+            if self.transport.is_closing():
+                return
+            self.transport.write(event)
         if not self.transport.is_closing():
             self.transport.write(b"0\r\n\r\n")
-
-    def _event(self, data: bytes) -> None:
-        if not self.transport.is_closing():
-            self.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
 
 
 class Floor(asyncio.Protocol):
