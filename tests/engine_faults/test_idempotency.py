@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import threading
 import time
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from engine_kit import Engine, chat_bytes, eventually, keys_for, running, sum_of_rows
-from faultserver import EVENTS, Exchange, FaultServer, answer, error, stream
+from faultserver import ANSWER, EVENTS, Exchange, FaultServer, answer, error, stream
 
 CONFIG = '[limits]\nnum_retries = 0\n[server]\napi_keys = ["env:ONE", "env:TWO"]\nadmin_keys = ["env:ADMIN"]\n'
 SECRETS = {"ONE": "one-0123456789abcdef", "TWO": "two-0123456789abcdef", "ADMIN": "admin-0123456789abcdef"}
@@ -142,3 +143,18 @@ def test_workers_and_restarts_know_of_each_other(tmp_path: Path, upstream: Fault
     upstream(answer())
     with running(env=env, home=tmp_path) as engine:
         assert engine.chat(headers=open_key, stream=False).status == 200  # the key of a process that died is not held for ever
+
+
+def test_no_text_is_kept_where_none_may_be(upstream: FaultServer, tmp_path: Path) -> None:
+    """With content = "none" a repetition still costs nothing, and no file of the store holds the answer."""
+    with running(CONFIG + '[traces]\ncontent = "none"\n', env={**keys_for(upstream.base), **SECRETS}, home=tmp_path) as e:
+        e.headers = {"authorization": f"Bearer {SECRETS['ADMIN']}"}
+        said = {**ANSWER, "choices": [{**ANSWER["choices"][0], "message": {"role": "assistant", "content": "CANARY-TEXT-7431"}}]}
+        upstream(answer(body=said))
+        headers = key()
+        first, second = (e.chat(headers=headers) for _ in range(2))
+        assert b"CANARY-TEXT-7431" in first.body
+        assert (second.status, json.loads(second.body)["error"]["code"]) == (410, "answer_not_kept")
+        assert len(upstream.seen) == 1
+    found = [path for path in tmp_path.rglob("*") if path.is_file() and b"CANARY-TEXT-7431" in path.read_bytes()]
+    assert found == []

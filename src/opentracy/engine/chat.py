@@ -177,9 +177,15 @@ class ServedCall:
             replay(exchange, found)
             self.engine.metrics.replayed()
         elif found is not None:
-            self.exchange = cast(Exchange, Recorder(exchange, replays, found))
+            self.exchange = cast(Exchange, Recorder(exchange, replays, found, self.storable))
             return True
         return False
+
+    def storable(self) -> bool:
+        """Whether the texts of this call may be written down as they are."""
+        virtual = self.identity.virtual if self.identity is not None else None
+        kept = self.snapshot.config.traces.content == "all" and (self.tags is None or self.tags.store)
+        return kept and (virtual is None or virtual.content in (None, "", "all"))
 
     def reserve(self) -> bool:
         """Counts the call under the limits of its virtual key, if it came with one. False where they are counted

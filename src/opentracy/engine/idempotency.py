@@ -19,7 +19,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
 
-from .errors import Refused
+from .errors import Refused, error_body
 from .http import Exchange
 
 log = logging.getLogger("opentracy.engine")
@@ -155,13 +155,23 @@ class Replays:
             self._db.execute("DELETE FROM answers WHERE at < ?", (now - KEEP_S,))
 
 
+# the text of an answer that may not be stored is not stored here either; that there was one still is, so that a
+# repetition is not billed a second time
+_NOT_KEPT: Final = Answer(
+    410, b"application/json", b"x-should-retry: false\r\n",
+    error_body(410, "This Idempotency-Key was answered already; the engine is set not to keep texts as they are",
+               code="answer_not_kept", param="Idempotency-Key"),
+)  # fmt: skip
+
+
 class Recorder:
     """An exchange that also keeps what it is answered with, and settles its claim at the end."""
 
-    def __init__(self, exchange: Exchange, replays: Replays, claim: Claim) -> None:
+    def __init__(self, exchange: Exchange, replays: Replays, claim: Claim, storable: Callable[[], bool]) -> None:
         self._exchange = exchange
         self._replays = replays
         self._claim = claim
+        self._storable = storable
         self._head: tuple[int, bytes, bytes] | None = None
         self._parts: list[bytes] = []
         self._size = 0
@@ -183,7 +193,7 @@ class Recorder:
     ) -> None:
         """See `Exchange`."""
         self._exchange.respond(status, body, content_type, headers)
-        self._replays.settle(self._claim, Answer(status, content_type, headers, body))
+        self._settle(Answer(status, content_type, headers, body))
 
     def open_stream(self, status: int, content_type: bytes, headers: bytes, data: bytes = b"") -> None:
         """See `Exchange`."""
@@ -203,7 +213,7 @@ class Recorder:
         whole = b"".join(self._parts)
         # a stream that broke says so in its last event, and may go well the next time
         done = self._head is not None and whole.rstrip().endswith(b"data: [DONE]")
-        self._replays.settle(self._claim, Answer(*self._head, whole) if done and self._head is not None else None)
+        self._settle(Answer(*self._head, whole) if done and self._head is not None else None)
 
     def abort(self) -> None:
         """See `Exchange`."""
@@ -212,7 +222,12 @@ class Recorder:
 
     def gave_up(self) -> None:
         """There is no answer; does nothing where there was one."""
-        self._replays.settle(self._claim, None)
+        self._settle(None)
+
+    def _settle(self, answer: Answer | None) -> None:
+        if answer is not None and answer.status < 400 and not self._storable():
+            answer = _NOT_KEPT
+        self._replays.settle(self._claim, answer)
 
     def _keep(self, data: bytes) -> None:
         self._size += len(data)
