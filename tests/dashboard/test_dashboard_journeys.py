@@ -49,6 +49,7 @@ def test_keyboard_alone_goes_from_the_overview_into_a_trace_and_back(seeded: Ser
     page.keyboard.press("Escape")
     page.wait_for_selector(".drawer", state="detached")
     page.keyboard.press("/")
+    until(page, "() => document.activeElement?.tagName === 'INPUT'")  # what is typed before that are shortcuts
     page.keyboard.type("status:error")
     page.keyboard.press("Enter")
     page.wait_for_selector(".chips .chip")
@@ -60,6 +61,7 @@ def test_keyboard_alone_goes_from_the_overview_into_a_trace_and_back(seeded: Ser
     page.get_by_role("dialog").wait_for()
     page.keyboard.press("Escape")
     page.keyboard.press("Control+k")
+    until(page, "() => document.activeElement?.tagName === 'INPUT'")
     page.keyboard.type("routing")
     page.keyboard.press("Enter")
     page.wait_for_url("**/routing**")

@@ -39,6 +39,10 @@ def work(sock: socket.socket, service: Service, *, first: bool, parent: int | No
 
 async def _work(sock: socket.socket, service: Service, first: bool, parent: int | None) -> int:
     loop = asyncio.get_running_loop()
+    # before anything is opened: a worker that is told to stop while it starts leaves nothing behind either
+    stop, hurry = asyncio.Event(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, lambda: (hurry if stop.is_set() else stop).set())
     snapshot = service.first
     if parent is not None:
         # a replacement starts with what is in force now, not with what was when the engine started
@@ -51,9 +55,6 @@ async def _work(sock: socket.socket, service: Service, first: bool, parent: int 
     engine = Engine(snapshot, tracing, reload=service.snapshot, parent=parent)
     engine.config_path = service.config_path
     _warm_up(engine)
-    stop, hurry = asyncio.Event(), asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, lambda: (hurry if stop.is_set() else stop).set())
     loop.add_signal_handler(signal.SIGHUP, _reload, engine, service.snapshot if parent is None else service.accepted)
     await engine.server.listen(sock)
     watcher = loop.create_task(_orphaned(parent, stop)) if parent is not None else None
