@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from trace_samples import START_MS, make_record
 from trace_seed import seeded
 
-from opentracy.traces import outbox, search, segments, stats
+from opentracy.traces import maintenance, outbox, search, segments, stats
 from opentracy.traces.compile import Query
 from opentracy.traces.filters import Filters
 from opentracy.traces.maintenance import Maintenance
@@ -197,8 +198,27 @@ def test_a_failing_duty_is_named_without_its_secrets(store: Store, caplog: pytes
 
     with TraceWriter(store) as writer:
         writer.put(make_record(1))
-    maintenance = Maintenance(store, sinks={"outbox:x": Sink()}, retention=Retention(None, None))
-    maintenance.round()
-    assert maintenance.failing == {"outbox:x": "ConnectionError"}
+    leader = Maintenance(store, sinks={"outbox:x": Sink()}, retention=Retention(None, None))
+    leader.round()
+    assert leader.failing == {"outbox:x": "ConnectionError"}
     assert "secret" not in caplog.text
     assert search.index_upto(store.reader()) == 1, "the other duties went on"
+
+
+def test_background_duties_stop_when_traffic_begins(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long backlog is worked off in portions; records that come in meanwhile end it."""
+    portions: list[int | None] = []
+
+    with TraceWriter(store, project=False) as writer:
+
+        def portion(connection: sqlite3.Connection, *, max_rows: int | None = None) -> int:
+            portions.append(max_rows)
+            if len(portions) == 3:
+                for number in range(1000):
+                    writer.put(make_record(number))
+                assert writer.flush()
+            return 1
+
+        monkeypatch.setattr(maintenance.project, "catch_up", portion)
+        Maintenance(store).round()
+    assert portions == [1, 1, 1]

@@ -28,7 +28,7 @@ UNREADABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueErro
 MAX_BODY = 32 << 20
 
 
-class Send(msgspec.Struct, frozen=True):
+class Send(msgspec.Struct, frozen=True, gc=False):
     """Send this request; deadlines are points on the plan's clock."""
 
     request: HttpRequest
@@ -37,17 +37,17 @@ class Send(msgspec.Struct, frozen=True):
     connect_deadline: float
 
 
-class Read(msgspec.Struct, frozen=True):
+class Read(msgspec.Struct, frozen=True, gc=False):
     """Read the next piece of the open answer's body."""
 
     deadline: float
 
 
-class Discard(msgspec.Struct, frozen=True):
+class Discard(msgspec.Struct, frozen=True, gc=False):
     """Close the open answer's connection."""
 
 
-class Sleep(msgspec.Struct, frozen=True):
+class Sleep(msgspec.Struct, frozen=True, gc=False):
     """Wait before the next attempt."""
 
     seconds: float
@@ -56,7 +56,7 @@ class Sleep(msgspec.Struct, frozen=True):
 Step = Send | Read | Discard | Sleep
 
 
-class Completed(msgspec.Struct):
+class Completed(msgspec.Struct, gc=False):
     """A whole answer in OpenAI's form: a dict, or a `Passing` where the call forwards."""
 
     response: Any
@@ -65,7 +65,7 @@ class Completed(msgspec.Struct):
     http: HttpHead
 
 
-class Opened(msgspec.Struct):
+class Opened(msgspec.Struct, gc=False):
     """A stream with its first content in hand; the driver's connection still holds the rest.
 
     `ended`: the whole body was read already (a JSON answer to a stream request, or a very short stream).
@@ -105,7 +105,7 @@ class Guard(Protocol):
         ...
 
 
-class Policy(msgspec.Struct, frozen=True):
+class Policy(msgspec.Struct, frozen=True, gc=False):
     """Numbers of one call. `timeout`: seconds per attempt; for a stream to the first content, then between contents.
 
     `first_token` overrides `timeout` for a stream's wait for its first content; `total` bounds the whole call. A

@@ -21,7 +21,7 @@ Chunk = dict[str, Any]
 """One OpenAI `chat.completion.chunk` as a plain dict."""
 
 
-class Call(msgspec.Struct, frozen=True):
+class Call(msgspec.Struct, frozen=True, gc=False):
     """One chat completion as the caller asked for it, in OpenAI's vocabulary and independent of any provider.
 
     `params` holds every other OpenAI field the caller gave (None values removed); never `model`, `messages`, `stream`.
@@ -79,7 +79,7 @@ def split_url(url: str) -> tuple[Origin, str]:
     return Origin(parts.scheme, parts.hostname, port), target + ("?" + parts.query if parts.query else "")
 
 
-class HttpRequest(msgspec.Struct, frozen=True):
+class HttpRequest(msgspec.Struct, frozen=True, gc=False):
     """An HTTP request ready to send. `dropped`: parameters that the provider has no equivalent for.
 
     Headers in a MappingProxyType are the same for every request of a target: transports may keep their bytes.
@@ -96,7 +96,7 @@ class HttpRequest(msgspec.Struct, frozen=True):
         return f"HttpRequest({self.method} {self.url.split('?')[0]}, {len(self.body)} bytes)"
 
 
-class HttpHead(msgspec.Struct):
+class HttpHead(msgspec.Struct, gc=False):
     """Status and headers of an answer whose body is still to be read. Header names are lower case."""
 
     status: int
@@ -108,13 +108,13 @@ class HttpHead(msgspec.Struct):
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-class HttpResponse(HttpHead):
+class HttpResponse(HttpHead, gc=False):
     """A whole answer, content encodings undone."""
 
     body: bytes = b""
 
 
-class Passing(msgspec.Struct):
+class Passing(msgspec.Struct, gc=False):
     """A whole answer that came as a `chat.completion` in OpenAI's form: its bytes, and what must be known of them.
 
     The bytes are one JSON object without any key that begins with an underscore.
@@ -297,7 +297,7 @@ class Target:
         object.__setattr__(self, "name", f"{self.provider}/{self.model}")
 
 
-class Attempt(msgspec.Struct):
+class Attempt(msgspec.Struct, gc=False):
     """One HTTP request (or failed connection) of a call. Times are seconds of the plan's clock."""
 
     target: Target

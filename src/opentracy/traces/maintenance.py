@@ -58,6 +58,7 @@ class Maintenance:
         self._prune_seconds = prune_seconds
         self._pruned = 0.0
         self._newest = 0
+        self._looked = 0.0
         self._thread = threading.Thread(target=self._run, name="opentracy-maintenance", daemon=True)
 
     @property
@@ -92,7 +93,7 @@ class Maintenance:
             calm = self._calm(connection)
             if calm:
                 # under load the writers project themselves, in larger portions
-                self._duty("projection", lambda: project.catch_up(connection))
+                self._duty("projection", lambda: self._project(connection))
             for name, sink in self._sinks.items():
                 self._duty(name, partial(outbox.deliver, connection, name, sink, max_blocks=200))
             if calm:
@@ -121,16 +122,23 @@ class Maintenance:
             self.failing.pop(name, None)
 
     def _calm(self, connection: sqlite3.Connection) -> bool:
-        """True when few traces arrived since the last round and the process says that it has time."""
+        """True when few traces arrived since the last look and the process says that it has time."""
         newest, rows = connection.execute(
             "SELECT ifnull(max(id), ?), ifnull(sum(rows), 0) FROM blocks WHERE id > ?", (self._newest, self._newest)
         ).fetchone()
-        first, self._newest = not self._newest, int(newest)
-        return (first or int(rows) <= CALM_ROWS * self._pause) and not self._busy()
+        now = time.monotonic()
+        first, self._newest = not self._looked, int(newest)
+        seconds, self._looked = now - self._looked, now
+        return (first or int(rows) <= CALM_ROWS * max(seconds, self._pause / 10)) and not self._busy()
+
+    def _project(self, connection: sqlite3.Connection) -> None:
+        """Rows for what waits, portion by portion: traffic may begin at any moment."""
+        while project.catch_up(connection, max_rows=1) and not self._stop.is_set() and self._calm(connection):
+            time.sleep(0.005)
 
     def _index(self, connection: sqlite3.Connection) -> None:
         """Adds to the text index while nobody needs the processor; search is right without it."""
-        while not self._stop.is_set() and not self._busy() and search.index_some(connection, blocks=4):
+        while search.index_some(connection, blocks=4) and not self._stop.is_set() and self._calm(connection):
             time.sleep(0.005)
 
     def _prune(self, connection: sqlite3.Connection) -> None:
