@@ -509,6 +509,8 @@ class ServedCall:
             self.settle(record)
             if record is not None:
                 self.engine.observe(self, record)
+            # both refer to the call: let go, so that everything is freed now, and not by the collector
+            self.drive = self.stream = None
 
     def _record(self, outcome: str, status: int) -> TraceRecord:
         record = TraceRecord(self.trace_id, self.ts_ms, outcome, status, self.requested)

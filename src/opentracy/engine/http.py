@@ -387,6 +387,7 @@ class Connection(asyncio.Protocol):
     def exchange_done(self, exchange: Exchange) -> None:
         """The current answer is written: close, or wait for the next request."""
         self.current = None
+        exchange.owner = None  # who knows the exchange: a cycle that only the collector would find
         if self.lost:
             return
         if not exchange.keep_alive:
