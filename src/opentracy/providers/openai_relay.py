@@ -93,6 +93,8 @@ class OpenAIRelay:
         block = decoder.parser.split(data)
         if not block:
             return self._write(decoder.feed(b"")) if decoder.parser.overflow else b""
+        if decoder.plain and self._before and self._alike(block):
+            return block + b"\n\n"
         raws = block.split(b"\n\n")
         clean = self._clean(raws, 0) if decoder.plain else 0
         out = raws[:clean]
@@ -149,6 +151,21 @@ class OpenAIRelay:
                 self._thoughts.append(delta.reasoning_content)
             at += 1
         return at
+
+    def _alike(self, block: bytes) -> bool:
+        """Whether all events of a block differ in nothing but plain text; then it is noted, all at once."""
+        before, after = self._before, self._after
+        if len(block) < len(before) + len(after) or not (block.startswith(before) and block.endswith(after)):
+            return False
+        texts = block[len(before) : len(block) - len(after)].split(b"%b\n\n%b" % (after, before))
+        joined = b"".join(texts)
+        if b'"' in joined or b"\\" in joined or not (joined.isascii() or all(map(_is_text, texts))):
+            return False
+        if _inside(joined) is None:  # control characters
+            return False
+        self._pieces.append(b'"%b"' % joined)
+        self.progress += len(texts) - texts.count(b"")
+        return True
 
     def _learn(self, raw: bytes, content: str) -> tuple[bytes, bytes]:
         """Remembers what stands around the text of a clean event, where it is plain to see."""

@@ -22,7 +22,7 @@ MAX_TAIL = 64 << 10
 # A pushed body whose pieces follow each other faster than this is read in gulps, GULP_S apart: each read costs as much
 # as all that is done with its events, and no model speaks that fast.
 FLOOD_S = 0.0015
-GULP_S = 0.002
+GULP_S = 0.005
 _FOREVER = float("inf")
 _now = time.monotonic
 
