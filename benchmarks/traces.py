@@ -18,7 +18,7 @@ from pathlib import Path
 
 import seed
 
-from opentracy.traces import Filters, Limits, Reader, Store, TraceRecord, TraceWriter, search, segments, stats
+from opentracy.traces import Filters, Limits, Reader, Store, TraceRecord, TraceWriter, chunks, search, segments, stats
 from opentracy.traces.codec import encode_block
 from opentracy.traces.compile import Query
 from opentracy.traces.filters import parse
@@ -140,6 +140,14 @@ def queries(path: Path) -> None:
     reader.current()
     while segments.available() and seal(store, connection):
         pass
+    began, used = time.perf_counter(), time.process_time()
+    made = 0
+    while rows := chunks.build(connection):
+        made += rows
+        chunks.merge(connection)
+    if made:
+        spent = (time.process_time() - used) / made * 1e6
+        print(f"chunks: {made} rows in {time.perf_counter() - began:.1f} s, {spent:.1f} us of CPU per row")
     began, used = time.perf_counter(), time.process_time()
     indexed = 0
     while blocks := search.index_some(connection, blocks=50):

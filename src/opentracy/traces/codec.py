@@ -159,3 +159,8 @@ def split_ids(ids: bytes) -> list[str]:
     """The ids of a block as hex, in order."""
     text = ids.hex()
     return [text[at : at + 32] for at in range(0, len(text), 32)]
+
+
+def one_id(ids: bytes, at: int) -> str:
+    """The id at a position of a block, as hex."""
+    return ids[at * 16 : at * 16 + 16].hex()

@@ -213,7 +213,13 @@ def _value(name: str, kind: Kind, text: str) -> Value:
         raise QueryError(f"{name} needs a number, not {text!r}") from None
     if number != number or number in (float("inf"), float("-inf")):
         raise QueryError(f"{name} needs a finite number, not {text!r}")
+    if abs(number) >= _HUGE:
+        # beyond what any column holds; no database takes larger numbers
+        return _HUGE if number > 0 else -_HUGE
     return number if kind == "int" and number != int(number) else round(number)
+
+
+_HUGE: Final = 2**62
 
 
 def _flag(name: str, text: str) -> int:

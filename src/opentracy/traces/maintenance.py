@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from . import outbox, project, search, segments
+from . import chunks, outbox, project, search, segments
 from .locks import leader_lock
 from .outbox import Sink
 from .retention import Retention, prune
@@ -98,6 +98,8 @@ class Maintenance:
                 self._duty(name, partial(outbox.deliver, connection, name, sink, max_blocks=200))
             if calm:
                 self._duty("index", lambda: self._index(connection))
+            if calm:
+                self._duty("chunks", lambda: self._chunk(connection))
             if segments.available():
                 rows = segments.SEAL_ROWS if calm else 5 * segments.SEAL_ROWS
                 self._duty("sealing", lambda: segments.seal(self.store, connection, min_rows=rows))
@@ -140,6 +142,12 @@ class Maintenance:
         """Adds to the text index while nobody needs the processor; search is right without it."""
         while search.index_some(connection, blocks=4) and not self._stop.is_set() and self._calm(connection):
             time.sleep(0.005)
+
+    def _chunk(self, connection: sqlite3.Connection) -> None:
+        """Columns for what is projected; lists are right without them."""
+        while chunks.build(connection) and not self._stop.is_set() and self._calm(connection):
+            chunks.merge(connection)
+            time.sleep(0.01)
 
     def _prune(self, connection: sqlite3.Connection) -> None:
         if self._pruned and time.monotonic() - self._pruned < self._prune_seconds:

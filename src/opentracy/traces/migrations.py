@@ -123,6 +123,17 @@ def m005_feedback(run: Callable[[str], object]) -> None:
     )
 
 
+def m006_chunks(run: Callable[[str], object]) -> None:
+    """The narrow rows of some ten thousand traces as plain columns (see `chunks`)."""
+    run(
+        """CREATE TABLE chunks (
+            first_block INTEGER PRIMARY KEY, last_block INTEGER NOT NULL, rows INTEGER NOT NULL,
+            ts_min INTEGER NOT NULL, ts_max INTEGER NOT NULL)"""
+    )
+    run("CREATE TABLE chunk_columns (chunk INTEGER NOT NULL, name TEXT NOT NULL, data BLOB NOT NULL)")
+    run("CREATE UNIQUE INDEX chunk_columns_place ON chunk_columns (chunk, name)")
+
+
 Step = Callable[[Callable[[str], object]], None]
 MIGRATIONS: Final[tuple[Step, ...]] = (
     m001_journal,
@@ -130,6 +141,7 @@ MIGRATIONS: Final[tuple[Step, ...]] = (
     m003_segments,
     m004_words,
     m005_feedback,
+    m006_chunks,
 )
 
 

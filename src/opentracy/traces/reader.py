@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 
 from . import project
-from .codec import Body, decode_bodies, decode_records, split_ids
+from .codec import Body, decode_bodies, decode_records, one_id, split_ids
 from .columns import NAMES
 from .errors import QueryError
 from .filters import EVERYTHING, Filters, Value, where
@@ -27,8 +27,8 @@ from .project import SEQ_BITS
 from .sqlite import Store
 
 MAX_PAGE: Final = 1000
-#: so many rows SQLite looks through in a few milliseconds
-_RECENT: Final = 10_000
+#: so many rows SQLite looks through in a millisecond or two
+_RECENT: Final = 2_000
 _POSITION: Final = (1 << SEQ_BITS) - 1
 
 
@@ -105,35 +105,39 @@ class Reader:
         return Page(rows[:limit], more)
 
     def _newest(self, filters: Filters, after: tuple[int, int] | None, limit: int) -> list[TraceRow]:
-        """The first `limit` matches after a place: from the newest rows if they have enough, else by a scan."""
+        """The first `limit` matches after a place: from the newest rows if they have enough, else from the chunks."""
         condition, params = where(filters)
         if after is not None:
             condition = f"({condition}) AND (ts_ms, seq) < (?, ?)"
             params += after
-        bound = self._rare_bound(filters, after)
+        if self._indexed(filters):
+            # the plus: sorting these few is cheaper than walking the index of times until enough of them came by
+            return self.select(condition, params, order="+ts_ms DESC, seq DESC", limit=limit)
+        bound = self._bound(filters, after)
         if bound is not None:
             recent = f"({condition}) AND ts_ms >= ?"
             rows = self.select(recent, [*params, bound], order="ts_ms DESC, seq DESC", limit=limit)
             if len(rows) == limit:
                 return rows
-            from . import segments
+            from . import chunks
 
-            sealed, found = segments.places(self.store, filters, after, limit)
-            if sealed:
-                fresh = self.store.reader().execute(
+            connection = self.store.reader()
+            with chunks.reading(connection):
+                covered, found = chunks.newest(connection, filters, after, limit)
+                fresh = connection.execute(
+                    # the plus keeps SQLite from walking all of the time's index for rows that may not be there
                     f"SELECT ts_ms, seq FROM traces WHERE ({condition}) AND seq >= ? "
-                    "ORDER BY ts_ms DESC, seq DESC LIMIT ?",
-                    (*params, (sealed + 1) << SEQ_BITS, limit),
-                )
-                best = sorted({*fresh.fetchall(), *found}, reverse=True)[:limit]
-                known = {row.seq: row for row in self.by_seq([seq for _, seq in best])}
-                return [known[seq] for _, seq in best if seq in known]
+                    "ORDER BY +ts_ms DESC, seq DESC LIMIT ?",
+                    (*params, (covered + 1) << SEQ_BITS, limit),
+                ).fetchall()
+            best = sorted({*fresh, *found}, reverse=True)[:limit]
+            known = {row.seq: row for row in self.by_seq([seq for _, seq in best])}
+            return [known[seq] for _, seq in best if seq in known]
         return self.select(condition, params, order="ts_ms DESC, seq DESC", limit=limit)
 
-    def _rare_bound(self, filters: Filters, after: tuple[int, int] | None) -> int | None:
-        """The time of the `_RECENT`th newest row; None when an index finds the matches, or everything is recent."""
-        indexed = {"session", "user"}
-        if not filters.conditions or any(one.field in indexed and one.op == "=" for one in filters.conditions):
+    def _bound(self, filters: Filters, after: tuple[int, int] | None) -> int | None:
+        """The time of the `_RECENT`th newest row; None when nothing is asked for or everything is recent."""
+        if not filters.conditions:
             return None
         row = self.current().execute(
             "SELECT ts_ms FROM traces WHERE ts_ms <= ? ORDER BY ts_ms DESC LIMIT 1 OFFSET ?",
@@ -141,6 +145,18 @@ class Reader:
         )
         found = row.fetchone()
         return None if found is None else int(found[0])
+
+    def _indexed(self, filters: Filters) -> bool:
+        """True when the index of users or sessions leaves few rows to look at."""
+        for one in filters.conditions:
+            if one.field in ("session", "user") and one.op == "=":
+                condition, params = where(Filters((one,)))
+                few = self.store.reader().execute(
+                    f"SELECT count(*) FROM (SELECT 1 FROM traces WHERE {condition} LIMIT ?)", (*params, _RECENT)
+                )
+                if few.fetchone()[0] < _RECENT:
+                    return True
+        return False
 
     def tail(
         self, after: int | None = None, filters: Filters = EVERYTHING, *, limit: int = 200
@@ -177,17 +193,18 @@ class Reader:
 
     def rows(self, found: Sequence[tuple[object, ...]]) -> list[TraceRow]:
         """TraceRows of raw `traces` rows, with the ids looked up in their blocks."""
-        ids = self._ids({int(row[0]) >> SEQ_BITS for row in found})  # type: ignore[call-overload]
+        ids = self._ids([int(row[0]) for row in found])  # type: ignore[call-overload]
         return [_trace_row(row, ids) for row in found]
 
-    def _ids(self, blocks: set[int]) -> dict[int, str]:
+    def _ids(self, seqs: Sequence[int]) -> dict[int, str]:
+        """The trace ids of sequence numbers; a block that retention has just removed has none."""
         connection = self.store.reader()
-        known: dict[int, str] = {}
-        for block in blocks:
+        packed: dict[int, bytes] = {}
+        for block in {seq >> SEQ_BITS for seq in seqs}:
             row = connection.execute("SELECT ids FROM blocks WHERE id = ?", (block,)).fetchone()
             if row is not None:
-                known.update({block << SEQ_BITS | at: one for at, one in enumerate(split_ids(row[0]))})
-        return known
+                packed[block] = row[0]
+        return {seq: one_id(packed[seq >> SEQ_BITS], seq & _POSITION) for seq in seqs if seq >> SEQ_BITS in packed}
 
     def get(self, trace_id: str, *, bodies: bool = True) -> TraceRecord | None:
         """The whole record with attempts and, unless they expired, bodies; None when there is no such trace.

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from . import search, segments
+from . import chunks, search, segments
 from .codec import CODEC, decode_bodies, decode_records, encode_bodies, encode_records
 from .outbox import undelivered_from
 from .project import SEQ_BITS
@@ -71,6 +71,7 @@ def prune(
                 done.more = True
                 return done
     if retention.metrics_days is not None:
+        chunks.drop_empty(connection)
         done.segments = segments.drop_before(store, connection, now_ms - round(retention.metrics_days * DAY_MS))
     return done
 

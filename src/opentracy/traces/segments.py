@@ -19,7 +19,6 @@ import msgspec
 from .columns import COLUMNS, NAMES, duckdb_columns
 from .compile import Cells, Query, compile_query
 from .dialects import DUCKDB
-from .filters import Filters, where
 from .project import SEQ_BITS, projected_upto
 from .sqlite import Store
 
@@ -173,32 +172,6 @@ def scan(store: Store, query: Query, cells: Cells) -> int:
     return sealed_upto(store.reader())
 
 
-def places(
-    store: Store, filters: Filters, after: tuple[int, int] | None, limit: int
-) -> tuple[int, list[tuple[int, int]]]:
-    """Time and sequence number of the newest rows that match, and the last block looked at; (0, []) to ask SQLite."""
-    if not worth_it(store, Query(filters=filters)):
-        return 0, []
-    paths = list(files(store, filters.since, filters.until))
-    if not all(path.exists() for path in paths):
-        return 0, []
-    condition, params = where(filters, DUCKDB)
-    extra, values = _hidden(store)
-    if after is not None:
-        extra = f"{extra} AND " if extra else ""
-        extra += "(ts_ms < ? OR (ts_ms = ? AND seq < ?))"
-        values += [after[0], *after]
-    names = ", ".join(f"'{_quoted(path)}'" for path in paths)
-    if extra:
-        condition = f"({condition}) AND {extra}"
-    found = cursor().execute(
-        f"SELECT ts_ms, seq FROM read_parquet([{names}]) AS traces WHERE {condition} "
-        "ORDER BY ts_ms DESC, seq DESC LIMIT ?",
-        [*params, *values, limit],
-    )
-    return sealed_upto(store.reader()), found.fetchall()
-
-
 def _hidden(store: Store) -> tuple[str, list[int]]:
     """The condition that hides what was removed since the segments were written."""
     connection = store.reader()
@@ -212,8 +185,14 @@ def _hidden(store: Store) -> tuple[str, list[int]]:
 
 
 def drop_before(store: Store, connection: sqlite3.Connection, ts_ms: int) -> int:
-    """Removes segments that end before a time (their rows are gone already); returns how many."""
-    condition = "rows > 0 AND ts_max < ?"
+    """Removes segments that end before a time and whose rows are gone; returns how many.
+
+    Rows that a destination lacks are still there, and a segment goes only with all of its rows: otherwise these would
+    stand nowhere that sums look.
+    """
+    condition = (
+        "rows > 0 AND ts_max < ? AND NOT EXISTS (SELECT 1 FROM blocks WHERE id BETWEEN first_block AND last_block)"
+    )
     old = connection.execute(f"SELECT first_block, file FROM segments WHERE {condition}", (ts_ms,)).fetchall()
     for first, name in old:
         # the manifest row stays, emptied: it says that these blocks are sealed

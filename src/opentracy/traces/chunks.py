@@ -1,0 +1,457 @@
+"""Chunks: the narrow rows of some ten thousand traces as plain columns, for lists that few rows match.
+
+Belongs here: making chunks, and finding and counting rows in them. No index helps when each value of a combination is
+frequent and the combination is rare; looking at every row of two columns takes well under a millisecond per chunk when
+the columns lie side by side as small integers. A chunk never changes; it covers whole journal blocks, so each row is in
+one chunk or among the rows after the last one. Text is a code into the chunk's own sorted list of words. Chunks begin
+small, so that few rows have to wait for one, and neighbours are put together later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from .columns import COLUMNS, NAMES
+from .filters import FIELDS, Condition, Filters, Value
+from .project import SEQ_BITS, projected_upto
+
+#: rows of a new chunk, but for those of its last block
+CHUNK_ROWS: Final = 8_000
+#: rows from which on a chunk stays as it is
+MERGED_ROWS: Final = 64_000
+_TEXT: Final = frozenset(column.name for column in COLUMNS if column.kind in ("text", "word", "tags"))
+_PLACES: Final = {name: at for at, name in enumerate(NAMES)}
+_LAST: Final = 2**62
+#: so many comparisons of a whole column are faster than looking each code up
+_FEW: Final = 6
+
+Mask = NDArray[np.bool_]
+Numbers = NDArray[Any]
+#: time and sequence number of a row: its place in the list
+Place = tuple[int, int]
+
+
+class _Packed(msgspec.Struct, array_like=True):
+    """A column as it is stored. `words` of text; without `values` every row has the value `constant`."""
+
+    words: list[str | None] | None
+    dtype: str
+    values: bytes | None
+    constant: int
+    nulls: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """A column as it is looked at: numbers, or codes into `words`; `nulls` marks the numbers that are none."""
+
+    values: Numbers
+    words: list[str | None] | None
+    nulls: Mask | None
+
+
+class _Chunk(NamedTuple):
+    first: int
+    last: int
+    rows: int
+    ts_min: int
+    ts_max: int
+
+
+# ---------------------------------------------------------------- making
+def build(connection: sqlite3.Connection, *, min_rows: int = CHUNK_ROWS) -> int:
+    """Makes the next chunk, if `min_rows` rows are waiting for one; returns its number of rows. The leader calls it."""
+    first = covered_upto(connection) + 1
+    last = _enough_blocks(connection, first, min_rows)
+    if last is None:
+        return 0
+    found = connection.execute(
+        f"SELECT {', '.join(NAMES)} FROM traces WHERE seq >= ? AND seq < ? ORDER BY ts_ms, seq",
+        (first << SEQ_BITS, (last + 1) << SEQ_BITS),
+    ).fetchall()
+    columns = list(zip(*found, strict=True))
+    packed = [_packed(name, values, first) for name, values in zip(NAMES, columns, strict=False)]
+    times = columns[_PLACES["ts_ms"]] if found else (0,)
+    with _writing(connection):
+        if covered_upto(connection) + 1 == first:
+            _store(connection, _Chunk(first, last, len(found), times[0], times[-1]), packed)
+    return len(found)
+
+
+def merge(connection: sqlite3.Connection) -> int:
+    """Puts neighbouring small chunks together once they have `MERGED_ROWS` rows; returns how many there were."""
+    small: list[_Chunk] = []
+    for row in connection.execute("SELECT * FROM chunks ORDER BY first_block").fetchall():
+        chunk = _Chunk(*row)
+        # an emptied chunk has no columns
+        small = [*small, chunk] if 0 < chunk.rows < MERGED_ROWS else []
+        if sum(one.rows for one in small) >= MERGED_ROWS:
+            break
+    else:
+        return 0
+    with reading(connection):
+        parts = [_Open(connection, chunk) for chunk in small]
+        order = np.lexsort((_joined(parts, "seq").values, _joined(parts, "ts_ms").values))
+        packed = [_encoded(_joined(parts, name), order) for name in NAMES]
+    whole = _Chunk(
+        small[0].first, small[-1].last, len(order), min(one.ts_min for one in small), max(one.ts_max for one in small)
+    )
+    bounds = (whole.first, whole.last)
+    with _writing(connection):
+        left = connection.execute("SELECT * FROM chunks WHERE first_block BETWEEN ? AND ? ORDER BY first_block", bounds)
+        if [_Chunk(*row) for row in left.fetchall()] != small:
+            return 0
+        connection.execute("DELETE FROM chunks WHERE first_block BETWEEN ? AND ?", bounds)
+        connection.execute("DELETE FROM chunk_columns WHERE chunk BETWEEN ? AND ?", bounds)
+        _store(connection, whole, packed)
+    return len(small)
+
+
+def _joined(parts: Sequence[_Open], name: str) -> _Column:
+    """A column of several chunks; codes are those of all their words, sequence numbers count from the first chunk."""
+    columns = [part(name) for part in parts]
+    if name == "seq":
+        first = parts[0].chunk.first << SEQ_BITS
+        return _Column(np.concatenate([part.seqs() - first for part in parts]), None, None)
+    if columns[0].words is not None:
+        words = _in_order(word for column in columns for word in column.words or ())
+        code_of = {word: code for code, word in enumerate(words)}
+        codes = [np.array([code_of[word] for word in column.words or ()])[column.values] for column in columns]
+        return _Column(np.concatenate(codes), words, None)
+    nulls = [np.zeros(len(one.values), np.bool_) if one.nulls is None else one.nulls for one in columns]
+    missing = np.concatenate(nulls) if any(one.nulls is not None for one in columns) else None
+    return _Column(np.concatenate([column.values for column in columns]), None, missing)
+
+
+@contextlib.contextmanager
+def _writing(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+@contextlib.contextmanager
+def reading(connection: sqlite3.Connection) -> Iterator[None]:
+    """One state of the database for several questions: chunks are put together and removed while others look."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        connection.execute("COMMIT")
+
+
+def _store(connection: sqlite3.Connection, chunk: _Chunk, packed: Sequence[bytes]) -> None:
+    connection.execute("INSERT INTO chunks VALUES (?, ?, ?, ?, ?)", chunk)
+    named = [(chunk.first, name, data) for name, data in zip(NAMES, packed, strict=False)]
+    connection.executemany("INSERT INTO chunk_columns VALUES (?, ?, ?)", named)
+
+
+def covered_upto(connection: sqlite3.Connection) -> int:
+    """The last block whose rows stand in a chunk; 0 when none does."""
+    return int(connection.execute("SELECT ifnull(max(last_block), 0) FROM chunks").fetchone()[0])
+
+
+def _enough_blocks(connection: sqlite3.Connection, first: int, min_rows: int) -> int | None:
+    rows = 0
+    upto = projected_upto(connection)
+    for block, count in connection.execute(
+        "SELECT id, rows FROM blocks WHERE id >= ? AND id <= ? ORDER BY id", (first, upto)
+    ):
+        rows += count
+        if rows >= min_rows:
+            return int(block)
+    return None
+
+
+def _packed(name: str, values: Sequence[Any], first: int) -> bytes:
+    """A column as rows of `traces` have it."""
+    if name in _TEXT:
+        words = _in_order(values)
+        code_of = {word: code for code, word in enumerate(words)}
+        return _encoded(_Column(np.fromiter(map(code_of.__getitem__, values), np.int64, len(values)), words, None))
+    missing = np.fromiter((value is None for value in values), np.bool_, len(values))
+    filled = [0 if value is None else value for value in values] if missing.any() else values
+    numbers = np.fromiter(filled, np.int64, len(values))
+    if name == "seq":
+        numbers -= first << SEQ_BITS
+    return _encoded(_Column(numbers, None, missing if missing.any() else None))
+
+
+def _in_order(words: Iterable[str | None]) -> list[str | None]:
+    return sorted(set(words), key=lambda word: (word is not None, word or ""))
+
+
+def _encoded(column: _Column, order: Numbers | None = None) -> bytes:
+    values, nulls = column.values, column.nulls
+    if order is not None:
+        values, nulls = values[order], None if nulls is None else nulls[order]
+    low, high = int(values.min()), int(values.max())
+    fits = (kind for kind in ("<i1", "<i2", "<i4", "<i8") if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max)
+    dtype = next(fits)
+    raw = None if low == high else values.astype(dtype).tobytes()
+    bits = None if nulls is None else np.packbits(nulls).tobytes()
+    return msgspec.msgpack.encode(_Packed(column.words, dtype, raw, low, bits))
+
+
+def drop_empty(connection: sqlite3.Connection) -> int:
+    """Removes the columns of chunks whose blocks are all gone; returns how many. What they covered stays covered."""
+    gone = connection.execute(
+        "SELECT first_block FROM chunks WHERE rows > 0 "
+        "AND NOT EXISTS (SELECT 1 FROM blocks WHERE id BETWEEN first_block AND last_block)"
+    ).fetchall()
+    for (first,) in gone:
+        with _writing(connection):
+            connection.execute("DELETE FROM chunk_columns WHERE chunk = ?", (first,))
+            connection.execute("UPDATE chunks SET rows = 0 WHERE first_block = ?", (first,))
+    return len(gone)
+
+
+# ---------------------------------------------------------------- looking
+class _Open:
+    """A chunk being looked at: each column is read once, when it is asked for."""
+
+    def __init__(self, connection: sqlite3.Connection, chunk: _Chunk) -> None:
+        self.chunk = chunk
+        self._connection = connection
+        self._columns: dict[str, _Column] = {}
+
+    def __call__(self, name: str) -> _Column:
+        column = self._columns.get(name)
+        if column is None:
+            column = self._columns[name] = self._read(name)
+        return column
+
+    def _read(self, name: str) -> _Column:
+        (data,) = self._connection.execute(
+            "SELECT data FROM chunk_columns WHERE chunk = ? AND name = ?", (self.chunk.first, name)
+        ).fetchone()
+        rows = self.chunk.rows
+        packed = msgspec.msgpack.decode(data, type=_Packed)
+        if packed.values is None:
+            values: Numbers = np.full(rows, packed.constant, np.int64)
+        else:
+            values = np.frombuffer(packed.values, packed.dtype)
+        nulls = None
+        if packed.nulls is not None:
+            nulls = np.unpackbits(np.frombuffer(packed.nulls, np.uint8), count=rows).astype(np.bool_)
+        return _Column(values, packed.words, nulls)
+
+    def seqs(self) -> Numbers:
+        """The sequence numbers of the rows."""
+        return self("seq").values.astype(np.int64) + (self.chunk.first << SEQ_BITS)
+
+
+def newest(
+    connection: sqlite3.Connection, filters: Filters, after: Place | None, limit: int
+) -> tuple[int, list[Place]]:
+    """The first `limit` matches below a place, newest first, and the last block that chunks cover (0: there are none).
+
+    Rows after that block are the caller's to look at, and the caller is `reading`.
+    """
+    upto, chunks = _chunks(connection, filters, None if after is None else after[0])
+    hidden = _Hidden(connection)
+    found: list[Place] = []
+    for chunk in chunks:
+        if len(found) >= limit:
+            found = sorted(found, reverse=True)[:limit]
+            if found[-1][0] > chunk.ts_max:
+                break
+        found += _matches(_Open(connection, chunk), filters, after, limit, hidden)
+    return upto, sorted(found, reverse=True)[:limit]
+
+
+def count(
+    connection: sqlite3.Connection, filters: Filters, fields: Sequence[str]
+) -> tuple[int, dict[str, dict[Any, int]]]:
+    """For each field (a group of `compile`) its values with the number of rows, under the filters of the other fields;
+    and the last block that chunks cover. Values are those that SQLite gives. The caller is `reading`."""
+    upto, chunks = _chunks(connection, filters, None)
+    hidden = _Hidden(connection)
+    found: dict[str, dict[Any, int]] = {name: {} for name in fields}
+    for chunk in chunks:
+        open_ = _Open(connection, chunk)
+        visible = _visible(open_, filters, None, hidden)
+        masks = {condition: _mask(condition, open_) for condition in filters.conditions}
+        for name in fields:
+            mask = visible.copy()
+            for condition, one in masks.items():
+                if condition.field != name:
+                    mask &= one
+            _tally(open_, name, mask, found[name])
+    return upto, found
+
+
+def _tally(open_: _Open, name: str, mask: Mask, into: dict[Any, int]) -> None:
+    spec = FIELDS[name]
+    column = open_("http_status" if name == "status" else spec.column)
+    if column.words is None:
+        if column.nulls is not None:
+            _more(into, None, int((mask & column.nulls).sum()))
+            mask = mask & ~column.nulls
+        values, counts = np.unique(column.values[mask], return_counts=True)
+        for value, many in zip(values.tolist(), counts.tolist(), strict=True):
+            _more(into, value, many)
+        return
+    for code, many in enumerate(np.bincount(column.values[mask], minlength=len(column.words)).tolist()):
+        word = column.words[code] if many else None
+        if not many:
+            continue
+        for value in _tags(word) if spec.kind == "tag" else (word,):
+            _more(into, value, many)
+
+
+def _more(into: dict[Any, int], value: Any, many: int) -> None:
+    if many:
+        into[value] = into.get(value, 0) + many
+
+
+def _chunks(connection: sqlite3.Connection, filters: Filters, before: int | None) -> tuple[int, list[_Chunk]]:
+    """The last block covered, and the chunks that overlap the time asked for, newest first."""
+    every = [_Chunk(*row) for row in connection.execute("SELECT * FROM chunks ORDER BY ts_max DESC")]
+    since = -_LAST if filters.since is None else filters.since
+    until = _LAST if filters.until is None else filters.until
+    last = _LAST if before is None else before
+    wanted = [one for one in every if one.rows and one.ts_max >= since and one.ts_min < until and one.ts_min <= last]
+    return max((one.last for one in every), default=0), wanted
+
+
+class _Hidden:
+    """Rows that were removed since their chunk was made: single ones, and blocks that retention took."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        found = connection.execute("SELECT seq FROM deleted ORDER BY seq").fetchall()
+        self._single = np.array([seq for (seq,) in found], np.int64)
+        row = connection.execute("SELECT value FROM state WHERE name = 'forgotten'").fetchone()
+        self._forgotten = -_LAST if row is None else int(row[0])
+
+    def keep(self, open_: _Open) -> Mask | None:
+        """Which rows of a chunk are still there; None when all are."""
+        chunk = open_.chunk
+        first, end = chunk.first << SEQ_BITS, (chunk.last + 1) << SEQ_BITS
+        at, to = np.searchsorted(self._single, [first, end])
+        kept: Mask | None = None
+        if at < to:
+            kept = ~np.isin(open_.seqs(), self._single[at:to])
+        if chunk.ts_min < self._forgotten:
+            blocks = self._connection.execute(
+                "SELECT id FROM blocks WHERE id BETWEEN ? AND ?", (chunk.first, chunk.last)
+            ).fetchall()
+            there = np.isin(open_.seqs() >> SEQ_BITS, np.array([block for (block,) in blocks], np.int64))
+            kept = there if kept is None else kept & there
+        return kept
+
+
+def _visible(open_: _Open, filters: Filters, after: Place | None, hidden: _Hidden) -> Mask:
+    """The rows of a chunk within the time range and below the cursor that are still there."""
+    times = open_("ts_ms").values
+    low = 0 if filters.since is None else int(np.searchsorted(times, filters.since, "left"))
+    high = len(times) if filters.until is None else int(np.searchsorted(times, filters.until, "left"))
+    if after is not None:
+        high = min(high, int(np.searchsorted(times, after[0], "right")))
+        if high > low and times[high - 1] == after[0]:
+            seqs = open_.seqs()
+            while high > low and times[high - 1] == after[0] and seqs[high - 1] >= after[1]:
+                high -= 1
+    mask = np.zeros(len(times), np.bool_)
+    mask[low:high] = True
+    kept = hidden.keep(open_)
+    return mask if kept is None else mask & kept
+
+
+def _matches(open_: _Open, filters: Filters, after: Place | None, limit: int, hidden: _Hidden) -> list[Place]:
+    mask: Mask | None = None
+    for condition in filters.conditions:
+        one = _mask(condition, open_)
+        mask = one if mask is None else mask & one
+        if not mask.any():
+            return []
+    visible = _visible(open_, filters, after, hidden)
+    at = np.flatnonzero(visible if mask is None else mask & visible)[-limit:]
+    if not len(at):
+        return []
+    return list(zip(open_("ts_ms").values[at].tolist(), open_.seqs()[at].tolist(), strict=True))
+
+
+# ---------------------------------------------------------------- conditions
+def _mask(condition: Condition, open_: Callable[[str], _Column]) -> Mask:
+    """The rows for which a condition holds; as its SQL would say it (`filters.where`)."""
+    field = FIELDS[condition.field]
+    if field.kind == "status":
+        mask = _any([_status(str(value), open_) for value in condition.values])
+        return ~mask if condition.op == "!=" else mask
+    column = open_(field.column)
+    if column.words is not None:
+        wanted = partial(_has_tag, condition.values) if field.kind == "tag" else condition.values.__contains__
+        mask = _coded(column, wanted)
+        return ~mask if condition.op == "!=" else mask
+    if condition.op in ("=", "!="):
+        mask = _any([_compared(column, "=", value) for value in condition.values])
+        # a row without a value is not one of the excluded ones
+        return ~mask if condition.op == "!=" else mask
+    return _compared(column, condition.op, condition.values[0])
+
+
+def _any(masks: Sequence[Mask]) -> Mask:
+    result = masks[0]
+    for mask in masks[1:]:
+        result = result | mask
+    return result
+
+
+def _coded(column: _Column, wanted: Callable[[Any], bool]) -> Mask:
+    words = column.words or []
+    hits = [code for code, word in enumerate(words) if word is not None and wanted(word)]
+    if len(hits) <= _FEW:
+        return _any([column.values == code for code in hits] or [np.zeros(len(column.values), np.bool_)])
+    table = np.zeros(len(words), np.bool_)
+    table[hits] = True
+    return table[column.values]
+
+
+def _has_tag(values: tuple[Value, ...], word: str) -> bool:
+    tags = _tags(word)
+    return any(value in tags for value in values)
+
+
+def _tags(word: str | None) -> list[str]:
+    return [] if word is None else msgspec.json.decode(word, type=list[str])
+
+
+_COMPARE: Final[dict[str, Callable[[Numbers, Any], Mask]]] = {
+    "=": np.equal,
+    "<": np.less,
+    "<=": np.less_equal,
+    ">": np.greater,
+    ">=": np.greater_equal,
+}
+
+
+def _compared(column: _Column, op: str, value: Value) -> Mask:
+    mask: Mask = _COMPARE[op](column.values.astype(np.int64), value)
+    return mask if column.nulls is None else mask & ~column.nulls
+
+
+def _status(word: str, open_: Callable[[str], _Column]) -> Mask:
+    if word in ("error", "failed"):
+        return _coded(open_("outcome"), lambda outcome: bool(outcome != "ok"))
+    if word.endswith("xx"):
+        status = open_("http_status")
+        return _compared(status, ">=", int(word[0]) * 100) & _compared(status, "<=", int(word[0]) * 100 + 99)
+    if word.isdigit():
+        return _compared(open_("http_status"), "=", int(word))
+    return _coded(open_("outcome"), word.__eq__)
+
