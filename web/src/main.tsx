@@ -1,6 +1,6 @@
 // The frame around the screens: navigation, theme, palette, keyboard. Everything else stands in screens/.
 import { Component, render, type ComponentChildren } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { locked } from "./lib/api";
 import { useKeys } from "./lib/keys";
 import { loadSession, session, sessionError, signOut } from "./lib/session";
@@ -117,26 +117,11 @@ function Navigation({ palette, help }: { palette: () => void; help: () => void }
 
 function App() {
   const [dialog, setDialog] = useState<"palette" | "help" | null>(null);
-  const pending = useRef(0);
   useEffect(() => void loadSession(), []);
-  const jumps = Object.fromEntries(SCREENS.map(([, , path, key]) => [key, path]));
-  const follow = (event: KeyboardEvent) => {
-    const path = jumps[event.key];
-    if (performance.now() - pending.current > 1_000 || !path) return;
-    pending.current = 0;
-    event.preventDefault();
-    event.stopImmediatePropagation();
-    go(link(path));
-  };
-  useEffect(() => {
-    // before the tables of the screens: after g, a letter is a screen and nothing else
-    document.addEventListener("keydown", follow, true);
-    return () => document.removeEventListener("keydown", follow, true);
-  });
   useKeys({
     "mod+k": () => setDialog("palette"),
     "?": () => setDialog("help"),
-    g: () => (pending.current = performance.now()),
+    ...Object.fromEntries(SCREENS.map(([, , path, key]) => [`g ${key}`, () => go(link(path))])),
     "[": () => stepRange(-1),
     "]": () => stepRange(1),
   });

@@ -80,8 +80,14 @@ const filterKey = () => `${query()} ${range.value} ${params.value.get("since")} 
 // ---------------------------------------------------------------- query bar
 function QueryBar({ problem }: { problem: string | null }) {
   const [text, setText] = useState(query());
+  const filtered = useRef(query());
+  // a filter that comes from elsewhere replaces the text in the same drawing; in an effect, it would come a frame later
+  // and take with it what was typed meanwhile
+  if (filtered.current !== query()) {
+    filtered.current = query();
+    setText(query());
+  }
   const ref = useRef<HTMLInputElement>(null);
-  useEffect(() => setText(query()), [query()]);
   useKeys({ "/": () => ref.current?.focus(), f: () => ref.current?.focus() });
   const chips = terms(query());
   return (
