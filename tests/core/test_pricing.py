@@ -178,9 +178,16 @@ class TestParts:
         assert cost(price, raw).cache_write == 1_200_000
 
     def test_reasoning_is_inside_the_output_unless_it_has_a_rate(self) -> None:
-        raw = usage.build(prompt=0, completion=100, reasoning=60)
+        raw = usage.build(prompt=1, completion=100, reasoning=60)
         assert cost(price_from_usd("m", input=1, output=2), raw).output == 200_000
         assert cost(price_from_usd("m", input=1, output=2, reasoning=3), raw).output == 40 * 2000 + 60 * 3000
+
+    def test_an_answer_to_a_prompt_that_was_not_counted_has_no_known_cost(self) -> None:
+        price = price_from_usd("m", input=1, output=2)
+        assert cost_with(price, usage.build(prompt=0, completion=100)) is None
+        assert cost_with(price, usage.build(prompt=0, completion=100, reasoning=60)) is None
+        assert cost(price, usage.build(prompt=0, completion=0)).total == 0
+        assert cost(price, usage.build(prompt=10, completion=0)).total == 10_000
 
     def test_reasoning_outside_the_completion_is_billed_in_either_form(self) -> None:
         wire = {

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from native_wire import WEATHER, answer, body_of, call, decode, decoder, folded, sse, target
 
+from opentracy.core import pricing
 from opentracy.core.pricing import register_price
 from opentracy.core.wire import Failure, HttpResponse
 
@@ -160,6 +161,14 @@ def test_a_blocked_prompt_is_an_empty_filtered_answer() -> None:
     assert streamed["usage"] == plain["usage"]
 
 
+def test_a_prompt_count_that_was_left_out_is_a_number_without_a_price() -> None:
+    raw = {"candidatesTokenCount": 7, "thoughtsTokenCount": 3}
+    plain = answer(FLASH, {**whole([TEXT]), "usageMetadata": raw})["usage"]
+    assert (plain["prompt_tokens"], plain["completion_tokens"], plain["total_tokens"]) == (0, 10, 10)
+    assert pricing.cost_of("gemini", "gemini-2.5-flash", plain) is None
+    assert pricing.cost_of("gemini", "gemini-2.5-flash", {**plain, "prompt_tokens": 1, "total_tokens": 11}) is not None
+
+
 def test_content_without_parts_is_an_empty_answer() -> None:
     body = {"candidates": [{"content": {"role": "model"}, "finishReason": "MAX_TOKENS"}]}
     choice = answer(FLASH, body)["choices"][0]
@@ -195,8 +204,6 @@ def test_logprobs() -> None:
 
 
 def test_bug_2_cached_tokens_are_part_of_the_prompt() -> None:
-    from opentracy.core import pricing
-
     raw = {"promptTokenCount": 262960, "cachedContentTokenCount": 257955, "candidatesTokenCount": 1744, "totalTokenCount": 264704}
     usage = answer(FLASH, {**whole([TEXT]), "usageMetadata": raw})["usage"]
     assert usage["prompt_tokens"] == 262960

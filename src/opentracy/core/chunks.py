@@ -10,15 +10,18 @@ from typing import Any
 
 from .wire import Chunk
 
+_SHOWN = ("content", "tool_calls", "reasoning_content", "refusal", "audio", "images", "function_call")
+
 
 def is_content(chunk: Chunk) -> bool:
-    """Whether a chunk carries something for the reader (text, reasoning, tool call, refusal) or a finish."""
+    """Whether a chunk carries something for the reader (text, reasoning, a call, sound, a picture) or a finish."""
     for choice in chunk["choices"]:
         if choice.get("finish_reason"):
             return True
         delta = choice["delta"]
-        if delta.get("content") or delta.get("tool_calls") or delta.get("reasoning_content") or delta.get("refusal"):
-            return True
+        for name in _SHOWN:
+            if delta.get(name):
+                return True
     return False
 
 

@@ -8,6 +8,8 @@ from typing import Any
 from .wire import Chunk
 
 _GROWING = frozenset({"content", "reasoning_content", "refusal"})
+_CALLS = (("function", "arguments"), ("custom", "input"))  # kind of call -> its field that comes in pieces
+_NOT_COPIED = frozenset({"index", "function", "custom"})
 
 
 class MessageFold:
@@ -76,6 +78,8 @@ class _Choice:
             elif key == "tool_calls":
                 for call in value:
                     self._call(call)
+            elif key == "reasoning_details":
+                self._fields[key] = _joined(self._fields.get(key), value)
             else:
                 self._fields[key] = _grown(self._fields.get(key), value)
         for key, value in choice.items():
@@ -91,16 +95,17 @@ class _Choice:
     def _call(self, call: Mapping[str, Any]) -> None:
         index = call.get("index", 0)
         kept = self._tools.setdefault(index, {})
-        function = call.get("function")
-        if function is not None:
-            held = kept.setdefault("function", {})
-            for key, value in function.items():
-                if key == "arguments":
-                    self._arguments.setdefault(index, []).append(value or "")
-                elif value is not None:
-                    held.setdefault(key, value)
+        for kind, growing in _CALLS:
+            said = call.get(kind)
+            if said is not None:
+                held = kept.setdefault(kind, {})
+                for key, value in said.items():
+                    if key == growing:
+                        self._arguments.setdefault(index, []).append(value or "")
+                    elif value is not None:
+                        held.setdefault(key, value)
         for key, value in call.items():
-            if key not in ("index", "function") and value is not None:
+            if key not in _NOT_COPIED and value is not None:
                 kept.setdefault(key, value)
 
     def message(self) -> dict[str, Any]:
@@ -114,8 +119,9 @@ class _Choice:
 
     def _whole_call(self, index: int) -> dict[str, Any]:
         call = dict(self._tools[index])
-        if "function" in call:
-            call["function"] = {**call["function"], "arguments": "".join(self._arguments.get(index, ()))}
+        for kind, growing in _CALLS:
+            if kind in call:
+                call[kind] = {**call[kind], growing: "".join(self._arguments.get(index, ()))}
         return call
 
     def choice(self) -> dict[str, Any]:
@@ -123,6 +129,30 @@ class _Choice:
         if self._logprobs is not None:
             out["logprobs"] = self._logprobs
         return out
+
+
+def _joined(before: Any, value: Any) -> Any:
+    """Blocks of reasoning that come in pieces: a piece of the last block's kind and index goes on with it.
+
+    They go back to the provider with the next turn, and it knows them again only when they are whole.
+    """
+    out: list[Any] = list(before or ())
+    for piece in value if isinstance(value, list) else [value]:
+        last = out[-1] if out else None
+        if isinstance(last, dict) and isinstance(piece, dict) and _same_block(last, piece):
+            out[-1] = {**last, **{k: _piece(k, last.get(k), v) for k, v in piece.items() if v is not None}}
+        else:
+            out.append(piece)
+    return out
+
+
+def _same_block(last: Mapping[str, Any], piece: Mapping[str, Any]) -> bool:
+    # two encrypted blocks never belong together: their data is sealed one by one
+    return all(last.get(k) == piece.get(k) for k in ("type", "index")) and not (last.get("data") and piece.get("data"))
+
+
+def _piece(name: str, before: Any, value: Any) -> Any:
+    return _grown(before, value) if name in ("text", "summary") else value
 
 
 def _grown(before: Any, value: Any) -> Any:

@@ -97,6 +97,7 @@ def cost_of(provider: str, model: str, usage: Mapping[str, Any] | None, at: floa
 def cost_with(price: Price, usage: Mapping[str, Any], at: float | None = None) -> Cost | None:
     """The cost of this usage at this price; None when a needed count or rate is unknown.
 
+    An answer to a prompt of no tokens has no known cost: some services leave out what they did not count.
     Where the provider says how many tokens it bills (`billed_units`), these count and not what the model saw.
     """
     if (billed := usage.get("billed_units")) is not None:
@@ -114,7 +115,7 @@ def _flat_cost(fresh: int, answered: int, usage: Mapping[str, Any]) -> Cost | No
     total = usage.get("total_tokens", 0)
     if not (type(prompt) is type(completion) is type(total) is int):
         return None
-    if not (0 <= prompt <= MAX_TOKENS and 0 <= completion <= MAX_TOKENS and 0 <= total <= 2 * MAX_TOKENS):
+    if not (0 < prompt <= MAX_TOKENS and 0 <= completion <= MAX_TOKENS and 0 <= total <= 2 * MAX_TOKENS):
         return None
     for name in ("prompt_tokens_details", "completion_tokens_details"):
         details = usage.get(name)
@@ -134,6 +135,8 @@ def _full_cost(price: Price, usage: Mapping[str, Any], at: float | None) -> Cost
         return None
     if not (0 <= prompt <= MAX_TOKENS and 0 <= completion <= MAX_TOKENS and 0 <= total <= 2 * MAX_TOKENS):
         return None
+    if completion and not prompt:
+        return None  # nothing is answered without a prompt: the provider did not count it
     rates = price.rates if not price.tiers and not price.windows else price.rates_for(prompt, at)
     inputs = _input_parts(rates, prompt, usage.get("prompt_tokens_details"))
     output = _output_part(rates, completion, usage)

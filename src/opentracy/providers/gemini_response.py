@@ -43,10 +43,14 @@ def usage_of(raw: Any) -> dict[str, Any] | None:
         return None
     thoughts = raw.get("thoughtsTokenCount")
     answer = raw.get("candidatesTokenCount")
-    if answer is None and thoughts is None and raw.get("promptTokenCount") is not None:
-        answer = 0  # nothing was generated: the field is left out
+    prompt = raw.get("promptTokenCount")
+    # a count of zero is left out; for a prompt that means "not counted", which `core.pricing` does not take for free
+    if answer is None and thoughts is None and prompt is not None:
+        answer = 0
+    elif prompt is None and (answer is not None or thoughts is not None):
+        prompt = 0
     return build(
-        prompt=_sum(raw.get("promptTokenCount"), raw.get("toolUsePromptTokenCount")),
+        prompt=_sum(prompt, raw.get("toolUsePromptTokenCount")),
         completion=_sum(answer, thoughts),
         total=raw.get("totalTokenCount"),
         cached=raw.get("cachedContentTokenCount"),

@@ -1,6 +1,7 @@
 """Messages on their way to a server of the OpenAI family: what is ours is taken off, what it demands is put on.
 
-Other parameters stand in `openai_request`. Nothing is changed in place; a clean list of messages is sent as it is.
+The parts of a content stand in `openai_parts`, parameters in `openai_request`. Nothing is changed in place; a clean
+list of messages is sent as it is.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from ..core.jsonio import encode
+from .openai_parts import content_for, shown_after_results
 from .openai_quirks import Quirks
 
 Message = dict[str, Any]
@@ -35,6 +37,8 @@ def outgoing(messages: list[Message], quirks: Quirks, dropped: list[str]) -> lis
         m if _is_plain(m) else _message(m, quirks, dropped, echo_reasoning=i in keep_reasoning)
         for i, m in enumerate(messages)
     ]
+    if not quirks.rich_results and any(m.get("role") == "tool" and type(m.get("content")) is list for m in out):
+        out = shown_after_results(out)
     if quirks.alternate:
         out = _alternating(out)
     if quirks.prefill and out and out[-1].get("role") == "assistant" and not out[-1].get("tool_calls"):
@@ -65,7 +69,7 @@ def _message(m: Message, quirks: Quirks, dropped: list[str], *, echo_reasoning: 
         if name == "role":
             out[name] = "system" if value == "developer" and not quirks.developer_role else value
         elif name == "content":
-            out[name] = value if quirks.cache_marks or not isinstance(value, list) else _parts(value)
+            out[name] = content_for(value, quirks) if isinstance(value, (list, tuple)) else value
         elif value is None or name.startswith("_"):
             continue
         elif name == "tool_calls":
@@ -76,19 +80,14 @@ def _message(m: Message, quirks: Quirks, dropped: list[str], *, echo_reasoning: 
         elif name in _OURS:
             if name in quirks.echo or (echo_reasoning and name == "reasoning_content"):
                 out[name] = value
+        elif name == "cache_control" and not quirks.cache_marks:
+            continue
         elif name == "name" and not quirks.names:
             if "messages.name" not in dropped:
                 dropped.append("messages.name")
         else:
             out[name] = value
     return out
-
-
-def _parts(parts: list[Any]) -> list[Any]:
-    """Content parts without cache marks, which are another provider's way to save money and change nothing else."""
-    if not any(isinstance(p, dict) and "cache_control" in p for p in parts):
-        return parts
-    return [{k: v for k, v in p.items() if k != "cache_control"} if isinstance(p, dict) else p for p in parts]
 
 
 def _tool_call(call: Any, quirks: Quirks) -> Any:
@@ -103,6 +102,8 @@ def _tool_call(call: Any, quirks: Quirks) -> Any:
         arguments = "{}"
     out = {"id": tool_id(call.get("id"), quirks), "type": call.get("type") or "function"}
     out["function"] = {"name": function.get("name"), "arguments": arguments}
+    if "extra_content" in quirks.echo and call.get("extra_content"):
+        out["extra_content"] = call["extra_content"]
     return out
 
 

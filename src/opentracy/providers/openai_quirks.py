@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -71,6 +71,10 @@ class Quirks:
     """`response_format` of type json_schema is understood."""
     int_logprobs: bool = False
     """`logprobs` is a number."""
+    files: Literal["file", "document_url", "file_url"] = "file"
+    """The content part that holds a document."""
+    rich_results: bool = False
+    """Tool results may hold pictures and files; elsewhere these follow in a message of the user's."""
     prefill: bool = False
     """A last assistant message must be marked as the beginning of the answer."""
     names: bool = True
@@ -105,3 +109,9 @@ def rule_for(quirks: Quirks, model: str) -> ModelRule | None:
 def thinks_in_text(quirks: Quirks, model: str) -> bool:
     """Whether this model's answers may begin with `<think>`."""
     return bool(quirks.think_tags) and re.match(quirks.think_tags, model.lower()) is not None
+
+
+@lru_cache(maxsize=64)
+def echoing(quirks: Quirks, name: str) -> Quirks:
+    """The same provider, where it takes back one more of the fields that its answers carry."""
+    return replace(quirks, echo=quirks.echo | {name})

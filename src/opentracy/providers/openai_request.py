@@ -15,7 +15,7 @@ from ..core.jsonio import encode
 from ..core.params import CHAT_PARAMS, json_schema_of, max_tokens, refuse_dropped, response_format
 from ..core.wire import Call, HttpRequest, Target
 from .openai_messages import outgoing
-from .openai_quirks import DEFAULT, ModelRule, Quirks, rule_for
+from .openai_quirks import DEFAULT, ModelRule, Quirks, echoing, rule_for
 
 _RANGES = {"temperature": (0, 2), "top_p": (0, 1), "presence_penalty": (-2, 2), "frequency_penalty": (-2, 2)}
 _NO_RULE = ModelRule("")
@@ -49,6 +49,8 @@ def build_request(call: Call, target: Target) -> HttpRequest:
 
 def _ways(target: Target) -> _Ways:
     quirks: Quirks = target.quirks or DEFAULT
+    if (urlsplit(target.base_url).hostname or "").endswith("googleapis.com"):
+        quirks = echoing(quirks, "extra_content")  # Gemini's thought signatures, which it wants back on their calls
     version = target.options.get("api_version", "")
     paths = quirks.path, quirks.path.replace("/chat/completions", "/embeddings")
     chat, embeddings = (_url(target.base_url, path, quirks.deployments, target.model, version) for path in paths)
