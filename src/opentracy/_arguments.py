@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import numbers
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +13,10 @@ DEFAULT_TIMEOUT = 120.0
 MAX_CONNECT_S = 5.0
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 _NUMBERS = {"temperature": 0.0, "top_p": 0.0, "presence_penalty": -math.inf, "frequency_penalty": -math.inf}  # at least
+_USUAL = frozenset({str, int, float, bool, list, dict, tuple})
+_NESTED = ("tool_calls", "content", "function_call")  # what of a message may hold objects of other SDKs
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_OWN_HEADERS = frozenset({"host", "content-length", "content-encoding", "transfer-encoding", "connection"})
 _COUNTS = ("max_tokens", "max_completion_tokens", "n", "top_logprobs")
 
 
@@ -52,7 +58,8 @@ def check_messages(messages: Any) -> list[dict[str, Any]]:
     return checked
 
 
-def _message(message: Any, i: int) -> dict[str, Any]:
+def _message(given: Any, i: int) -> dict[str, Any]:
+    message: Any = given
     if not isinstance(message, dict):
         dump = getattr(message, "model_dump", None)
         if isinstance(message, Mapping):
@@ -61,23 +68,39 @@ def _message(message: Any, i: int) -> dict[str, Any]:
             message = dump(exclude_none=True)
         if not isinstance(message, dict):
             raise ValueError(f"messages[{i}] must be a dict with 'role' and 'content', got {type(message).__name__}")
+    for name in _NESTED:
+        value = message.get(name)
+        if type(value) is list or type(value) is tuple:
+            if any(not isinstance(item, (dict, str)) for item in value):
+                message = {**message, name: [_dumped(item) for item in value]}
+        elif value is not None and type(value) is not str and not isinstance(value, dict):
+            message = {**message, name: _dumped(value)}
     role = message.get("role")
     if role not in _ROLES:
         raise ValueError(f"messages[{i}].role must be one of {', '.join(sorted(_ROLES))}, got {role!r}")
     content = message.get("content")
     if content is not None and not isinstance(content, (str, list, tuple)):
         raise ValueError(f"messages[{i}].content must be a string or a list of parts, got {type(content).__name__}")
-    return message
+    checked: dict[str, Any] = message
+    return checked
+
+
+def _dumped(value: Any) -> Any:
+    """An object of another SDK inside a message, as the dict that it stands for; anything else as it is."""
+    dump = getattr(value, "model_dump", None)
+    return dump(exclude_none=True) if callable(dump) else value
 
 
 def check_params(params: dict[str, Any]) -> dict[str, Any]:
-    """The parameters that were given, those of known type checked."""
-    given = {k: v for k, v in params.items() if v is not None}
+    """The parameters that were given, those of known type checked; those inside `extra_body` go before the others."""
+    given = {k: v for k, v in params.items() if v is not None and (type(v) in _USUAL or not _is_absent(v))}
+    if "extra_body" in given:
+        given = _with_extra_body(given)
     for name, value in given.items():
         if name in _NUMBERS:
-            _number(name, value, _NUMBERS[name])
+            given[name] = _number(name, value, _NUMBERS[name])
         elif name in _COUNTS:
-            _count(name, value)
+            given[name] = _count(name, value)
         elif name == "stop":
             _stop(value)
         elif name == "tools":
@@ -89,17 +112,53 @@ def check_params(params: dict[str, Any]) -> dict[str, Any]:
     return given
 
 
-def _number(name: str, value: Any, low: float) -> None:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
+def _is_absent(value: Any) -> bool:
+    """What the openai package passes along for "not given"."""
+    return type(value).__name__ in ("NotGiven", "Omit") and not value
+
+
+def _with_extra_body(given: dict[str, Any]) -> dict[str, Any]:
+    extra = given.pop("extra_body")
+    if not isinstance(extra, Mapping):
+        raise ValueError(f"extra_body must be a dict, got {type(extra).__name__}")
+    for name in ("model", "messages", "stream"):
+        if name in extra:
+            raise ValueError(f"extra_body must not hold {name!r}; pass it as an argument of the call")
+    return {**given, **{str(k): v for k, v in extra.items() if v is not None}}
+
+
+def check_headers(headers: Any) -> dict[str, str]:
+    """`extra_headers`: names and values that can stand in a request. Values are not quoted: they may be secret."""
+    if headers is None or _is_absent(headers):
+        return {}
+    if not isinstance(headers, Mapping):
+        raise ValueError(f"extra_headers must be a dict of strings, got {type(headers).__name__}")
+    for name, value in headers.items():
+        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name) or name.lower() in _OWN_HEADERS:
+            raise ValueError(f"extra_headers: {name!r} cannot be set")
+        if not isinstance(value, str) or not value.isascii() or not value.isprintable():
+            raise ValueError(f"extra_headers[{name!r}] must be printable ASCII text")
+    return dict(headers)
+
+
+def _number(name: str, value: Any, low: float) -> Any:
+    kind = type(value)
+    if kind is not int and kind is not float:
+        if kind is bool or not isinstance(value, numbers.Real):
+            raise ValueError(f"{name} must be a finite number, got {value!r}")
+        value = float(value)
+    if not math.isfinite(value):
         raise ValueError(f"{name} must be a finite number, got {value!r}")
     if value < low:
         raise ValueError(f"{name} must be at least {low}, got {value!r}")
+    return value
 
 
-def _count(name: str, value: Any) -> None:
+def _count(name: str, value: Any) -> int:
     least = 0 if name == "top_logprobs" else 1
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
         raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+    return int(value)
 
 
 def _stop(value: Any) -> None:
@@ -113,9 +172,15 @@ def _tools(value: Any) -> None:
 
 
 def check_timeout(timeout: Any) -> tuple[float, float]:
-    """Seconds for connecting and in all, from a number or a pair of them; None means the default."""
+    """Seconds for connecting and in all, from a number or a pair of them; None means the default.
+
+    The timeout object that the openai package uses is read as the pair of its connect and read limits.
+    """
     if timeout is None:
         timeout = DEFAULT_TIMEOUT
+    elif hasattr(timeout, "connect") and hasattr(timeout, "read"):
+        total = DEFAULT_TIMEOUT if timeout.read is None else timeout.read
+        timeout = (total if timeout.connect is None else timeout.connect, total)
     if isinstance(timeout, (tuple, list)):
         if len(timeout) != 2:
             raise ValueError(f"timeout must be seconds or a pair (connect, total), got {timeout!r}")

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from . import _arguments as check
 from ._arguments import Place
-from ._job import Job, chain_of, check_keys, resolve, secrets_of
+from ._job import Job, chain_of, check_keys, headed, resolve, secret_values, secrets_of
 from .core.plan import Completed, Guard, Opened, PlanFailed, Policy
 from .core.wire import Call, Target
 from .streams import AsyncRest, AsyncStream, Rest, Stream, load_errors
@@ -75,14 +75,18 @@ def _job(
         raise ValueError(f"http_client must be an httpx2 (or httpx) client, got {type(client).__name__}")
     connect, total = check.check_timeout(timeout)
     retries = check.check_retries(num_retries)
+    headers = check.check_headers(given.pop("extra_headers", None))
     params = check.check_params(given)
     call = Call(messages, params, stream, strict, int(time.time()), os.urandom(12).hex(), operation)
     targets = targeting(place, call) if targeting is not None else resolve(place)
     check_keys(targets)
+    secrets = secrets_of(targets)
+    if headers:
+        targets, secrets = headed(targets, headers), (*secrets, *secret_values(headers))
     if targeting is None:
         for target in targets[1:]:
             target.dialect.build_request(call, target)  # a fallback that cannot be asked is told at once
-    policy = Policy(timeout=total, connect=connect, num_retries=retries, secrets=secrets_of(targets))
+    policy = Policy(timeout=total, connect=connect, num_retries=retries, secrets=secrets)
     return Job(call, targets, policy, place.model, started, client)
 
 

@@ -7,9 +7,10 @@ Shared by the blocking and the asyncio functions, the streams and the router. Wh
 from __future__ import annotations
 
 import os
+import re
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 ENGINE = "opentracy"
 ENGINE_URL = "http://localhost:8080"
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
+_SECRET_NAME = re.compile(r"auth|key|token|secret|cookie|password", re.I)
 _warned: set[tuple[str, str]] = set()
 
 
@@ -202,6 +204,22 @@ def _warn_plain(target: Target, api_base: str) -> None:
 def secrets_of(targets: Sequence[Target]) -> tuple[str, ...]:
     """Everything that must not be shown of a call."""
     return tuple([secret for target in targets for secret in target.credentials.secrets()])
+
+
+def headed(targets: Sequence[Target], headers: Mapping[str, str]) -> list[Target]:
+    """The targets with the caller's own headers, which go where a key of the call would: to the first's provider."""
+    from .providers.headed import with_headers
+
+    own = targets[0].provider
+    return [with_headers(t, headers) if t.provider == own else t for t in targets]
+
+
+def secret_values(headers: Mapping[str, str]) -> Iterator[str]:
+    """The values of headers whose names say that they are secret."""
+    for name, value in headers.items():
+        if _SECRET_NAME.search(name):
+            yield value
+            yield value.rpartition(" ")[2]  # without "Bearer"
 
 
 def check_keys(targets: Sequence[Target]) -> None:

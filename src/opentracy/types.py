@@ -7,7 +7,7 @@ Fields that OpenAI documents as optional read as None when absent; any other unk
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import msgspec
@@ -65,14 +65,38 @@ class Record(dict[str, Any]):
 
     copy = __copy__
 
-    def model_dump(self, *, exclude_none: bool = False) -> dict[str, Any]:
-        """Plain dicts and lists all the way down, sharing nothing with this object."""
-        return {k: _plain(v, exclude_none) for k, v in self.items() if v is not None or not exclude_none}
+    def model_dump(
+        self,
+        *,
+        mode: str = "python",
+        include: Collection[str] | None = None,
+        exclude: Collection[str] | None = None,
+        exclude_none: bool = False,
+        **_: Any,
+    ) -> dict[str, Any]:
+        """Plain dicts and lists all the way down, sharing nothing with this object.
 
-    def model_dump_json(self, *, indent: int | None = None, exclude_none: bool = False) -> str:
-        """JSON text."""
-        data = msgspec.json.encode(self.model_dump(exclude_none=exclude_none))
+        `include`, `exclude`: names of its own fields. Further arguments of pydantic's method are taken and change
+        nothing: a dict has no fields that are unset, and its values are those of JSON in either `mode`.
+        """
+        return {
+            k: _plain(v, exclude_none)
+            for k, v in self.items()
+            if (v is not None or not exclude_none)
+            and (include is None or k in include)
+            and (exclude is None or k not in exclude)
+        }
+
+    def model_dump_json(self, *, indent: int | None = None, **given: Any) -> str:
+        """JSON text; further arguments as of `model_dump`."""
+        data = msgspec.json.encode(self.model_dump(**given))
         return (msgspec.json.format(data, indent=indent) if indent else data).decode()
+
+    to_dict = model_dump
+
+    def to_json(self, *, indent: int | None = 2, **given: Any) -> str:
+        """As `model_dump_json`, indented."""
+        return self.model_dump_json(indent=indent, **given)
 
 
 class Records(list[Any]):
@@ -122,12 +146,26 @@ class Function(Record):
     OPTIONAL = frozenset({"name", "arguments"})
 
 
+class Custom(Record):
+    """Name and input (any text) of a call of a custom tool."""
+
+    __slots__ = ()
+    OPTIONAL = frozenset({"name", "input"})
+
+
 class ToolCall(Record):
     """One call that the model asks for; in a delta, a piece of one."""
 
     __slots__ = ()
     OPTIONAL = frozenset({"id", "type", "function", "index", "custom"})
-    PARTS: ClassVar = {"function": Function}
+    PARTS: ClassVar = {"function": Function, "custom": Custom}
+
+
+class Audio(Record):
+    """A spoken answer: `data` is base64, `expires_at` Unix seconds."""
+
+    __slots__ = ()
+    OPTIONAL = frozenset({"id", "data", "expires_at", "transcript"})
 
 
 class UrlCitation(Record):
@@ -148,6 +186,9 @@ class Annotation(Record):
 _MESSAGE = frozenset(
     {"content", "role", "refusal", "tool_calls", "function_call", "annotations", "audio", "reasoning_content"}
 )
+_MESSAGE_PARTS: Mapping[str, type[Record]] = {
+    "tool_calls": ToolCall, "function_call": Function, "annotations": Annotation, "audio": Audio,
+}  # fmt: skip
 
 
 class Message(Record):
@@ -155,7 +196,7 @@ class Message(Record):
 
     __slots__ = ()
     OPTIONAL = _MESSAGE
-    PARTS: ClassVar = {"tool_calls": ToolCall, "function_call": Function, "annotations": Annotation}
+    PARTS: ClassVar = _MESSAGE_PARTS
 
 
 class Delta(Record):
@@ -163,7 +204,14 @@ class Delta(Record):
 
     __slots__ = ()
     OPTIONAL = _MESSAGE
-    PARTS: ClassVar = {"tool_calls": ToolCall, "function_call": Function, "annotations": Annotation}
+    PARTS: ClassVar = _MESSAGE_PARTS
+
+
+class TopLogprob(Record):
+    """A token that might have stood there."""
+
+    __slots__ = ()
+    OPTIONAL = frozenset({"token", "logprob", "bytes"})
 
 
 class TokenLogprob(Record):
@@ -171,6 +219,7 @@ class TokenLogprob(Record):
 
     __slots__ = ()
     OPTIONAL = frozenset({"token", "logprob", "bytes", "top_logprobs"})
+    PARTS: ClassVar = {"top_logprobs": TopLogprob}
 
 
 class Logprobs(Record):

@@ -7,12 +7,28 @@ BadJson, whatever the parser underneath would have raised (nesting, huge numbers
 from __future__ import annotations
 
 import codecs
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 _decoder = msgspec.json.Decoder()
-_encoder = msgspec.json.Encoder()
+
+
+def _other(value: Any) -> Any:
+    """What stands for an object of another library: a dump of itself, or a number; ValueError for anything else."""
+    for name, kinds in (("model_dump", dict), ("item", (int, float, bool, str))):
+        method = getattr(value, name, None)
+        if callable(method) and not isinstance(value, type):
+            found = method()
+            if isinstance(found, kinds):
+                return found
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise ValueError(f"a value of type {type(value).__name__} cannot be sent as JSON")
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_other)
 encode = _encoder.encode
 
 

@@ -8,7 +8,10 @@ How a provider spells a parameter belongs to its dialect, not here.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from dataclasses import is_dataclass
+from typing import Any, is_typeddict
+
+import msgspec
 
 CHAT_PARAMS = frozenset(
     {
@@ -69,17 +72,37 @@ def stop_list(value: Any) -> list[str]:
 
 
 def response_format(value: Any) -> dict[str, Any] | None:
-    """OpenAI's `response_format` as a dict. A pydantic class becomes a strict `json_schema` (pydantic is not imported).
+    """OpenAI's `response_format` as a dict. A class becomes a strict `json_schema` of what it describes.
 
+    Classes: pydantic's of either generation (pydantic is not imported), dataclasses, TypedDicts, msgspec's structs.
     Shapes: {"type": "text" | "json_object"} or {"type": "json_schema", "json_schema": {"name", "schema", "strict"}}.
     """
     if value is None or isinstance(value, dict):
         return value
-    make = getattr(value, "model_json_schema", None)
-    if isinstance(value, type) and callable(make):
-        schema = strict_schema(make())
-        return {"type": "json_schema", "json_schema": {"name": value.__name__[:64], "schema": schema, "strict": True}}
-    raise ValueError(f"response_format must be a dict or a pydantic model class, not {type(value).__name__}")
+    if isinstance(value, type):
+        schema = _schema_of(value)
+        if schema is not None:
+            named = {"name": value.__name__[:64], "schema": strict_schema(schema), "strict": True}
+            return {"type": "json_schema", "json_schema": named}
+    what = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+    raise ValueError(
+        f"response_format must be a dict, or a pydantic model, dataclass or TypedDict class, not {what}"
+    )
+
+
+def _schema_of(described: type) -> dict[str, Any] | None:
+    """The JSON schema of a class that describes an object; None for any other class."""
+    for name in ("model_json_schema", "schema"):  # pydantic's names, the second that of its first generation
+        make = getattr(described, name, None)
+        if callable(make):
+            found = make()
+            return found if isinstance(found, dict) else None
+    if is_dataclass(described) or is_typeddict(described) or issubclass(described, msgspec.Struct):
+        try:
+            return msgspec.json.schema(described)
+        except (TypeError, ValueError, NameError) as e:
+            raise ValueError(f"response_format: {described.__name__} has no JSON schema: {e}") from None
+    return None
 
 
 def json_schema_of(fmt: Mapping[str, Any] | None) -> dict[str, Any] | None:
