@@ -81,8 +81,8 @@ def test_what_a_destination_lacks_is_kept(put: Put, store: Store) -> None:
     assert prune(store, connection, Retention(1, 1), START_MS + 9 * DAY_MS).rows == 0
 
     class Sink:
-        def insert(self, token: str, block: int, records: Any, bodies: Any) -> int:
-            return len(records)
+        def insert(self, token: str, portions: Any) -> int:
+            return sum(len(one.records) for one in portions)
 
     outbox.deliver(connection, "outbox:far", Sink())
     assert prune(store, connection, Retention(1, 1), START_MS + 9 * DAY_MS).rows == 1
@@ -153,12 +153,13 @@ def test_maintenance_does_its_duties_once_per_database(store: Store) -> None:
         rows = 0
         fails = True
 
-        def insert(self, token: str, block: int, records: Any, bodies: Any) -> int:
+        def insert(self, token: str, portions: Any) -> int:
             if self.fails:
                 self.fails = False
                 raise ConnectionError("http://user:secret@host")
-            self.rows += len(records)
-            return len(records)
+            count = sum(len(one.records) for one in portions)
+            self.rows += count
+            return count
 
     sink = Sink()
     calls: list[int] = []
@@ -193,7 +194,7 @@ def test_a_failing_duty_is_named_without_its_secrets(store: Store, caplog: pytes
     """An error of a driver may quote the password it was given."""
 
     class Sink:
-        def insert(self, token: str, block: int, records: Any, bodies: Any) -> int:
+        def insert(self, token: str, portions: Any) -> int:
             raise ConnectionError("http://user:secret@host")
 
     with TraceWriter(store) as writer:

@@ -336,35 +336,49 @@ def test_sealing_survives_a_crash_and_counts_once(store: Store, monkeypatch: pyt
 
 
 def test_an_outage_of_the_destination_loses_and_doubles_nothing(store: Store) -> None:
-    """The mark stops before the block that failed, also when the server had taken it and only the answer was lost."""
-    with TraceWriter(store, limits=Limits(block_rows=10)) as writer:
-        for number in range(200):
-            writer.put(make_record(number))
+    """The mark stops before the batch that failed, also when the server had taken it and only the answer was lost.
+
+    Traces go on arriving meanwhile, and what is sent again is the same batch with the same token.
+    """
 
     class Flaky:
+        batch_rows = 45
+
         def __init__(self) -> None:
             self.random = random.Random(3)
-            self.tokens: dict[str, int] = {}
+            self.tokens: dict[str, list[int]] = {}
 
-        def insert(self, token: str, block: int, records: Any, bodies: Any) -> int:
+        def insert(self, token: str, portions: Any) -> int:
             mood = self.random.random()
             if mood < 0.3:
                 raise ConnectionError("away")
-            self.tokens[token] = len(records)
+            blocks = [one.block for one in portions]
+            assert self.tokens.setdefault(token, blocks) == blocks
             if mood < 0.5:
                 raise ConnectionError("took it, but nobody heard")
-            return len(records)
+            return sum(len(one.records) for one in portions)
 
     sink = Flaky()
     connection = store.connect()
     failures = 0
+    with TraceWriter(store, limits=Limits(block_rows=10)) as writer:
+        for number in range(600):
+            writer.put(make_record(number))
+            if number % 20 == 19:
+                assert writer.flush(30)
+                try:
+                    deliver(connection, "outbox:x", sink, max_blocks=3)
+                except ConnectionError:
+                    failures += 1
     while backlog(connection, "outbox:x")[0]:
         try:
             deliver(connection, "outbox:x", sink)
         except ConnectionError:
             failures += 1
-    assert failures > 3
-    assert sum(sink.tokens.values()) == 200
+    assert failures > 8
+    sent = sorted(block for blocks in sink.tokens.values() for block in blocks)
+    assert sent == [row[0] for row in connection.execute("SELECT id FROM blocks ORDER BY id")]
+    assert max(map(len, sink.tokens.values())) > 1
     connection.close()
 
 

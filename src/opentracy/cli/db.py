@@ -156,7 +156,11 @@ def migrate(target: str, follow: bool, store: Path | None) -> None:
     opened = open_reader(store).store
     name = outbox.destination(target)
     with _errors(), contextlib.closing(opened.connect()) as connection:
-        server = ClickHouse(target)
+        try:
+            server = ClickHouse(target)
+        except TraceStoreError as error:
+            click.echo(f"Error: {error}", err=True)
+            sys.exit(3)
         server.prepare()
         outbox.register(connection, name)
         while True:
@@ -165,21 +169,29 @@ def migrate(target: str, follow: bool, store: Path | None) -> None:
             if not follow:
                 break
             time.sleep(1.0)
-        verify(connection, server.totals())
+        verify(connection, outbox.delivered(connection, name), server.totals())
         server.close()
 
 
-def verify(connection: sqlite3.Connection, there: tuple[int, int]) -> None:
-    """Compares number and cost of the traces here with those there. Exits with 1 when there are fewer."""
+def verify(connection: sqlite3.Connection, upto: int, there: tuple[int, int, int]) -> None:
+    """Compares number and cost of the traces here, up to the last block sent, with those there.
+
+    `there`: rows, different trace ids, cost. Exits with 1 when there are fewer, or some twice.
+    """
     from opentracy.traces import project
 
     project.catch_up(connection)
-    here = connection.execute("SELECT count(*), ifnull(sum(cost_nano), 0) FROM traces").fetchone()
+    bound = (upto + 1) << project.SEQ_BITS
+    sums = "SELECT count(*), ifnull(sum(cost_nano), 0) FROM traces WHERE seq < ?"
+    here = connection.execute(sums, (bound,)).fetchone()
+    rows, ids, cost = there
     click.echo(f"here:  {here[0]} traces, {view.money(here[1])}", err=True)
-    click.echo(f"there: {there[0]} traces, {view.money(there[1])}", err=True)
-    if there[0] < here[0] or there[1] < here[1]:
+    click.echo(f"there: {rows} traces, {view.money(cost)}", err=True)
+    if rows < here[0] or cost < here[1]:
         raise click.ClickException("The copy lacks traces: run the command again")
-    same = (there[0], there[1]) == tuple(here)
+    if ids != rows:
+        raise click.ClickException(f"{rows - ids} traces stand twice there")
+    same = (rows, cost) == tuple(here)
     click.echo("verified" if same else "verified (there is more there, as from other engines)", err=True)
 
 

@@ -10,7 +10,7 @@ import contextlib
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, TypeVar
@@ -23,11 +23,9 @@ from opentracy.traces import QueryError, Reader, Store, StoreUnavailable
 from opentracy.traces import outbox as boxes
 from opentracy.traces.alerts import Alerter, Rule
 from opentracy.traces.clickhouse import ClickHouse
-from opentracy.traces.codec import Body
 from opentracy.traces.compile import Query
 from opentracy.traces.filters import parse
-from opentracy.traces.model import TraceRecord
-from opentracy.traces.outbox import Sink
+from opentracy.traces.outbox import Portion, Sink
 from opentracy.transport.sync import SyncTransport
 
 from .config import AlertRule, AlertsConfig, Config, wrong_address
@@ -125,11 +123,9 @@ class Server:
         self._server: ClickHouse | None = None
         self._not_before = 0.0
 
-    def insert(
-        self, token: str, block: int, records: list[TraceRecord | None], bodies: list[Body | None] | None
-    ) -> int:
+    def insert(self, token: str, portions: Sequence[Portion]) -> int:
         """See `outbox.Sink`."""
-        return self._do(lambda server: server.insert(token, block, records, bodies))
+        return self._do(lambda server: server.insert(token, portions))
 
     def answer(self, query: Query) -> list[dict[str, object]]:
         """The answer to a query, over the traces of all engines."""

@@ -7,17 +7,18 @@ rows of the same time and id, so it counts once. Needs the `clickhouse` extra; `
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
 
-from .codec import Body
 from .columns import NAMES, clickhouse_columns
 from .compile import Cells, Query, compile_query, finish
 from .dialects import CLICKHOUSE
 from .errors import StoreUnavailable
-from .model import TraceRecord, to_dict
+from .model import to_dict
+from .outbox import Portion
 from .project import SEQ_BITS, row_of
 
 _TAGS: Final = NAMES.index("tags")
@@ -50,6 +51,8 @@ class ClickHouse:
             import clickhouse_connect
         except ImportError as error:
             raise StoreUnavailable("ClickHouse needs its extra: pip install 'opentracy[clickhouse]'") from error
+        # it logs each failed request with a page of traceback; failures are told by whoever asked
+        logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
         try:
             self._client: Any = clickhouse_connect.get_client(dsn=dsn)
         except Exception as error:
@@ -60,11 +63,9 @@ class ClickHouse:
         """Makes the table where there is none (`body_days`, `days`: see `ddl`)."""
         self._client.command(ddl(body_days=body_days, days=days))
 
-    def insert(
-        self, token: str, block: int, records: Sequence[TraceRecord | None], bodies: Sequence[Body | None] | None
-    ) -> int:
-        """Sends one block. The same `token` twice counts once. Returns the number of rows sent."""
-        rows = list(_rows(block, records, bodies))
+    def insert(self, token: str, portions: Sequence[Portion]) -> int:
+        """Sends some blocks in one insert. The same `token` twice counts once. Returns the number of rows sent."""
+        rows = [row for portion in portions for row in _rows(portion)]
         if rows:
             self._client.insert(
                 "traces", rows, column_names=[*NAMES, *_EXTRA], settings={"insert_deduplication_token": token}
@@ -81,10 +82,10 @@ class ClickHouse:
             cells.add_latencies(self._run(histogram, params), keys)
         return finish(query, cells)
 
-    def totals(self) -> tuple[int, int]:
-        """Number of traces and the sum of their costs in nano-USD."""
-        rows = self._run("SELECT count(*), coalesce(sum(cost_nano), 0) FROM traces", [])
-        return int(rows[0][0]), int(rows[0][1])
+    def totals(self) -> tuple[int, int, int]:
+        """Number of traces, of different trace ids, and the sum of the costs in nano-USD."""
+        rows = self._run("SELECT count(*), uniqExact(trace_id), coalesce(sum(cost_nano), 0) FROM traces", [])
+        return int(rows[0][0]), int(rows[0][1]), int(rows[0][2])
 
     def _run(self, sql: str, params: Sequence[object]) -> list[Sequence[Any]]:
         rows: list[Sequence[Any]] = self._client.query(
@@ -97,10 +98,9 @@ class ClickHouse:
         self._client.close()
 
 
-def _rows(
-    block: int, records: Iterable[TraceRecord | None], bodies: Sequence[Body | None] | None
-) -> Iterable[list[object]]:
-    for at, record in enumerate(records):
+def _rows(portion: Portion) -> Iterable[list[object]]:
+    block, bodies = portion.block, portion.bodies
+    for at, record in enumerate(portion.records):
         if record is None:
             continue
         row = list(row_of(block << SEQ_BITS | at, record))

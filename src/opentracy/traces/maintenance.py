@@ -95,7 +95,7 @@ class Maintenance:
                 # under load the writers project themselves, in larger portions
                 self._duty("projection", lambda: self._project(connection))
             for name, sink in self._sinks.items():
-                self._duty(name, partial(outbox.deliver, connection, name, sink, max_blocks=200))
+                self._duty(name, partial(outbox.deliver, connection, name, sink, max_blocks=1000))
             if calm:
                 self._duty("index", lambda: self._index(connection))
             if calm:

@@ -15,9 +15,9 @@ from typing import Any, Final
 
 import msgspec
 
-from .codec import Body
 from .ids import trace_id_at
 from .model import TraceRecord
+from .outbox import Portion
 
 #: field of a record -> names of its attribute: ours first (the current convention), then those understood on ingest:
 #: older GenAI names, OpenInference, traceloop
@@ -55,6 +55,9 @@ _NUMBERED: Final = {
     "response": ("gen_ai.completion.", "llm.completions.", "llm.output_messages."),
 }
 _CHATS: Final = frozenset({"chat", "completion", "generate_content", "text_completion", "llm", "embeddings", "rerank"})
+
+#: how long the SDK may take to send a batch
+FLUSH_MS: Final = 10_000
 
 DURATION_BUCKETS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 TOKEN_BUCKETS: Final = tuple(4**power for power in range(14))
@@ -99,12 +102,17 @@ class OtelExporter:
     `providers` maps our names of providers to those of the conventions. Needs the `otel` extra.
     """
 
+    #: a quarter of what the SDK's queue of spans holds unless told otherwise
+    batch_rows = 500
+
     def __init__(
         self, providers: Mapping[str, str], *, content: bool = False, tracer: Any = None, meter: Any = None
     ) -> None:
         from opentelemetry import metrics, trace
 
         self._trace = trace
+        # only the SDK's provider has it, not the API's own that does nothing
+        self._flush: Callable[[int], object] | None = getattr(trace.get_tracer_provider(), "force_flush", None)
         self._providers = providers
         self._content = content
         self._tracer = tracer if tracer is not None else trace.get_tracer("opentracy")
@@ -121,19 +129,21 @@ class OtelExporter:
             explicit_bucket_boundaries_advisory=DURATION_BUCKETS,
         )
 
-    def insert(
-        self, token: str, block: int, records: Sequence[TraceRecord | None], bodies: Sequence[Body | None] | None
-    ) -> int:
-        """Exports a block of the outbox."""
+    def insert(self, token: str, portions: Sequence[Portion]) -> int:
+        """Exports some blocks of the outbox, and waits for the SDK to have sent them: its own queue drops what is too
+        much. Raises RuntimeError when it did not in time, so that they are exported again."""
         sent = 0
-        for at, record in enumerate(records):
-            if record is None:
-                continue
-            body = bodies[at] if bodies is not None else None
-            if body is not None:
-                record.request, record.response = body
-            self.export(record)
-            sent += 1
+        for portion in portions:
+            for at, record in enumerate(portion.records):
+                if record is None:
+                    continue
+                body = portion.bodies[at] if portion.bodies is not None else None
+                if body is not None:
+                    record.request, record.response = body
+                self.export(record)
+                sent += 1
+        if self._flush is not None and self._flush(FLUSH_MS) is False:
+            raise RuntimeError("The OpenTelemetry SDK did not send its spans in time")
         return sent
 
     def export(self, record: TraceRecord) -> None:

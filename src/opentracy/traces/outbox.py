@@ -8,24 +8,30 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from .codec import Body, decode_bodies, decode_records
 from .model import TraceRecord
 
+#: rows and compressed bytes from which on a batch is full
+BATCH_ROWS: Final = 5_000
+BATCH_BYTES: Final = 4 << 20
+
+
+class Portion(NamedTuple):
+    """A block of the journal; `records` has None where a trace was removed, `bodies` is None where there are none."""
+
+    block: int
+    records: list[TraceRecord | None]
+    bodies: list[Body | None] | None
+
 
 class Sink(Protocol):
-    """Something that takes blocks; the same token twice must count once. Raises when it could not take it."""
+    """Something that takes blocks, some at a time; the same token twice must count once. Raises when it could not."""
 
-    def insert(
-        self,
-        token: str,
-        block: int,
-        records: list[TraceRecord | None],
-        bodies: list[Body | None] | None,
-    ) -> int:
+    def insert(self, token: str, portions: Sequence[Portion]) -> int:
         """Returns the number of rows sent."""
 
 
@@ -57,33 +63,69 @@ def deliver(
     max_blocks: int | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> int:
-    """Sends what is waiting, oldest first, and moves the mark after each block; returns the number of rows sent.
+    """Sends what is waiting, oldest first, and moves the mark after each batch; returns the number of rows sent.
 
-    What the sink raises goes to the caller; the mark then stands before the block that failed.
+    What the sink raises goes to the caller; the mark then stands before the batch that failed, and that same batch is
+    sent again next time, however much more has arrived: so a server that took it without our hearing of it knows it.
     """
-    sent = 0
-    done = 0
+    sent = done = 0
+    batch_rows: int = getattr(sink, "batch_rows", BATCH_ROWS)
     while max_blocks is None or done < max_blocks:
-        row = connection.execute(
-            "SELECT blocks.id, batch, blocks.codec, meta, bodies.codec, data FROM blocks "
-            "LEFT JOIN bodies ON bodies.block = blocks.id WHERE blocks.id > ? ORDER BY blocks.id LIMIT 1",
-            (delivered(connection, name),),
-        ).fetchone()
-        if row is None:
+        blocks = _batch(connection, name, batch_rows)
+        if not blocks:
             break
-        block, batch, codec, meta, body_codec, data = row
-        bodies = None if data is None else decode_bodies(body_codec, data)
-        rows = sink.insert(_token(batch), block, decode_records(codec, meta), bodies)
-        connection.execute("INSERT OR REPLACE INTO state VALUES (?, ?)", (name, block))
+        connection.execute("INSERT OR REPLACE INTO state VALUES (?, ?)", (_sending(name), blocks[-1]))
+        token, portions = _loaded(connection, blocks)
+        rows = sink.insert(token, portions)
+        connection.execute("INSERT OR REPLACE INTO state VALUES (?, ?)", (name, blocks[-1]))
         sent += rows
-        done += 1
+        done += len(blocks)
         if progress is not None:
             progress(rows)
     return sent
 
 
-def _token(batch: bytes) -> str:
-    return hashlib.sha256(batch).hexdigest()[:32]
+def _sending(name: str) -> str:
+    return f"sending:{name}"
+
+
+def _batch(connection: sqlite3.Connection, name: str, batch_rows: int) -> list[int]:
+    """The blocks to send next: those of a batch that failed, else as many as make one."""
+    mark = delivered(connection, name)
+    again = delivered(connection, _sending(name))
+    rows = size = 0
+    blocks: list[int] = []
+    waiting = connection.execute(
+        "SELECT blocks.id, rows, length(meta) + ifnull(length(data), 0) FROM blocks "
+        "LEFT JOIN bodies ON bodies.block = blocks.id WHERE blocks.id > ? ORDER BY blocks.id LIMIT 1000",
+        (mark,),
+    )
+    for block, count, weight in waiting:
+        full = block > again if again > mark else rows + count > batch_rows or size + weight > BATCH_BYTES
+        if blocks and full:
+            break
+        blocks.append(block)
+        rows += count
+        size += weight
+    return blocks
+
+
+def _loaded(connection: sqlite3.Connection, blocks: Sequence[int]) -> tuple[str, list[Portion]]:
+    token = hashlib.sha256()
+    portions = []
+    for block in blocks:
+        row = connection.execute(
+            "SELECT batch, blocks.codec, meta, bodies.codec, data FROM blocks "
+            "LEFT JOIN bodies ON bodies.block = blocks.id WHERE blocks.id = ?",
+            (block,),
+        ).fetchone()
+        if row is None:
+            continue
+        batch, codec, meta, body_codec, data = row
+        token.update(batch)
+        bodies = None if data is None else decode_bodies(body_codec, data)
+        portions.append(Portion(block, decode_records(codec, meta), bodies))
+    return token.hexdigest()[:32], portions
 
 
 def register(connection: sqlite3.Connection, name: str) -> None:
