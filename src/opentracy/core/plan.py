@@ -139,14 +139,16 @@ def run(
     uniform: Clock,
     guard: Guard | None = None,
     attempts: list[Attempt] | None = None,
+    began: float | None = None,
 ) -> Run:
     """Tries `targets` in order. `clock` is monotonic seconds, `wall` Unix seconds, `uniform` random in [0, 1).
 
-    `attempts`: a list to note them in as they begin, for a driver that may have to give up half-way.
+    `attempts`: a list to note them in as they begin, for a driver that may have to give up half-way. `began`: when the
+    first request was sent, for a driver that has sent it already and only wants to be told how to go on.
     """
     attempts = [] if attempts is None else attempts
     failures: list[tuple[Target, Failure]] = []
-    limit = clock() + policy.total if policy.total is not None else None
+    limit = (clock() if began is None else began) + policy.total if policy.total is not None else None
     for position, target in enumerate(targets):
         last = position == len(targets) - 1
         skipped = guard.admit(target) if guard is not None and not last else None
@@ -165,7 +167,8 @@ def run(
         waited = 0.0
         while True:
             reason = "retry" if retry else ("fallback" if attempts else "first")
-            attempt = Attempt(target, reason, clock(), waited=waited, dropped=request.dropped)  # type: ignore[arg-type]
+            start = clock() if began is None or attempts else began
+            attempt = Attempt(target, reason, start, waited=waited, dropped=request.dropped)  # type: ignore[arg-type]
             attempts.append(attempt)
             signed = target.dialect.sign(request, target, wall())
             outcome = yield from _attempt(call, target, signed, policy, attempt, limit)

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from .price_table import RATE_NAMES, Price, Rates, TableInfo, builtin
-from .usage import MAX_TOKENS, clean_int, reasoning_outside
+from .usage import MAX_TOKENS, PlainUsage, clean_int, reasoning_outside
 
 __all__ = [
     "Cost",
@@ -24,6 +24,7 @@ __all__ = [
     "TableInfo",
     "context_window",
     "cost_of",
+    "cost_of_plain",
     "cost_with",
     "expected_cost",
     "price_from_usd",
@@ -92,6 +93,19 @@ def cost_of(provider: str, model: str, usage: Mapping[str, Any] | None, at: floa
         return None
     price = price_of(provider, model)
     return None if price is None else cost_with(price, usage, at)
+
+
+def cost_of_plain(provider: str, model: str, usage: PlainUsage) -> Cost | None:
+    """`cost_of` for a usage that adds up and came in typed form."""
+    price = price_of(provider, model)
+    if price is None:
+        return None
+    if price.flat is None or not usage.flat:
+        return cost_with(price, usage.as_dict())
+    fresh, answered = price.flat
+    input_ = _nano(usage.prompt_tokens * fresh)
+    sum_ = _nano(usage.prompt_tokens * fresh + usage.completion_tokens * answered)
+    return Cost(input_, 0, 0, sum_ - input_, 0, sum_)
 
 
 def cost_with(price: Price, usage: Mapping[str, Any], at: float | None = None) -> Cost | None:

@@ -13,7 +13,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
 
 MAX_TOKENS = 2**53
 """Largest count taken for real: beyond it JSON readers in other languages lose digits."""
@@ -23,6 +26,51 @@ _DETAILS = ("prompt_tokens_details", "completion_tokens_details")
 _CACHED_ALIASES = ("prompt_cache_hit_tokens", "cached_tokens", "num_cached_tokens")
 # A usage holding one of these may need work even when its three totals are clean.
 _ALIASES = frozenset((*_CACHED_ALIASES, "reasoning_tokens"))
+
+
+_Tokens = Annotated[int, Meta(ge=0, le=MAX_TOKENS)]
+
+
+class _PromptDetails(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    cached_tokens: _Tokens = 0
+    audio_tokens: _Tokens = 0
+
+
+class _CompletionDetails(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    reasoning_tokens: _Tokens = 0
+    audio_tokens: _Tokens = 0
+    accepted_prediction_tokens: _Tokens = 0
+    rejected_prediction_tokens: _Tokens = 0
+
+
+class PlainUsage(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
+    """A usage in which `normalise_openai` would change nothing, as it decodes from JSON; see `adds_up`."""
+
+    prompt_tokens: _Tokens
+    completion_tokens: _Tokens
+    total_tokens: _Tokens
+    prompt_tokens_details: _PromptDetails | UnsetType = UNSET
+    completion_tokens_details: _CompletionDetails | UnsetType = UNSET
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether the total is the sum; where it is not, tokens may stand apart that the other fields do not show."""
+        return self.prompt_tokens + self.completion_tokens == self.total_tokens
+
+    @property
+    def flat(self) -> bool:
+        """Whether so many tokens in and out are all there is to it: none cached, none of another kind."""
+        inner, outer = self.prompt_tokens_details, self.completion_tokens_details
+        return (inner is UNSET or not (inner.cached_tokens or inner.audio_tokens)) and (
+            outer is UNSET
+            or not (outer.reasoning_tokens or outer.audio_tokens or outer.accepted_prediction_tokens
+                    or outer.rejected_prediction_tokens)
+        )  # fmt: skip
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as this module's usage dict."""
+        found: dict[str, Any] = msgspec.to_builtins(self)
+        return found
 
 
 def clean_int(value: object) -> int | None:

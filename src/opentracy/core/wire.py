@@ -16,6 +16,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from .usage import PlainUsage
+from .usual import UsualChat
+
 Json = Any
 Chunk = dict[str, Any]
 """One OpenAI `chat.completion.chunk` as a plain dict."""
@@ -128,6 +131,14 @@ class Passing(msgspec.Struct, gc=False):
     def with_extras(self, extras: bytes) -> bytes:
         """The document with the members of another JSON object, which is not empty, at its end."""
         return b"%b,%b" % (self.body.rstrip()[:-1], extras[1:])
+
+
+class Forwarded(msgspec.Struct, gc=False):
+    """What must be known of a whole answer whose bytes are sent on as they came (see `Passing`)."""
+
+    model: str
+    usage: PlainUsage
+    finish_reason: str
 
 
 Kind = Literal[
@@ -245,6 +256,32 @@ class RelayingDialect(Protocol):
 
     def open_relay(self, decoder: Decoder, shown: list[Chunk]) -> Relay:
         """Continues `decoder`, whose chunks so far (`shown`) the caller has handled already."""
+        ...
+
+
+class Forwarding(Protocol):
+    """A target whose usual requests and answers travel as they are, but for the model's name. Shared by its calls."""
+
+    url: str
+    headers: Mapping[str, str]
+    model: str
+    """As the provider is told."""
+
+    def request(self, chat: UsualChat) -> bytes | None:
+        """The body for the provider, equal to `build_request`'s; None where more would have to be done to it. The
+        value is used up."""
+        ...
+
+    def answer(self, body: bytes) -> Forwarded | None:
+        """What a clean answer says of itself; None for one that `parse_response` must look at."""
+        ...
+
+
+class ForwardingDialect(Protocol):
+    """Optional: a dialect that can tell that nothing is to be translated."""
+
+    def forwarding(self, target: Target) -> Forwarding | None:
+        """The short way for a target, if it has one; worked out once."""
         ...
 
 

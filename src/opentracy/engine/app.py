@@ -13,7 +13,7 @@ import random
 import signal
 import time
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from starlette.applications import Starlette
@@ -29,6 +29,7 @@ from .bridge import Bridge
 from .chat import ServedCall, chat, embeddings
 from .configfile import located
 from .cooldowns import Cooldowns
+from .direct import DirectCall, direct
 from .errors import Refused, error_body
 from .health import Health
 from .http import Exchange
@@ -74,10 +75,11 @@ class Engine:
             state.keys.use(self.quotas.identify)
         self.loop = asyncio.get_running_loop()
         self.metrics = Metrics(self)
+        self.direct = partial(direct, self)
         self.health = Health(time.monotonic, random.random)
         self._cooldowns = Cooldowns(url, shared.prefix, self.health, self.loop) if url is not None else None
         self.transport = AioTransport(limit=max(2000, state.config.server.max_in_flight))
-        self.calls: set[ServedCall] = set()
+        self.calls: set[ServedCall | DirectCall] = set()
         self.begun = time.time()
         self.config_path: str | None = None  # what a reload reads; None for the defaults
         self._reload = reload
@@ -129,28 +131,35 @@ class Engine:
             exchange.headers = {**exchange.headers, b"content-length": b"%d" % len(exchange.body)}
         Bridge(self._app, exchange, self.loop)
 
+    @property
+    def has_room(self) -> bool:
+        """Whether one more call may begin."""
+        return len(self.calls) < self.state.config.server.max_in_flight and not self.server.draining
+
     def admit(self, identity: Identity | None) -> None:
         """Refused 503 at once when this worker has as much as it can do."""
-        if len(self.calls) >= self.state.config.server.max_in_flight or self.server.draining:
+        if not self.has_room:
             text = "The engine is shutting down" if self.server.draining else "The engine is serving as much as it can"
             raise Refused(503, text, code="overloaded", headers={"retry-after": "1"})
 
-    def started(self, call: ServedCall) -> None:
-        """A call begins."""
+    def started(self, call: ServedCall | DirectCall, provider: str) -> None:
+        """A call begins, at this provider first."""
         self.calls.add(call)
         call.slot = self.traces.begin(call.trace_id, call.ts_ms, call.requested, call.identity)
-        assert call.resolved is not None
-        provider = call.resolved.targets[0].provider
-        active = self.health.active
-        active[provider] = active.get(provider, 0) + 1
+        self.health.active[provider] += 1
 
-    def finished(self, call: ServedCall) -> None:
-        """A call is over; may be said twice."""
+    def finished(self, call: ServedCall | DirectCall, provider: str) -> None:
+        """A call is over; may be said twice. `provider`: as said when it started."""
         if call in self.calls:
             self.calls.discard(call)
             self.traces.end(call.slot)
-            assert call.resolved is not None
-            self.health.active[call.resolved.targets[0].provider] -= 1
+            self.health.active[provider] -= 1
+
+    def replaced(self, call: DirectCall, by: ServedCall) -> None:
+        """A call goes on in another form."""
+        self.calls.discard(call)
+        self.calls.add(by)
+        by.slot = call.slot
 
     def observe(self, call: ServedCall, record: TraceRecord) -> None:
         """A call has its trace."""

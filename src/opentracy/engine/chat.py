@@ -15,24 +15,27 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, cast
 
 from opentracy.core.jsonio import encode
-from opentracy.core.plan import Completed, Opened, PlanFailed, Policy, run
+from opentracy.core.plan import Completed, Opened, PlanFailed, Policy, Run, run
 from opentracy.core.wire import Attempt, Call, Failure, Passing, Target
 from opentracy.traces import TraceRecord
 
 from . import record as records
 from .auth import Identity, authenticate, authorize
+from .direct import DirectCall
 from .drive import Drive
 from .errors import Refused, error_body, error_object, failure_object
 from .http import Exchange
 from .idempotency import Answer as Earlier
 from .idempotency import Recorder, replay
+from .lane import policy_of, served_by
 from .route import auto
 from .state import Resolved
 from .stream import Stream
-from .tags import NOTHING, Tags, read_tags
+from .tags import NOTHING, Tags, read_tags, says_something
 from .validate import check_chat, check_embedding, decode_body
 
 if TYPE_CHECKING:
+    from opentracy.transport.aconnection import Connection
     from opentracy.transport.aio import Answer
 
     from .app import Engine
@@ -46,6 +49,9 @@ _JSON = b"application/json"
 def chat(engine: Engine, exchange: Exchange) -> None:
     """The handler of `POST /v1/chat/completions`."""
     serve(engine, exchange, "chat")
+    head = exchange.head
+    if head is not None and head.admitted is not None and head.admitted[2]:
+        head.direct = engine.direct  # the next request with this head may go the short way
 
 
 def embeddings(engine: Engine, exchange: Exchange) -> None:
@@ -79,7 +85,7 @@ def serve(engine: Engine, exchange: Exchange, operation: str) -> None:
 def _admit(engine: Engine, exchange: Exchange) -> Identity:
     headers, head = exchange.headers, exchange.head
     snapshot = engine.state
-    if head is not None and head.admitted is not None and head.admitted[0] is snapshot:
+    if head is not None and head.admitted is not None and head.admitted[0] is snapshot:  # (snapshot, identity, plain)
         identity: Identity = head.admitted[1]
         return identity
     snapshot.hosts.check(headers, http11=exchange.http11)
@@ -91,7 +97,9 @@ def _admit(engine: Engine, exchange: Exchange) -> Identity:
     if b"content-encoding" in headers and headers[b"content-encoding"].lower() != b"identity":
         raise Refused(415, "Compressed request bodies are not accepted")
     if head is not None and _lasts(identity, headers):
-        head.admitted = (snapshot, identity)
+        # plain: the headers say nothing of this call in particular, and the caller may use every model
+        plain = identity.models is None and not says_something(headers) and b"idempotency-key" not in headers
+        head.admitted = (snapshot, identity, plain)
     return identity
 
 
@@ -132,6 +140,17 @@ class ServedCall:
         self.trace_id = engine.new_id()
         self.ts_ms = time.time_ns() // 1_000_000
         self.attempts: list[Attempt] = []
+
+    @classmethod
+    def in_place_of(cls, call: DirectCall, resolved: Resolved) -> ServedCall:
+        """Goes on with a call whose first request is on its way, or is answered; see `go_on`."""
+        self = cls(call.engine, call.exchange, "chat")
+        self.trace_id, self.ts_ms, self.started = call.trace_id, call.ts_ms, call.started
+        self.identity, self.resolved = call.identity, resolved
+        call.engine.replaced(call, self)
+        call.exchange.owner = self
+        self.read()
+        return self
 
     # ---------------------------------------------------------------- before the call
     def read(self) -> None:
@@ -244,34 +263,43 @@ class ServedCall:
         )
 
     def _policy(self) -> Policy:
-        limits = self.snapshot.config.limits
         resolved, tags = self.resolved, self.tags
         assert resolved is not None and tags is not None
-        key = (resolved.timeout, resolved.num_retries)
-        if tags is NOTHING and (known := self.snapshot.policies.get(key)) is not None:
-            return known
-        total = limits.total if tags.timeout is None else min(limits.total, tags.timeout)
-        attempt = resolved.timeout or total
-        retries = resolved.num_retries if tags.num_retries is None else min(tags.num_retries, 2)
-        first = min(resolved.timeout or limits.first_token, total)
-        policy = Policy(min(attempt, total), limits.connect, retries, first, total, max_wait=limits.max_retry_wait)
+        usual = policy_of(self.snapshot, resolved)
         if tags is NOTHING:
-            self.snapshot.policies[key] = policy
-        return policy
+            return usual
+        total = usual.total if tags.timeout is None else min(usual.total or tags.timeout, tags.timeout)
+        assert total is not None and usual.first_token is not None
+        retries = resolved.num_retries if tags.num_retries is None else min(tags.num_retries, 2)
+        times = min(usual.timeout, total), usual.connect, retries, min(usual.first_token, total), total
+        return Policy(*times, max_wait=usual.max_wait)
 
     def begin(self) -> None:
         """Starts the provider call."""
-        resolved, engine = self.resolved, self.engine
-        assert resolved is not None
-        engine.started(self)
+        assert self.resolved is not None
+        self.engine.started(self, self.resolved.targets[0].provider)
         self.exchange.owner = self
-        self.guard = engine.health.guard()
-        plan = run(
-            self._call(), resolved.targets, self._policy(), clock=_now, wall=time.time, uniform=random.random,
-            guard=self.guard, attempts=self.attempts,
-        )  # fmt: skip
-        self.drive = Drive(engine.transport, plan, self)
+        self.drive = Drive(self.engine.transport, self._plan(None), self)
         self.drive.start()
+
+    def _plan(self, began: float | None) -> Run:
+        assert self.resolved is not None
+        self.guard = self.engine.health.guard()
+        return run(
+            self._call(), self.resolved.targets, self._policy(), clock=_now, wall=time.time, uniform=random.random,
+            guard=self.guard, attempts=self.attempts, began=began,
+        )  # fmt: skip
+
+    def go_on(self, began: float, connection: Connection | None, deadline: float) -> None:
+        """After a first request that was sent at `began`: its answer is to come on `connection`, or is in hand and
+        handed to `answered`."""
+        self.drive = Drive(self.engine.transport, self._plan(began), self)
+        self.drive.take_over(connection, deadline)
+
+    def answered(self, outcome: Any) -> None:
+        """What came of the first request, after `go_on`."""
+        assert self.drive is not None
+        self.drive.answered(outcome)
 
     # ---------------------------------------------------------------- what came of it
     def completed(self, done: Completed) -> None:
@@ -425,7 +453,7 @@ class ServedCall:
             lines = b"x-request-id: %b\r\nx-opentracy-trace-id: %b\r\n" % (trace_id, trace_id)
         else:
             lines = b"x-request-id: %b\r\nx-opentracy-trace-id: %b\r\n%bx-opentracy-attempts: %d\r\n" % (
-                trace_id, trace_id, target.memo.get("engine_headers") or _served_by(target), len(self.attempts),
+                trace_id, trace_id, served_by(target), len(self.attempts),
             )  # fmt: skip
         if self.reservation is not None:
             lines += self.reservation.headers
@@ -494,7 +522,8 @@ class ServedCall:
         """Gives back what the call held: its place among the active ones, its retry, its reservation."""
         if self.guard is not None:
             self.guard.release()
-        self.engine.finished(self)
+        if self.resolved is not None:
+            self.engine.finished(self, self.resolved.targets[0].provider)
         taken, self.reservation = self.reservation, None
         if taken is not None and self.engine.quotas is not None:
             nano = record.cost_nano if record is not None else 0
@@ -538,13 +567,6 @@ class ServedCall:
     def record(self, outcome: str, status: int) -> TraceRecord:
         """A trace of this call as it stands now."""
         return self._record(outcome, status)
-
-
-def _served_by(target: Target) -> bytes:
-    """The header lines that name a target."""
-    names = target.provider.encode(), target.model.encode("latin-1", "replace")
-    lines = target.memo["engine_headers"] = b"x-opentracy-provider: %b\r\nx-opentracy-selected-model: %b\r\n" % names
-    return lines
 
 
 def _finish_reason(response: Mapping[str, Any]) -> str | None:

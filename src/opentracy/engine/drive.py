@@ -51,6 +51,22 @@ class Drive:
         """Begins; may call the client before it returns."""
         self._advance(None)
 
+    def take_over(self, connection: Connection | None, deadline: float) -> None:
+        """Goes on from a first request that somebody else has sent; its answer is still to come."""
+        self._plan.send(None)  # the step that was performed already
+        self._connection = connection
+        if connection is not None:
+            self._listening = True
+            connection.notify(deadline, self)
+
+    def answered(self, outcome: Any) -> None:
+        """After `take_over` without a connection: what came of that first request."""
+        if type(outcome) is Answer:
+            self._answer = outcome
+            self._advance(outcome.head)
+        else:
+            self._advance(outcome)
+
     def cancel(self) -> None:
         """Gives the call up: its connection is closed at once, and the client hears nothing more."""
         self._listening = False
@@ -77,12 +93,7 @@ class Drive:
                 return
             self._connection = None
             self._listening = False
-            outcome = self._transport.outcome(connection)
-            if type(outcome) is Answer:
-                self._answer = outcome
-                self._advance(outcome.head)
-            else:
-                self._advance(outcome)
+            self.answered(self._transport.outcome(connection))
             return
         assert self._answer is not None and type(self._step) is Read
         self._listening = False

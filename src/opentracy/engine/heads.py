@@ -7,6 +7,7 @@ and what a head means. One is remembered only after the parser accepted it, so w
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,12})\r\n", re.IGNORECASE)
@@ -14,9 +15,10 @@ _MAX_HEAD = 4096
 
 
 class Head:
-    """What every request with this head has in common. `headers` lacks the length; `admitted`: the owner's note."""
+    """What every request with this head has in common. `headers` lacks the length; `admitted`: the owner's note, and
+    `direct`: who is asked first, ahead of everybody else, and takes the request or leaves it."""
 
-    __slots__ = ("_after", "_before", "admitted", "headers", "method", "path", "query")
+    __slots__ = ("_after", "_before", "admitted", "direct", "headers", "method", "path", "query")
 
     def __init__(
         self, before: bytes, after: bytes, method: str, path: bytes, query: bytes, headers: dict[bytes, bytes]
@@ -28,6 +30,7 @@ class Head:
         self.query = query
         self.headers = headers
         self.admitted: Any = None
+        self.direct: Callable[[Any], bool] | None = None
 
     def body_of(self, data: bytes) -> bytes | None:
         """The body, when `data` is exactly one request with this head; else None."""

@@ -10,6 +10,7 @@ hint); a refused key cools it for 60 s or until the keys change.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -52,7 +53,7 @@ class Health:
         self._clock = clock
         self._uniform = uniform
         self._circuits: dict[str, Circuit] = {}
-        self.active: dict[str, int] = {}  # provider -> requests being served
+        self.active: defaultdict[str, int] = defaultdict(int)  # provider -> requests being served
         self.retrying: dict[str, int] = {}  # provider -> of these, in a retry
 
     def guard(self) -> CallGuard:
@@ -72,6 +73,10 @@ class Health:
         if circuit.open_for and circuit.failures:
             return "half_open", 0.0, circuit.cause
         return "closed", 0.0, ""
+
+    def well(self, name: str) -> bool:
+        """Whether nothing speaks against a deployment."""
+        return name not in self._circuits
 
     def known(self) -> list[str]:
         """Deployments that had a failure since they were last well."""
@@ -129,6 +134,12 @@ class Health:
         self._count(circuit, failed=False)
         if not circuit.window[1]:
             del self._circuits[name]
+
+    def answered(self, provider: str, name: str) -> None:
+        """A request that was counted as active was answered well, at its first attempt."""
+        self.active[provider] -= 1
+        if self._circuits:
+            self.succeeded(name)
 
     def failed(self, name: str, failure: Failure) -> None:
         """An attempt failed; the caller's own mistakes do not count against the deployment."""

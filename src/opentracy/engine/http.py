@@ -99,6 +99,23 @@ class Exchange:
         connection.write(head if self.method == "HEAD" else head + body)
         self.end()
 
+    def respond_json(self, body: bytes, headers: bytes) -> None:
+        """`respond` for the usual answer: 200, JSON, over HTTP/1.1 to a client that is still there."""
+        connection = self.connection
+        server = connection.server
+        self.started = True
+        self.status = 200
+        end = b"\r\n"
+        if server.draining or not self.keep_alive:
+            self.keep_alive = False
+            end = b"connection: close\r\n\r\n"
+        connection.transport.write(
+            b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n%b%b%b%b"
+            % (len(body), headers, server.common_headers, end, body)
+        )
+        self.finished = True
+        connection.exchange_done(self)
+
     def open_stream(self, status: int, content_type: bytes, headers: bytes, data: bytes = b"") -> None:
         """The head of an answer of unknown length, with its first bytes in the same write."""
         connection = self.connection
@@ -266,7 +283,8 @@ class Connection(asyncio.Protocol):
         self._phase = _BUSY
         self._deadline = 0.0
         self.current = exchange
-        self.server.app(exchange)
+        if head.direct is None or not head.direct(exchange):
+            self.server.app(exchange)
         return True
 
     def eof_received(self) -> None:

@@ -47,7 +47,7 @@ _HELP = {
 _Series = dict[str, float]
 
 
-class _Tally:
+class Tally:
     """What was counted for one provider, model and outcome; turned into named series only when somebody looks."""
 
     __slots__ = ("attempts", "buckets", "cost", "count", "fallbacks", "seconds", "tokens_in", "tokens_out", "ttft",
@@ -66,7 +66,7 @@ class Metrics:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._counts: _Series = {}
-        self._tallies: dict[tuple[str, str, str, int], _Tally] = {}
+        self._tallies: dict[tuple[str, str, str, int], Tally] = {}
         self._decisions: dict[tuple[int, str, str], int] = {}
         self._names: dict[tuple[str, str], str] = {}
         self._written = 0.0
@@ -95,10 +95,7 @@ class Metrics:
         """A call that was served, well or not."""
         provider = record.provider
         model = self._names.get((provider, record.model)) or self._model(provider, record.model)
-        key = (provider, model, record.outcome, record.http_status // 100)
-        tally = self._tallies.get(key)
-        if tally is None:
-            tally = self._tallies[key] = _Tally()
+        tally = self._tally(provider, model, record.outcome, record.http_status // 100)
         seconds = record.latency_ms / 1000
         tally.count += 1
         tally.seconds += seconds
@@ -122,6 +119,33 @@ class Metrics:
         if record.cluster_id is not None:
             decision = (record.cluster_id, provider, model)
             self._decisions[decision] = self._decisions.get(decision, 0) + 1
+        self._dirty = True
+
+    def _tally(self, provider: str, model: str, outcome: str, status: int) -> Tally:
+        key = (provider, model, outcome, status)
+        tally = self._tallies.get(key)
+        if tally is None:
+            tally = self._tallies[key] = Tally()
+        return tally
+
+    def answers_of(self, provider: str, model: str) -> Tally:
+        """Where `answered` counts the good answers of a model."""
+        return self._tally(provider, self._model(provider, model), "ok", 2)
+
+    def answered(self, tally: Tally, ms: float, tokens_in: int, tokens_out: int, cost: int | None) -> None:
+        """What `observe` would note of a plain call that its first request answered well."""
+        seconds = ms / 1000
+        tally.count += 1
+        tally.attempts += 1
+        tally.seconds += seconds
+        tally.upstream += ms
+        tally.buckets[bisect_left(BUCKETS, seconds)] += 1
+        tally.tokens_in += tokens_in
+        tally.tokens_out += tokens_out
+        if cost is None:
+            tally.unpriced += 1
+        else:
+            tally.cost += cost
         self._dirty = True
 
     def _model(self, provider: str, model: str) -> str:

@@ -67,6 +67,7 @@ class Snapshot:
         self._env, self._given = _provider_settings(config, environ)
         self._ambient = ambient
         self._resolved: dict[str, Resolved] = {}
+        self.lanes: dict[str, object] = {}  # by model name; `lane` makes them
         self.policies: dict[tuple[float | None, int], Policy] = {}  # by time-out and retries of what was resolved
         for name, alias in config.aliases.items():
             self._check_alias(name, alias)

@@ -52,9 +52,14 @@ class Tags:
 NOTHING = Tags()  # never changed: what is said with most requests
 
 
+def says_something(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether any of these headers is read here."""
+    return not _NAMES.isdisjoint(headers)
+
+
 def read_tags(headers: Mapping[bytes, bytes], body: Mapping[str, Any]) -> Tags:
     """Refused 400 for a limit that is none; an unreadable traceparent is ignored, as its standard asks."""
-    if _NAMES.isdisjoint(headers) and "user" not in body and "metadata" not in body:
+    if not says_something(headers) and "user" not in body and "metadata" not in body:
         return NOTHING
     tags = Tags()
     user = body.get("user")

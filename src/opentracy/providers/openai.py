@@ -8,6 +8,7 @@ from typing import Any
 
 from ..core.wire import Call, Chunk, Decoder, Failure, HttpHead, HttpRequest, HttpResponse, Passing, Relay, Target
 from .openai_errors import parse_error
+from .openai_forward import OpenAIForwarding, forwarding
 from .openai_relay import OpenAIRelay
 from .openai_request import build_request
 from .openai_response import parse_response
@@ -42,6 +43,10 @@ class OpenAIDialect:
         if not isinstance(decoder, OpenAIDecoder):
             raise TypeError(f"not a decoder of this dialect: {type(decoder).__name__}")
         return OpenAIRelay(decoder, shown)
+
+    def forwarding(self, target: Target) -> OpenAIForwarding | None:
+        """The short way for a target, where nothing is to be translated."""
+        return forwarding(target)
 
 
 DIALECT = OpenAIDialect()

@@ -30,7 +30,7 @@ _MAX_ID = 40  # longer tool-call ids (another provider's signature rides in ours
 
 def outgoing(messages: list[Message], quirks: Quirks, dropped: list[str]) -> list[Message]:
     """`messages` in the form this provider takes; names of what had to go are appended to `dropped`."""
-    if quirks.verbatim or (_passes(quirks) and _all_plain(messages)):
+    if quirks.verbatim or (passes(quirks) and _all_plain(messages)):
         return messages
     keep_reasoning = _tool_turns(messages) if quirks.echo_tool_reasoning else frozenset()
     out = [
@@ -47,7 +47,7 @@ def outgoing(messages: list[Message], quirks: Quirks, dropped: list[str]) -> lis
 
 
 @lru_cache(maxsize=256)
-def _passes(quirks: Quirks) -> bool:
+def passes(quirks: Quirks) -> bool:
     """Whether a list of plain messages needs no work as a list."""
     return not quirks.alternate and not quirks.prefill
 

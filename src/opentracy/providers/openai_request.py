@@ -21,7 +21,7 @@ _RANGES = {"temperature": (0, 2), "top_p": (0, 1), "presence_penalty": (-2, 2), 
 _NO_RULE = ModelRule("")
 
 
-class _Ways(NamedTuple):
+class Ways(NamedTuple):
     """What is the same for every request of a target. `plain`: parameters that it takes as they are given."""
 
     quirks: Quirks
@@ -34,7 +34,7 @@ class _Ways(NamedTuple):
 
 def build_request(call: Call, target: Target) -> HttpRequest:
     """The POST for `call`; ValueError names what cannot be sent."""
-    ways: _Ways = target.memo.get("openai_request") or _ways(target)
+    ways: Ways = target.memo.get("openai_request") or ways_of(target)
     dropped: list[str] = []
     if call.operation == "embedding":
         url = ways.embeddings_url
@@ -47,7 +47,8 @@ def build_request(call: Call, target: Target) -> HttpRequest:
     return HttpRequest("POST", url, ways.headers, encode(body), tuple(dropped))
 
 
-def _ways(target: Target) -> _Ways:
+def ways_of(target: Target) -> Ways:
+    """Worked out from a target once, and kept with it."""
     quirks: Quirks = target.quirks or DEFAULT
     if (urlsplit(target.base_url).hostname or "").endswith("googleapis.com"):
         quirks = echoing(quirks, "extra_content")  # Gemini's thought signatures, which it wants back on their calls
@@ -55,7 +56,7 @@ def _ways(target: Target) -> _Ways:
     paths = quirks.path, quirks.path.replace("/chat/completions", "/embeddings")
     chat, embeddings = (_url(target.base_url, path, quirks.deployments, target.model, version) for path in paths)
     fixed = MappingProxyType(headers(target, quirks))
-    found = _Ways(quirks, _model_name(target, quirks), chat, embeddings, fixed, _plain_params(quirks, target.model))
+    found = Ways(quirks, _model_name(target, quirks), chat, embeddings, fixed, _plain_params(quirks, target.model))
     target.memo["openai_request"] = found
     return found
 
@@ -135,7 +136,7 @@ def _embedding_body(call: Call, target: Target, quirks: Quirks, dropped: list[st
     return body
 
 
-def _chat_body(call: Call, target: Target, ways: _Ways, dropped: list[str]) -> dict[str, Any]:
+def _chat_body(call: Call, target: Target, ways: Ways, dropped: list[str]) -> dict[str, Any]:
     quirks, params = ways.quirks, call.params
     body: dict[str, Any] = {"model": ways.model, "messages": outgoing(call.messages, quirks, dropped)}
     if params:

@@ -22,7 +22,9 @@ from .openai_quirks import DEFAULT, Quirks, thinks_in_text
 _Text = Annotated[str, msgspec.Meta(min_length=1)]
 
 
-class _Message(msgspec.Struct, gc=False):
+class CleanMessage(msgspec.Struct, gc=False):
+    """A message in which nothing is to be mended."""
+
     role: Literal["assistant"]
     content: str | None
     reasoning_content: str | UnsetType = UNSET
@@ -30,9 +32,11 @@ class _Message(msgspec.Struct, gc=False):
     reasoning: UnsetType = UNSET
 
 
-class _Choice(msgspec.Struct, gc=False):
+class CleanChoice(msgspec.Struct, gc=False):
+    """The only choice, without an error or the rest of a stream in it."""
+
     index: Literal[0]
-    message: _Message
+    message: CleanMessage
     finish_reason: Literal["stop", "length", "content_filter"]
     delta: UnsetType = UNSET
     error: UnsetType = UNSET
@@ -45,7 +49,7 @@ class _Clean(msgspec.Struct, gc=False):
     object: Literal["chat.completion"]
     created: int
     model: _Text
-    choices: tuple[_Choice]
+    choices: tuple[CleanChoice]
     usage: dict[str, Any]
     error: None = None
 

@@ -24,10 +24,11 @@ def trace_id_at(ms: int, entropy: bytes) -> str:
     return f"{ms & 0xFFFFFFFFFFFF:012x}7{bits & 0xFFF:03x}{0x8000000000000000 | (bits >> 12) & 0x3FFFFFFFFFFFFFFF:016x}"
 
 
-def new_trace_id() -> str:
-    """A fresh id. The generator is seeded by the system and anew after a fork: ids need to differ, not to be secret."""
+def new_trace_id(ms: int | None = None) -> str:
+    """A fresh id for `ms` (now, if not given). The generator is seeded by the system and anew after a fork: ids need to
+    differ, not to be secret."""
     bits = _random.getrandbits
-    parts = time.time_ns() // 1_000_000, bits(12), 0x8000000000000000 | bits(62)
+    parts = time.time_ns() // 1_000_000 if ms is None else ms, bits(12), 0x8000000000000000 | bits(62)
     return "%012x7%03x%016x" % parts  # noqa: UP031  (half the time of an f-string)
 
 

@@ -19,7 +19,6 @@ from .locks import FileLock
 from .model import TraceRecord
 
 SLOT_BYTES: Final = 256
-_NONE: Final = b"\0\0"
 
 
 class _Open(msgspec.Struct, array_like=True):
@@ -29,7 +28,7 @@ class _Open(msgspec.Struct, array_like=True):
     key_id: str | None
 
 
-_ENCODER = msgspec.msgpack.Encoder()
+_encode = msgspec.msgpack.Encoder().encode
 _DECODER = msgspec.msgpack.Decoder(_Open)
 
 
@@ -50,19 +49,21 @@ class Inflight:
         if not self._free:
             return -1
         slot = self._free.pop()
-        data = _ENCODER.encode((trace_id, ts_ms, requested_model, key_id))
-        if len(data) > SLOT_BYTES - 2:
-            data = _ENCODER.encode((trace_id, ts_ms, requested_model[:40], None if key_id is None else key_id[:40]))
+        data = _encode((trace_id, ts_ms, requested_model, key_id))
+        size = len(data)
+        if size >= SLOT_BYTES:
+            data = _encode((trace_id, ts_ms, requested_model[:40], None if key_id is None else key_id[:40]))
+            size = len(data)
         at = slot * SLOT_BYTES
         # the length goes in last: a slot that was being written when the process died counts as free
-        self._map[at + 2 : at + 2 + len(data)] = data
-        self._map[at : at + 2] = len(data).to_bytes(2, "little")
+        self._map[at + 1 : at + 1 + size] = data
+        self._map[at] = size
         return slot
 
     def end(self, slot: int) -> None:
         """The request has its record; does nothing for -1."""
         if slot >= 0:
-            self._map[slot * SLOT_BYTES : slot * SLOT_BYTES + 2] = _NONE
+            self._map[slot * SLOT_BYTES] = 0
             self._free.append(slot)
 
     def close(self) -> None:
@@ -94,11 +95,11 @@ def recover(database: Path, known: Callable[[str], bool], put: Callable[[TraceRe
 
 
 def _read(slot: bytes) -> TraceRecord | None:
-    length = int.from_bytes(slot[:2], "little")
-    if not 0 < length <= SLOT_BYTES - 2:
+    length = slot[0]
+    if not length:
         return None
     try:
-        was = _DECODER.decode(slot[2 : 2 + length])
+        was = _DECODER.decode(slot[1 : 1 + length])
     except msgspec.DecodeError:
         return None
     return TraceRecord(

@@ -96,7 +96,7 @@ class Connection(asyncio.Protocol):
         if self._sink is not None:
             self._push()
         elif self._waiter is not None:
-            if not self._want_whole or self._exchanged():
+            if not self._want_whole or reader.complete or reader.streaming or reader.failure is not None:
                 self._wake()
         elif not self._reading_paused and reader.pending > HIGH_WATER:
             self._reading_paused = True
@@ -153,12 +153,16 @@ class Connection(asyncio.Protocol):
             await self.wait_for_data(deadline)
         self._want_whole = False
 
-    def begin(self, payload: bytes, deadline: float, waiter: Waiter) -> None:
+    def begin(self, payload: bytes, deadline: float, waiter: Waiter, *, stream: bool) -> None:
         """Sends a request; `waiter` is told when its answer (or the head of a streamed one) is there."""
         assert self._transport is not None
+        self.reader.start(stream=stream)
         self._want_whole = True
         self._transport.write(payload)
-        self.notify(deadline, waiter)
+        self.deadline = deadline
+        if deadline < self._timer_at:
+            self._arm()
+        self._waiter = waiter
 
     def notify(self, deadline: float, waiter: Waiter) -> None:
         """Has `waiter` told, once, of whatever happens next: no task, no future."""
@@ -170,7 +174,8 @@ class Connection(asyncio.Protocol):
 
     def begun(self) -> bool:
         """Whether the answer (or the head of a streamed one) is there, after `begin`; then nobody waits any more."""
-        if self._exchanged() or self.lost is not None:
+        reader = self.reader
+        if reader.complete or reader.streaming or reader.failure is not None or self.lost is not None:
             self._waiter = None
             self._want_whole = False
             self.deadline = _FOREVER
@@ -267,11 +272,14 @@ class Connection(asyncio.Protocol):
 
     def rest(self, expires: float) -> None:
         """Idle from now on."""
-        self._detach()
+        if self._sink is not None or self._reading_paused or self._paused_at is not None or self._gulping:
+            self._detach()
+        self.deadline = _FOREVER
         self.resting = True
         self._tail = 0
         self.expires = expires
-        self.reader.take()
+        if self.reader.pending:
+            self.reader.take()
         if self._reading_paused:
             self._read_on()
 

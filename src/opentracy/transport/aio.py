@@ -162,24 +162,30 @@ class AioTransport:
         Once `waiter` is told and `connection.begun()`, `outcome` says what came of it.
         """
         origin, target = split_url(step.request.url)
-        connection = self._pool.take(origin)
+        connection = self.ready(origin)
         if connection is None:
-            return None
-        usable = connection.usable_now() if connection.expires > _now() else None
-        if not usable:
-            if usable is None:
-                self._pool.put(origin, connection, 0.0)
-            else:
-                self.discard(connection)
             return None
         try:
             payload = _payload(step, origin, target, connection.proxy)
         except ValueError:
             self.discard(connection)
             raise
-        connection.reader.start(stream=step.stream)
-        connection.begin(payload, step.deadline, waiter)
+        connection.begin(payload, step.deadline, waiter, stream=step.stream)
         return connection
+
+    def ready(self, origin: Origin) -> Connection | None:
+        """A connection that lies ready, taken from the pool; None when there is none, or it takes a moment to know."""
+        connection = self._pool.take(origin)
+        if connection is None:
+            return None
+        usable = connection.usable_now() if connection.expires > _now() else None
+        if usable:
+            return connection
+        if usable is None:
+            self._pool.put(origin, connection, 0.0)
+        else:
+            self.discard(connection)
+        return None
 
     async def drive(self, run: Run, first: Step | None = None) -> Completed | tuple[Opened, Answer | None]:
         """Performs a plan to its end; PlanFailed and ValueError (a request that cannot be sent) pass through.
@@ -258,6 +264,24 @@ class AioTransport:
         response = reader.response()
         self.release(connection)
         return response
+
+    def whole(self, connection: Connection) -> HttpResponse | None:
+        """An answer that is complete without a question, its connection released; else None, and nothing has happened:
+        see `outcome`."""
+        reader = connection.reader
+        head = reader.head
+        if head is None or not reader.complete or not reader.reusable or connection.proxy is not None:
+            return None
+        if reader.streaming or connection.lost is not None:
+            return None
+        body = reader.take()
+        now = _now()
+        connection.rest(now + IDLE_S)
+        for old in self._pool.put(connection.origin, connection, now):
+            self.discard(old)
+        if self._waiting:
+            self._wake()
+        return HttpResponse(head.status, head.headers, body)
 
     async def _idle(self, origin: Origin) -> Connection | None:
         while True:

@@ -49,6 +49,11 @@ def encode_request(
     return b"%b\r\ncontent-length: %d\r\n\r\n%b" % (head, len(body), body)
 
 
+def request_head(request: HttpRequest, host: str, target: str, *, stream: bool) -> bytes:
+    """All of a request that comes before the length of its body; ValueError as for `encode_request`."""
+    return _head(request, host, target, stream, None)
+
+
 def _head(request: HttpRequest, host: str, target: str, stream: bool, proxy_authorization: str | None) -> bytes:
     """The request line and all headers but the length, without the last line's end."""
     lines = [f"{request.method} {target} HTTP/1.1\r\nhost: {host}"]
@@ -175,7 +180,7 @@ class ResponseReader:
     @property
     def pending(self) -> int:
         """Bytes that `take` would give."""
-        return sum(map(len, self._parts))
+        return sum(map(len, self._parts)) if self._parts else 0
 
     def response(self) -> HttpResponse:
         """The whole answer, once `complete`."""

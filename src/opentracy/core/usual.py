@@ -1,0 +1,70 @@
+"""The chat request as most callers send it, in typed form: texts and the common settings, nothing else.
+
+A typed decode checks such a body in the time that an untyped one takes, and the typed value is encoded again without
+looking at any of it. Belongs here: what counts as usual, within exactly the bounds that the general check has. Not
+here: that check and its words (a body that is not usual is read again, in the general way), and what a provider makes
+of a parameter.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+MAX_MESSAGES = 100_000
+
+_ToTwo = Annotated[int, Meta(ge=0, le=2)] | Annotated[float, Meta(ge=0, le=2)]
+_ToOne = Annotated[int, Meta(ge=0, le=1)] | Annotated[float, Meta(ge=0, le=1)]
+_Penalty = Annotated[int, Meta(ge=-2, le=2)] | Annotated[float, Meta(ge=-2, le=2)]
+_Count = Annotated[int, Meta(ge=1, le=1 << 53)]
+
+
+class UsualMessage(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A role and a text."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class UsualOptions(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
+    """`stream_options`."""
+
+    include_usage: bool | UnsetType = UNSET
+
+
+class UsualChat(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
+    """A request of texts; what is UNSET was not given (null counts as given, and as unusual)."""
+
+    model: str
+    messages: Annotated[list[UsualMessage], Meta(min_length=1, max_length=MAX_MESSAGES)]
+    temperature: _ToTwo | UnsetType = UNSET
+    top_p: _ToOne | UnsetType = UNSET
+    max_tokens: _Count | UnsetType = UNSET
+    max_completion_tokens: _Count | UnsetType = UNSET
+    stop: str | list[str] | UnsetType = UNSET
+    presence_penalty: _Penalty | UnsetType = UNSET
+    frequency_penalty: _Penalty | UnsetType = UNSET
+    seed: Annotated[int, Meta(ge=-(1 << 62), le=1 << 62)] | UnsetType = UNSET
+    stream: bool | UnsetType = UNSET
+    stream_options: UsualOptions | UnsetType = UNSET
+
+
+SETTINGS = tuple(name for name in UsualChat.__struct_fields__ if name not in ("model", "messages", "stream"))
+_decode = msgspec.json.Decoder(UsualChat).decode
+
+
+def read_usual(data: bytes) -> UsualChat | None:
+    """The request when it is a usual one; else None. See `doubled`."""
+    if b"\\u0000" in data:
+        return None  # no text may hold it
+    try:
+        return _decode(data)
+    except (ValueError, RecursionError):
+        return None
+
+
+def doubled(data: bytes) -> bool:
+    """Whether a key of the request may stand there twice, which the general check refuses. Texts may hold the words."""
+    return data.count(b'"messages"') > 1 or data.count(b'"model"') > 1 or data.count(b'"stream"') > 1

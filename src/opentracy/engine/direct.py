@@ -1,0 +1,221 @@
+"""The usual call, the short way: a text request to a provider that speaks OpenAI, and its clean answer.
+
+It performs the first step of the plan as the plan would, and if the answer is what nearly every answer is, the call is
+over. Whatever else comes, a `ServedCall` takes over: its plan begins after that first request, with what came of it, so
+retries, fallbacks, streams and failures are decided in one place only. This is the hottest code there is; what it looks
+up it looks up once, and what is the same for all requests of a model stands in its `Lane`.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from opentracy.core.pricing import cost_of_plain
+from opentracy.core.usual import doubled, read_usual
+from opentracy.core.wire import Forwarded
+from opentracy.traces import Attempt, TraceRecord
+
+from .auth import Identity
+from .http import Exchange
+from .lane import Lane, lane_of
+
+if TYPE_CHECKING:
+    from opentracy.transport.aconnection import Connection
+
+    from .app import Engine
+    from .chat import ServedCall
+
+_monotonic = time.monotonic
+_time_ns = time.time_ns
+
+
+def direct(engine: Engine, exchange: Exchange) -> bool:
+    """Starts the call when it is a usual one; False when it has to go the general way."""
+    head = exchange.head
+    assert head is not None
+    snapshot, identity, plain = head.admitted
+    if not plain or snapshot is not engine.state or engine.server.draining:
+        return False
+    data = exchange.body
+    chat = read_usual(data)
+    if chat is None:
+        return False
+    requested, streaming = chat.model, chat.stream is True
+    lanes = snapshot.lanes
+    lane: Any = lanes[requested] if requested in lanes else lane_of(snapshot, requested)
+    if lane is None or len(engine.calls) >= lane.room:
+        return False
+    if lane.guarded and not engine.health.well(lane.target.name):
+        return False
+    body = lane.forwarding.request(chat)
+    # as long as what came, but for the name: then nothing stood there twice, or was left out
+    if body is None or (len(body) - len(data) != lane.longer and doubled(data)):
+        return False
+    connection = engine.transport.ready(lane.origin)
+    if connection is None:
+        return False
+    if connection.proxy is not None:
+        engine.transport.release(connection)
+        return False
+    DirectCall(engine, exchange, identity, lane, connection, requested, body, streaming)
+    return True
+
+
+class DirectCall:
+    """One such call, up to its clean answer. It owns its exchange until then, or until a `ServedCall` takes over."""
+
+    __slots__ = (
+        "_connection", "_deadline", "_lane", "engine", "exchange", "identity", "requested", "slot", "started",
+        "trace_id", "ts_ms",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        engine: Engine,
+        exchange: Exchange,
+        identity: Identity,
+        lane: Lane,
+        connection: Connection,
+        requested: str,
+        body: bytes,
+        streaming: bool,
+    ) -> None:
+        """Sends the request."""
+        self.engine = engine
+        self.exchange = exchange
+        self.identity = identity
+        self.requested = requested
+        self._lane = lane
+        self._connection: Connection | None = connection
+        self.ts_ms = ts_ms = _time_ns() // 1_000_000
+        self.trace_id = trace_id = engine.new_id(ts_ms)
+        self.started = started = _monotonic()
+        engine.calls.add(self)
+        self.slot = engine.traces.begin(trace_id, ts_ms, requested, identity)
+        engine.health.active[lane.target.provider] += 1
+        exchange.owner = self
+        seconds = lane.first if streaming else lane.seconds
+        self._deadline = deadline = started + seconds
+        head = lane.stream_head if streaming else lane.whole_head
+        payload = b"%b\r\ncontent-length: %d\r\n\r\n%b" % (head, len(body), body)
+        connection.begin(payload, deadline, self, stream=streaming)
+
+    # ---------------------------------------------------------------- a waiter of the connection
+    def done(self) -> bool:
+        """Whether nothing more is to be heard."""
+        return self._connection is None
+
+    def set_result(self, result: None, /) -> None:
+        """Something arrived, or the connection ended."""
+        connection = self._connection
+        if connection is None or not connection.begun():
+            return
+        self._connection = None
+        transport = self.engine.transport
+        whole = transport.whole(connection)
+        if whole is None:
+            self._goes_on(transport.outcome(connection))
+            return
+        if whole.status == 200:
+            body = whole.body
+            answer = self._lane.forwarding.answer(body)
+            if answer is not None:
+                self._answered(answer, body)
+                return
+        self._goes_on(whole)
+
+    def set_exception(self, exception: TimeoutError, /) -> None:
+        """The deadline passed."""
+        call = self._hand_over()
+        if call.drive is not None:
+            call.drive.set_exception(exception)
+
+    # ---------------------------------------------------------------- the clean answer
+    def _answered(self, answer: Forwarded, body: bytes) -> None:
+        engine, lane, trace_id = self.engine, self._lane, self.trace_id
+        target, usage = lane.target, answer.usage
+        price = cost_of_plain(target.provider, target.model, usage)
+        if price is None and answer.model != target.model:
+            price = cost_of_plain(target.provider, answer.model, usage)
+        marker = trace_id.encode()
+        latency = round((_monotonic() - self.started) * 1000, 3)
+        before_cost, before_latency, before_trace = lane.extras
+        if price is None:
+            total, cost, headers = None, b"null", lane.headers % (marker, marker)
+        else:
+            total = price.total
+            usd = total / 1e9
+            cost = b"%a" % usd
+            headers = lane.priced_headers % (marker, marker, usd)
+        body = b'%b%b%b%b%a%b%b"}}' % (
+            body.rstrip()[:-1], before_cost, cost, before_latency, latency, before_trace, marker,
+        )  # fmt: skip
+        request = self.exchange.body
+        self.exchange.respond_json(body, headers)
+        tokens_in, tokens_out = usage.prompt_tokens, usage.completion_tokens
+        attempt = Attempt(target.name, target.provider, 200, None, 0.0, latency, 0, tokens_in, tokens_out, total)
+        record = TraceRecord(
+            trace_id, self.ts_ms, "ok", 200, self.requested, target.model, target.provider, lane.resolved.alias, None,
+            self.identity.key_id, config_hash=engine.state.hash, finish_reason=answer.finish_reason,
+            attempts=[attempt], latency_ms=latency, tokens_in=tokens_in, tokens_out=tokens_out, cost_nano=total,
+            engine_version=engine.version, request=request, response=body,
+        )  # fmt: skip
+        if price is not None:
+            record.cost_source = "table"
+            record.cost_in_nano = price.total - price.output
+            record.cost_out_nano = price.output
+        if not usage.flat:
+            _add_details(record, usage)
+        engine.traces.put(record)
+        engine.calls.discard(self)
+        engine.traces.end(self.slot)
+        engine.health.answered(target.provider, target.name)
+        tally = lane.tally
+        if tally is None:
+            tally = lane.tally = engine.metrics.answers_of(target.provider, target.model)
+        engine.metrics.answered(tally, latency, tokens_in, tokens_out, total)
+
+    # ---------------------------------------------------------------- anything else
+    def _general(self) -> ServedCall:
+        """The call that goes on in this one's place."""
+        from .chat import ServedCall  # it knows this module
+
+        return ServedCall.in_place_of(self, self._lane.resolved)
+
+    def _goes_on(self, outcome: Any) -> None:
+        call = self._general()
+        call.go_on(self.started, None, self._deadline)
+        call.answered(outcome)
+
+    def _hand_over(self) -> ServedCall:
+        """As `_general`, while the answer is still to come: the connection goes with it."""
+        connection, self._connection = self._connection, None
+        call = self._general()
+        call.go_on(self.started, connection, self._deadline)
+        return call
+
+    # ---------------------------------------------------------------- owner of the exchange
+    def client_gone(self) -> None:
+        """The client left."""
+        self._hand_over().client_gone()
+
+    def client_paused(self) -> None:
+        """Nothing was written yet that it could be slow with."""
+
+    def client_resumed(self) -> None:
+        """As before."""
+
+    def tick(self, now: float) -> None:
+        """The connection has its own deadline."""
+
+    def stop(self) -> None:
+        """The engine shuts down."""
+        self._hand_over().stop()
+
+
+def _add_details(record: TraceRecord, usage: Any) -> None:
+    if usage.prompt_tokens_details:
+        record.tokens_cached = usage.prompt_tokens_details.cached_tokens
+    if usage.completion_tokens_details:
+        record.tokens_reasoning = usage.completion_tokens_details.reasoning_tokens
