@@ -193,7 +193,8 @@ def test_traces_from_the_sdk(taking: Engine, tmp_path: Path) -> None:
     assert "sdk.canary" not in str(trace)
 
     ids = [f"{n:032x}" for n in range(1, 1102)]
-    many = [{"trace_id": i, "model": "sdk-many", "ts_ms": 1_760_000_000_000 + n} for n, i in enumerate(ids)]
+    now = time.time_ns() // 1_000_000  # what is older than the retention would be taken away again at any moment
+    many = [{"trace_id": i, "model": "sdk-many", "ts_ms": now + n} for n, i in enumerate(ids)]
     assert ot.add_traces(many, **where) == ids
     assert ot.add_traces(many, **where) == ids
     sums = taking.request("GET", "/v1/stats?metric=requests&model=sdk-many").json["data"]
