@@ -35,7 +35,11 @@ PROVIDERS: dict[str, dict[str, Any]] = {
     "openai": {"source": "openai"},
     "anthropic": {"source": "anthropic"},
     "gemini": {"source": "google", "rewrites": [["^models/", ""]]},
-    "vertex": {"like": "gemini", "rewrites": [["^(?:.*/)?publishers/[^/]+/models/", ""]], "fallback": ["anthropic"]},
+    "vertex": {
+        "like": "gemini",
+        "rewrites": [["^(?:.*/)?publishers/[^/]+/models/", ""], [r"@(?:default|latest|\d{3})$", ""]],
+        "fallback": ["anthropic"],
+    },
     "groq": {"source": "groq"},
     "mistral": {"source": "mistral"},
     "deepseek": {"source": "deepseek"},
@@ -56,6 +60,7 @@ PROVIDERS: dict[str, dict[str, Any]] = {
     "azure": {"source": "azure", "fallback": ["openai", "anthropic", "deepseek", "xai"]},
     "openrouter": {"source": "openrouter"},
     "xai": {"source": "x-ai"},
+    "moonshot": {"source": "moonshotai"},
 }
 
 RATES = {

@@ -30,6 +30,74 @@ def cost(price: Price, raw: dict[str, Any], at: float | None = None) -> Cost:
     return got
 
 
+class TestReported:
+    """A provider's own account of what a call cost, where the table has no price."""
+
+    def test_it_stands_in_where_the_price_is_unknown(self) -> None:
+        for told in (0.00125, "breakdown"):
+            raw = {**PLAIN, "cost": {"request_cost": 0.0, "total_cost": 0.00125} if told == "breakdown" else told}
+            got = cost_of("openrouter", "nobody/knows-this", raw)
+            assert got == Cost(0, 0, 0, 0, 1_250_000, 1_250_000)
+            assert cost_of("openai", "gpt-4o-mini", raw) == cost_of("openai", "gpt-4o-mini", PLAIN), "the table goes first"
+        assert cost_of("openrouter", "nobody/knows-this", {**PLAIN, "cost": 0}) == Cost(0, 0, 0, 0, 0, 0)
+
+    @pytest.mark.parametrize("told", [None, "0.1", -1, math.nan, math.inf, True, 10**9, {}, {"total_cost": "x"}, [1]])
+    def test_what_is_no_amount_is_unknown(self, told: Any) -> None:
+        assert cost_of("openrouter", "nobody/knows-this", {**PLAIN, "cost": told}) is None
+
+    def test_a_customers_own_key_is_billed_elsewhere(self) -> None:
+        assert cost_of("openrouter", "nobody/knows-this", {**PLAIN, "cost": 0, "is_byok": True}) is None
+
+
+@pytest.mark.parametrize(
+    ("provider", "spelling", "canonical"),
+    [
+        ("gemini", "models/gemini-2.5-flash", "gemini-2.5-flash"),
+        ("vertex", "gemini-2.5-flash@001", "gemini-2.5-flash"),
+        ("vertex", "gemini-2.5-flash@default", "gemini-2.5-flash"),
+        ("vertex", "publishers/google/models/gemini-2.5-flash", "gemini-2.5-flash"),
+        ("vertex", "projects/p/locations/l/publishers/google/models/gemini-2.5-pro", "gemini-2.5-pro"),
+        ("vertex", "claude-sonnet-4-5@20250929", "claude-sonnet-4-5"),
+        ("openai", "gpt-4o-2024-08-06", "gpt-4o"),
+        ("openai", "GPT-5-mini-2025-08-07", "gpt-5-mini"),
+        ("openai", "ft:gpt-4o-mini-2024-07-18:org::abc", "ft:gpt-4o-mini"),
+        ("azure", "gpt-35-turbo", "gpt-3.5-turbo"),
+        ("azure", "gpt-5", "gpt-5"),
+        ("anthropic", "claude-sonnet-4-5-20250929", "claude-sonnet-4-5"),
+        ("fireworks", "accounts/fireworks/models/gpt-oss-120b", "gpt-oss-120b"),
+        ("fireworks", "gpt-oss-120b", "gpt-oss-120b"),
+        ("bedrock", "us.anthropic.claude-sonnet-4-5-20250929-v1:0", "regional.anthropic.claude-sonnet-4-5-20250929-v1:0"),
+        ("bedrock", "global.anthropic.claude-haiku-4-5-20251001-v1:0", "global.anthropic.claude-haiku-4-5-20251001-v1:0"),
+        (
+            "bedrock",
+            "arn:aws:bedrock:us-east-1:1:inference-profile/us.anthropic.claude-sonnet-4-5-20250929-v1:0",
+            "regional.anthropic.claude-sonnet-4-5-20250929-v1:0",
+        ),
+        ("bedrock", "eu.amazon.nova-pro-v1:0", "amazon.nova-pro-v1:0"),
+        ("openrouter", "openai/gpt-4o-mini", "openai/gpt-4o-mini"),
+        ("together", "meta-llama/Llama-3.3-70B-Instruct-Turbo", "meta-llama/Llama-3.3-70B-Instruct-Turbo"),
+        ("moonshot", "kimi-k2-0905-preview", "kimi-k2-0905-preview"),
+    ],
+)
+def test_spellings_of_a_model_find_its_price(provider: str, spelling: str, canonical: str) -> None:
+    found = price_of(provider, spelling)
+    assert found is not None
+    assert found.model == canonical
+
+
+@pytest.mark.parametrize(
+    ("provider", "model"),
+    [
+        ("openai", "gpt-4o-mini-foo"), ("openai", "gpt-4o-audio-preview"), ("gemini", "gemini-2.5-flash-image"),
+        ("gemini", "gemini-2.5-flash@001"), ("azure", "my-deployment"), ("openrouter", "openai/gpt-4o:online"),
+        ("together", "meta-llama/Llama-3.3-70B-Instruct-Turbo-X"), ("fireworks", "accounts/me/models/gpt-oss-120b-mine"),
+        ("bedrock", "arn:aws:bedrock:us-east-1:1:application-inference-profile/abc"), ("vertex", "gemini-2.5-flash-image@001"),
+    ],
+)  # fmt: skip
+def test_a_name_that_only_looks_like_another_has_no_price(provider: str, model: str) -> None:
+    assert price_of(provider, model) is None
+
+
 class TestKnownBugs:
     """Rows 1 to 4 of the project's list of bugs that peers had."""
 

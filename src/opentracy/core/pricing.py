@@ -38,6 +38,7 @@ __all__ = [
 _CACHE_LIMIT = 4096
 _cache: dict[tuple[str, str], Price | None] = {}
 _registered: dict[str, Price] = {}
+_MAX_REPORTED = 10**6  # USD for one call: more is no amount of money but a broken field
 # Charges beside tokens that a provider reports, in USD, in its usage.
 _REPORTED_FEES = ("request_cost", "search_queries_cost", "citation_tokens_cost")
 
@@ -86,13 +87,30 @@ def price_of(provider: str, model: str) -> Price | None:
 def cost_of(provider: str, model: str, usage: Mapping[str, Any] | None, at: float | None = None) -> Cost | None:
     """The cost of a call with this usage (`core.usage` form); None when its price or a needed count is unknown.
 
+    Where the table does not help and the provider says itself what the call cost, that is the total, all of it `fees`.
     `at`: when the request began, in seconds since the epoch. A few models have other prices at some hours; without
     it the rates that hold for most of the day are taken.
     """
     if not usage:
         return None
     price = price_of(provider, model)
-    return None if price is None else cost_with(price, usage, at)
+    cost = None if price is None else cost_with(price, usage, at)
+    return _reported(usage) if cost is None else cost
+
+
+def _reported(usage: Mapping[str, Any]) -> Cost | None:
+    """What the provider charged by its own account: `cost` in USD, or a breakdown with `total_cost`.
+
+    A key of the customer's own (`is_byok`) is billed elsewhere, so a 0 would be false.
+    """
+    told = usage.get("cost")
+    if isinstance(told, Mapping):
+        told = told.get("total_cost")
+    amount = None if told is None or isinstance(told, str) or usage.get("is_byok") else _decimal(told)
+    if amount is None or not 0 <= amount < _MAX_REPORTED:
+        return None
+    total = int((amount * 10**9).to_integral_value(ROUND_HALF_EVEN))
+    return Cost(0, 0, 0, 0, total, total)
 
 
 def cost_of_plain(provider: str, model: str, usage: PlainUsage) -> Cost | None:
