@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from hashlib import blake2s
 from typing import Any
 
+from .anthropic_blocks import echo
 from .content import Media, Part, arguments_object, decoded_text, function_of, media_of, parts_of, text_of
 from .fields import entries, objects
 
@@ -101,7 +102,7 @@ def _block(part: Part) -> Block | None:
         return dict(part)  # a block of Anthropic's own: the caller knows what it is
     if part["type"] == "input_audio" or media.media_type.startswith(("audio/", "video/")):
         raise ValueError("Anthropic takes no audio or video: send text, images or documents")
-    return _marked(_media_block(media), part)
+    return _marked(_media_block(media, part["type"] == "file"), part)
 
 
 def _marked(block: Block, part: Part) -> Block:
@@ -111,12 +112,13 @@ def _marked(block: Block, part: Part) -> Block:
     return block
 
 
-def _media_block(media: Media) -> Block:
+def _media_block(media: Media, is_file: bool) -> Block:
+    """A picture or document; a file of which nothing tells the type is taken for a document."""
     if media.file_id is not None:
         kind = "image" if media.media_type.startswith("image/") else "document"
         return _titled({"type": kind, "source": {"type": "file", "file_id": media.file_id}}, media)
     if media.url is not None:
-        kind = "document" if media.media_type and not media.media_type.startswith("image/") else "image"
+        kind = "document" if not media.media_type.startswith("image/") and (media.media_type or is_file) else "image"
         return _titled({"type": kind, "source": {"type": "url", "url": media.url}}, media)
     kind = "image" if media.media_type.startswith("image/") else "document"
     if media.media_type.startswith("text/"):
@@ -134,6 +136,10 @@ def _titled(block: Block, media: Media) -> Block:
 
 
 def _assistant(message: Mapping[str, Any], number: int, open_calls: list[str]) -> list[Block]:
+    kept = echo(message)
+    if kept is not None:
+        open_calls += [block["id"] for block in kept if block["type"] == "tool_use"]
+        return kept
     said = _blocks(message, "assistant")
     calls: list[Block] = []
     for n, call in enumerate(entries(message.get("tool_calls"), "tool_calls")):

@@ -14,6 +14,7 @@ from ..core.failure import embedded_failure, message_of, status_failure
 from ..core.usage import build, clean_int, prompt_including_cache
 from ..core.wire import Call, Failure, HttpResponse, Json, Target
 from .answers import error_document, not_the_protocol, read_document
+from .anthropic_blocks import FIELD, may_work_on_server, worked_on_server
 from .anthropic_tools import ANSWER_TOOL, uses_answer_tool
 from .fields import objects, text_or
 
@@ -21,6 +22,7 @@ _FINISH = {
     "end_turn": "stop", "stop_sequence": "stop", "pause_turn": "stop", "max_tokens": "length",
     "model_context_window_exceeded": "length", "tool_use": "tool_calls", "refusal": "content_filter",
 }  # fmt: skip
+_PLAIN_STOPS = frozenset({"end_turn", "stop_sequence", "max_tokens", "tool_use"})  # these say what OpenAI's words say
 _READ = frozenset(("id", "type", "role", "model", "content", "stop_reason", "stop_sequence", "stop_details", "usage"))
 
 
@@ -34,9 +36,11 @@ def finish_reason(stop_reason: Any, calls: int) -> str:
     return "stop" if finish == "tool_calls" else finish
 
 
-def stop_facts(stop_sequence: Any, stop_details: Any) -> dict[str, Any]:
+def stop_facts(stop_reason: Any, stop_sequence: Any, stop_details: Any) -> dict[str, Any]:
     """What Anthropic tells about the end beyond OpenAI's word, as fields of the choice."""
     told = {"stop_sequence": stop_sequence, "stop_details": stop_details}
+    if isinstance(stop_reason, str) and stop_reason not in _PLAIN_STOPS:
+        told["native_finish_reason"] = stop_reason
     return {k: v for k, v in told.items() if v is not None}
 
 
@@ -88,6 +92,9 @@ def parse_response(call: Call, target: Target, response: HttpResponse) -> Json |
     folded = _Message(ANSWER_TOOL if uses_answer_tool(call, target.model) else None, call.fallback_id)
     for block in objects(body["content"]):
         folded.add(block)
+    message = folded.message(body.get("stop_details"))
+    if may_work_on_server(call.params) and worked_on_server(body["content"]):
+        message[FIELD] = objects(body["content"])
     return {
         "id": text_or(body.get("id"), f"msg_{call.fallback_id}"),
         "object": "chat.completion",
@@ -96,10 +103,10 @@ def parse_response(call: Call, target: Target, response: HttpResponse) -> Json |
         "choices": [
             {
                 "index": 0,
-                "message": folded.message(body.get("stop_details")),
+                "message": message,
                 "finish_reason": finish_reason(body.get("stop_reason"), len(folded.calls)),
                 "logprobs": None,
-                **stop_facts(body.get("stop_sequence"), body.get("stop_details")),
+                **stop_facts(body.get("stop_reason"), body.get("stop_sequence"), body.get("stop_details")),
             }
         ],
         "usage": usage_of(body.get("usage")),

@@ -16,6 +16,7 @@ from ..core.chunks import ChunkWriter
 from ..core.sse import SseParser, parse_block
 from ..core.wire import Call, Chunk, Failure, Target
 from .answers import bad_event, ended_early, event_limit
+from .anthropic_blocks import FIELD, RawBlocks, may_work_on_server
 from .anthropic_response import (
     arguments_text,
     call_id,
@@ -124,6 +125,7 @@ class AnthropicDecoder:
         self.length = 0  # characters of content so far
         self._answer_tool = ANSWER_TOOL if uses_answer_tool(call, target.model) else None
         self._blocks: dict[int, _Block] = {}
+        self._raw = RawBlocks() if may_work_on_server(call.params) else None
         self._usage: dict[str, Any] = {}
         self._stop: str | None = None
         self._stop_facts: dict[str, Any] = {}
@@ -203,6 +205,8 @@ class AnthropicDecoder:
 
     def plain_text(self, index: int) -> bool:
         """Whether the block of this index is text that needs nothing but to be shown."""
+        if self._raw is not None:
+            return False
         block = self._blocks.get(index)
         return block is not None and block.kind == "text"
 
@@ -218,6 +222,8 @@ class AnthropicDecoder:
     def _start(self, index: int, raw: dict[str, Any]) -> None:
         kind = str(raw.get("type") or "")
         block = _Block(kind, raw, self.length, self.writer.tool_count)
+        if self._raw is not None:
+            self._raw.start(index, raw)
         self._blocks[index] = block
         if kind == "tool_use":
             self.progress += 1
@@ -236,6 +242,8 @@ class AnthropicDecoder:
                 block.signature.append(raw["signature"])
 
     def _delta(self, index: int, delta: Delta) -> None:
+        if self._raw is not None:
+            self._raw.delta(index, delta)
         block = self._blocks.get(index)
         if block is None:
             # a start event is missing: what the delta says is still the answer
@@ -305,7 +313,7 @@ class AnthropicDecoder:
             return
         if delta.stop_reason and self._stop is None:
             self._stop = delta.stop_reason
-            self._stop_facts = stop_facts(delta.stop_sequence, delta.stop_details)
+            self._stop_facts = stop_facts(delta.stop_reason, delta.stop_sequence, delta.stop_details)
             self.progress += 1
         if isinstance(delta.stop_details, dict) and isinstance(delta.stop_details.get("explanation"), str):
             self.writer.delta({"refusal": delta.stop_details["explanation"]})
@@ -321,6 +329,8 @@ class AnthropicDecoder:
         writer = self.writer
         if not self.length and not writer.tool_count:
             writer.delta({"content": ""})  # an empty answer is no text, not null
+        if self._raw is not None and (blocks := self._raw.whole()) is not None:
+            writer.delta({FIELD: blocks})
         writer.finish_reason = finish_reason(self._stop, writer.tool_count)
         writer.usage = usage_of(self._usage)
         writer.end()

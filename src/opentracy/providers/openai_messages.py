@@ -20,7 +20,8 @@ Message = dict[str, Any]
 # what answers of any provider carry in our form, and no server of this family takes back
 _OURS = frozenset(
     {"reasoning_content", "reasoning", "reasoning_details", "thinking_blocks", "citations", "annotations", "references",
-     "provider_specific_fields", "tool_plan", "search_results", "executed_tools", "extra_content", "images"}
+     "provider_specific_fields", "tool_plan", "search_results", "executed_tools", "extra_content", "images",
+     "content_blocks"}
 )  # fmt: skip
 _PLAIN_ROLES = frozenset({"user", "system", "assistant"})
 _NINE = re.compile(r"[A-Za-z0-9]{9}")
