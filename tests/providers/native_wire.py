@@ -24,7 +24,7 @@ WEATHER = {
 
 def target(model: str, **env: str) -> Target:
     provider = model.partition("/")[0].upper()
-    return registry.target(model, env={f"{provider}_API_KEY": KEY, **env})
+    return registry.target(model, env={f"{provider}_API_KEY": KEY, "AWS_BEARER_TOKEN_BEDROCK": KEY, **env})
 
 
 def call(messages: Sequence[dict[str, Any]] = PLAIN, *, stream: bool = False, strict: bool = False, **params: Any) -> Call:

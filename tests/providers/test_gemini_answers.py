@@ -192,6 +192,43 @@ def test_several_candidates() -> None:
     assert [(c["index"], c["finish_reason"]) for c in streamed["choices"]] == [(0, "stop"), (1, "length")]
 
 
+def test_speech_in_pieces_is_joined_as_bytes() -> None:
+    sound = bytes(range(256)) * 3
+    cuts = [sound[:100], sound[100:101], b"", sound[101:]]
+    parts = [{"inlineData": {"mimeType": "audio/L16;rate=24000", "data": base64.b64encode(c).decode()}} for c in cuts]
+    plain = answer(FLASH, whole(parts))["choices"][0]["message"]
+    assert base64.b64decode(plain["audio"]["data"], validate=True) == sound
+    assert plain["audio"]["mime_type"] == "audio/L16;rate=24000"
+    assert plain["audio"]["id"]
+    pieces = [{"candidates": [{"content": {"parts": [p]}}], "responseId": "resp1"} for p in parts]
+    last = {"candidates": [{"finishReason": "STOP"}], "usageMetadata": USAGE, "responseId": "resp1"}
+    streamed = folded(FLASH, sse([*pieces, last]))["choices"][0]["message"]
+    assert streamed["audio"] == plain["audio"]
+    d = decoder(FLASH)
+    d.feed(sse(pieces[:1]))
+    assert d.progress, "sound is content"
+
+
+def test_code_that_ran_at_googles_is_told() -> None:
+    parts = [
+        {"text": "I count."},
+        {"executableCode": {"language": "PYTHON", "code": "print(6*7)"}},
+        {"codeExecutionResult": {"outcome": "OUTCOME_OK", "output": "42\n"}},
+        {"executableCode": {"language": "PYTHON", "code": "1/0"}},
+        {"codeExecutionResult": {"outcome": "OUTCOME_FAILED", "output": "ZeroDivisionError"}},
+        {"text": " 42"},
+    ]
+    want = [
+        {"index": 0, "type": "code_execution", "arguments": "print(6*7)", "output": "42\n"},
+        {"index": 1, "type": "code_execution", "arguments": "1/0", "output": "ZeroDivisionError", "outcome": "OUTCOME_FAILED"},
+    ]
+    body = whole(parts)
+    for found in (answer(FLASH, body), folded(FLASH, sse([body]))):
+        said = found["choices"][0]["message"]
+        assert said["content"] == "I count. 42"
+        assert said["executed_tools"] == want
+
+
 def test_logprobs() -> None:
     chosen = [{"token": "é", "logProbability": -0.5}]
     top = [{"candidates": [{"token": "é", "logProbability": -0.5}, {"token": "e", "logProbability": -1.0}]}]

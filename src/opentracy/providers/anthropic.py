@@ -13,6 +13,7 @@ from .anthropic_relay import AnthropicRelay
 from .anthropic_request import build_body
 from .anthropic_response import parse_error, parse_response
 from .anthropic_stream import AnthropicDecoder
+from .legacy import modern
 
 VERSION = "2023-06-01"
 _FILES_BETA = "files-api-2025-04-14"
@@ -25,6 +26,7 @@ class AnthropicDialect:
         """The Messages form of `call`; ValueError names what cannot be sent."""
         if call.operation != "chat":
             raise ValueError(f"{target.provider} has no embeddings")
+        call = modern(call)
         body, dropped = build_body(call, target)
         headers = {"content-type": "application/json", "anthropic-version": VERSION}
         headers.update(_credentials(target))

@@ -22,6 +22,7 @@ from . import bedrock_embed
 from .answers import not_the_protocol, read_document
 from .bedrock_request import answer_tool, converse_body
 from .bedrock_stream import ConverseDecoder
+from .legacy import modern
 
 _HOST = re.compile(r"bedrock-runtime(?:-fips)?\.([a-z0-9-]+)\.(amazonaws\.com(?:\.cn)?|api\.aws)$")
 _ARN = re.compile(r"arn:aws[a-z-]*:(?:bedrock|sagemaker):([a-z0-9-]+):")
@@ -36,7 +37,7 @@ class Bedrock:
             body, dropped = bedrock_embed.body(call, target.model)
             action = "invoke"
         else:
-            body, dropped = converse_body(call, target.model)
+            body, dropped = converse_body(modern(call), target.model)
             action = "converse-stream" if call.stream else "converse"
         url = f"{_base(target)}/model/{quote(target.model, safe='-_.~')}/{action}"
         accept = "application/vnd.amazon.eventstream" if call.stream else "application/json"

@@ -15,6 +15,7 @@ from . import cohere_answer as answer
 from .answers import error_document, not_the_protocol, read_document
 from .cohere_request import chat_body, embed_body, embedding_type
 from .cohere_stream import CohereDecoder
+from .legacy import modern
 
 _REQUEST_ID = "x-debug-trace-id"
 
@@ -25,7 +26,7 @@ class Cohere:
     def build_request(self, call: Call, target: Target) -> HttpRequest:
         """A /v2/chat or /v2/embed request."""
         embedding = call.operation == "embedding"
-        body, dropped = (embed_body if embedding else chat_body)(call, target.model)
+        body, dropped = (embed_body if embedding else chat_body)(modern(call), target.model)
         base = target.base_url.rstrip("/").removesuffix("/v2").removesuffix("/v1")
         accept = "text/event-stream" if call.stream else "application/json"
         headers = {"content-type": "application/json", "accept": accept}

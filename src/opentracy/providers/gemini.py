@@ -15,6 +15,7 @@ from .gemini_errors import parse_error
 from .gemini_request import build_body, model_name
 from .gemini_response import parse_response
 from .gemini_stream import GeminiDecoder
+from .legacy import modern
 
 _VERSIONS = ("/v1beta", "/v1", "/v1alpha", "/v1beta1")
 
@@ -30,7 +31,7 @@ class GeminiDialect:
             body, dropped = build_embedding_body(call, target, predict=vertex)
             url = endpoint(target, "predict" if vertex else "batchEmbedContents")
         else:
-            body, dropped = build_body(call, target)
+            body, dropped = build_body(modern(call), target)
             url = endpoint(target, "streamGenerateContent?alt=sse" if call.stream else "generateContent")
         return HttpRequest("POST", url, headers, jsonio.encode(body), dropped)
 
@@ -42,11 +43,11 @@ class GeminiDialect:
         """A 2xx answer as a `chat.completion` (or a list of embeddings), or why it is none."""
         if call.operation == "embedding":
             return parse_embeddings(call, target, response)
-        return parse_response(call, target, response)
+        return parse_response(modern(call), target, response)
 
     def open_stream(self, call: Call, target: Target, head: HttpHead) -> GeminiDecoder:
         """A decoder for the event stream that follows `head`."""
-        return GeminiDecoder(call, target)
+        return GeminiDecoder(modern(call), target)
 
     def parse_error(self, target: Target, response: HttpResponse) -> Failure:
         """A non-2xx answer in Google's words."""

@@ -15,6 +15,7 @@ from ..core.wire import Call, Failure, HttpResponse, Json, Target
 from .answers import not_the_protocol, read_document
 from .fields import objects, text_or
 from .gemini_errors import error_object
+from .gemini_media import Executed, Speech, media_url
 from .gemini_request import ANSWER_FUNCTION, uses_answer_function
 from .gemini_signatures import extra_content, made_id, sealed_id
 
@@ -128,14 +129,6 @@ def _characters(raw: bytes, offset: Any) -> int:
     return len(raw[:offset].decode("utf-8", "ignore")) if isinstance(offset, int) and offset > 0 else 0
 
 
-def media_url(part: dict[str, Any]) -> dict[str, Any] | None:
-    """A generated picture as an `image_url` part."""
-    data = part.get("inlineData")
-    if not isinstance(data, dict) or not str(data.get("mimeType") or "").startswith("image/"):
-        return None
-    return {"type": "image_url", "image_url": {"url": f"data:{data['mimeType']};base64,{data.get('data') or ''}"}}
-
-
 def parse_response(call: Call, target: Target, response: HttpResponse) -> Json | Failure:
     """A 2xx answer as a `chat.completion`, or why it is none."""
     body = read_document(response)
@@ -198,6 +191,8 @@ def _choice(number: int, candidate: dict[str, Any], seed: str, answer: str | Non
     thoughts: list[str] = []
     calls: list[dict[str, Any]] = []
     images: list[dict[str, Any]] = []
+    audio: dict[str, Any] = {}
+    speech, executed = Speech(seed), Executed()
     taken: set[str] = set()
     signature: str | None = None
     for part in parts_of(candidate):
@@ -212,6 +207,10 @@ def _choice(number: int, candidate: dict[str, Any], seed: str, answer: str | Non
             (thoughts if part.get("thought") is True else text).append(part["text"])
         elif (image := media_url(part)) is not None:
             images.append(image)
+        elif (spoken := speech.add(part)) is not None:
+            audio = {**audio, **spoken, "data": audio.get("data", "") + spoken["data"]}
+        else:
+            executed.add(part)
         if isinstance(part.get("thoughtSignature"), str):
             signature = part["thoughtSignature"]
     content = "".join(text)
@@ -223,6 +222,10 @@ def _choice(number: int, candidate: dict[str, Any], seed: str, answer: str | Non
         message["annotations"] = annotations
     if images:
         message["images"] = images
+    if audio:
+        message["audio"] = {**audio, "data": audio["data"] + (speech.end() or {"data": ""})["data"]}
+    if executed.tools:
+        message["executed_tools"] = executed.tools
     if signature is not None:
         message["extra_content"] = extra_content(signature)
     if calls:

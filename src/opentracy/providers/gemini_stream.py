@@ -15,6 +15,7 @@ from ..core.wire import Call, Chunk, Failure, Target
 from .answers import bad_event, ended_early, event_limit
 from .fields import objects, text_or
 from .gemini_errors import error_object
+from .gemini_media import Executed, Speech, media_url
 from .gemini_partial import PartialCall
 from .gemini_request import ANSWER_FUNCTION, uses_answer_function
 from .gemini_response import (
@@ -22,7 +23,6 @@ from .gemini_response import (
     blocked,
     finish_reason,
     logprobs_of,
-    media_url,
     parts_of,
     told_besides,
     tool_call,
@@ -45,6 +45,7 @@ class _Candidate:
         self._text: list[str] = []
         self._signature: str | None = None
         self._partial: PartialCall | None = None
+        self._speech, self._executed = Speech(seed), Executed()
         self._rest: dict[str, Any] = {}
         self._logprobs: list[Any] = []
 
@@ -75,6 +76,11 @@ class _Candidate:
         elif (image := media_url(part)) is not None:
             self.writer.delta({"images": [image]})
             self.progress += 1
+        elif (spoken := self._speech.add(part)) is not None:
+            self.writer.delta({"audio": spoken})
+            self.progress += 1
+        else:
+            self._executed.add(part)
         if isinstance(part.get("thoughtSignature"), str):
             self._signature = part["thoughtSignature"]
 
@@ -101,6 +107,11 @@ class _Candidate:
         if self._partial is not None:
             part, self._partial = self._partial.part(), None
             self._call(part)
+        rest = self._speech.end()
+        if rest is not None:
+            writer.delta({"audio": rest})
+        if self._executed.tools:
+            writer.delta({"executed_tools": self._executed.tools})
         content = "".join(self._text)
         if not content and not writer.tool_count:
             writer.delta({"content": ""})  # an empty answer is no text, not null

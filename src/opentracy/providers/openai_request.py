@@ -14,6 +14,7 @@ from urllib.parse import quote, urlsplit
 from ..core.jsonio import encode
 from ..core.params import CHAT_PARAMS, json_schema_of, max_tokens, refuse_dropped, response_format
 from ..core.wire import Call, HttpRequest, Target
+from .legacy import modern
 from .openai_messages import outgoing
 from .openai_quirks import DEFAULT, ModelRule, Quirks, echoing, rule_for
 
@@ -41,6 +42,8 @@ def build_request(call: Call, target: Target) -> HttpRequest:
         body = _embedding_body(call, target, ways.quirks, dropped)
     else:
         url = ways.chat_url
+        if "functions" in ways.quirks.drop:
+            call = modern(call)
         body = _chat_body(call, target, ways, dropped)
     if dropped:
         refuse_dropped(dropped, strict=call.strict_params, provider=target.provider)
