@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from base64 import b64encode
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -137,3 +139,23 @@ def test_credentials_do_not_show_themselves() -> None:
         pickle.dumps(secret)
     with pytest.raises(TypeError):
         copy.deepcopy(secret)
+
+
+LONG = "sk-proj-" + "".join(chr(97 + n * 7 % 26) for n in range(150))
+
+
+@pytest.mark.parametrize("kept", [8, 9, 20, 100, len(LONG)])
+def test_a_secret_cut_anywhere_is_gone(kept: int) -> None:
+    """What quotes a key may be cut off inside it: by the provider, or by our own limits before the text gets here."""
+    for piece in (LONG[:kept], LONG[-kept:]):
+        shown = mask(f"bad key: {piece}", [LONG])
+        assert shown == "bad key: ***"
+        assert mask(f"{piece} and {piece}!", [LONG]) == "*** and ***!"
+
+
+def test_an_encoded_secret_is_gone() -> None:
+    key = "p@ss/word+with=signs&more"
+    assert mask(f"proxy http://u:{quote(key, safe='')}@h failed", [key]) == "proxy http://u:***@h failed"
+    shown = mask(f"header was {b64encode(key.encode()).decode()}", [key])
+    assert b64encode(key.encode()).decode()[:8] not in shown
+    assert b64encode(key.encode()).decode()[8:24] not in shown

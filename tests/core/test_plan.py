@@ -77,8 +77,8 @@ class Decoder:
         return []
 
 
-def target(name: str = "m", provider: str = "p") -> Target:
-    return Target(provider, name, Words(), "http://x/", Credentials("secret-key-1234"))
+def target(name: str = "m", provider: str = "p", dialect: Words | None = None) -> Target:
+    return Target(provider, name, dialect or Words(), "http://x/", Credentials("secret-key-1234"))
 
 
 def status(code: int, **headers: str) -> HttpResponse:
@@ -94,8 +94,9 @@ def drive(replies: Sequence[Any], names: str = "a", n: int = 0, stream: bool = F
     """Feeds a plan with replies to Send and Read; returns its outcome and the steps it took."""
     queue, log = list(replies), []
     policy = Policy(timeout=10, num_retries=n, **more.pop("policy", {}))
+    dialect = more.pop("dialect", None)
     plan = run(
-        Call([], {}, stream), [target(x) for x in names.split()], policy, clock=lambda: 0.0, wall=lambda: 1e9,
+        Call([], {}, stream), [target(x, dialect=dialect) for x in names.split()], policy, clock=lambda: 0.0, wall=lambda: 1e9,
         uniform=lambda: 1.0, **more,
     )  # fmt: skip
     reply = None
@@ -205,6 +206,33 @@ def test_a_document_instead_of_a_stream() -> None:
     assert isinstance(opened, Opened)
     assert opened.ended
     assert fold(opened.chunks)["choices"][0]["message"]["content"] == "fine"
+
+
+class Documents(Words):
+    """A dialect whose documents are JSON."""
+
+    def parse_response(self, call: Call, target: Target, response: HttpResponse) -> Any:
+        assert response.body.lstrip(b"\xef\xbb\xbf \r\n") == b'{"fine": 1}'
+        return super().parse_response(call, target, HttpResponse(200, {}, b"fine"))
+
+
+@pytest.mark.parametrize("kind", [None, "text/event-stream", "text/plain", "application/octet-stream"])
+@pytest.mark.parametrize("pieces", [[b'{"fine": 1}'], [b'{"fi', b'ne": 1}'], [b"\r\n", b"\n", b'{"fine"', b": 1}"], [b"\xef\xbb\xbf{", b'"fine": 1}']])
+def test_a_document_without_its_content_type(kind: str | None, pieces: list[bytes]) -> None:
+    """What stands in the body decides, since no stream begins like a JSON document."""
+    head = HttpHead(200, {} if kind is None else {"content-type": kind})
+    opened, _ = drive([head, *pieces, b""], stream=True, dialect=Documents())
+    assert isinstance(opened, Opened)
+    assert opened.ended
+    assert fold(opened.chunks)["choices"][0]["message"]["content"] == "fine"
+
+
+def test_a_document_without_content_type_that_is_cut_or_endless() -> None:
+    cut, _ = drive([HttpHead(200, {}), b'{"fi', transport_failure("truncated", "cut")], stream=True)
+    assert cut.failures[0][1].kind == "truncated"
+    endless, log = drive([HttpHead(200, {}), *([b"{" * (1 << 20)] * 3)], stream=True, policy={"max_body": 2 << 20})
+    assert endless.failures[0][1].kind == "body_limit"
+    assert log == ["send a", "discard"]
 
 
 def test_a_document_without_end_is_dropped() -> None:

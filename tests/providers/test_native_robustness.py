@@ -18,6 +18,7 @@ from test_gemini_answers import stream_of as gemini_stream
 from opentracy.core.wire import Failure
 
 ANTHROPIC, GOOGLE = "anthropic/claude-sonnet-4-5", "gemini/gemini-2.5-flash"
+OURS = ("choices", "object", "created", "model", "id", "usage", "message", "delta", "finish_reason", "logprobs", "error", "_cost")
 ODD: list[Any] = [None, True, -1, 0, 1.5, 10**30, "", "x", [], {}, [None], [[]], ["x"], {"x": 1}, [{"text": 3}], {"type": []}]
 
 
@@ -30,8 +31,8 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return found
 
 
-def damaged(data: st.DataObject, document: Any) -> Any:
-    """The document with one to three values replaced by odd ones, or left out."""
+def damaged(data: st.DataObject, document: Any, foreign: tuple[str, ...] = OURS) -> Any:
+    """The document with one to three values replaced by odd ones, left out, or joined by one of a name in `foreign`."""
     copy = json.loads(json.dumps(document))
     for _ in range(data.draw(st.integers(1, 3))):
         options = places(copy)
@@ -41,8 +42,13 @@ def damaged(data: st.DataObject, document: Any) -> Any:
         holder = copy
         for key in way:
             holder = holder[key]
-        if isinstance(holder, dict) and data.draw(st.booleans()):
+        way_out = data.draw(st.integers(0, 3)) if isinstance(holder, dict) else 3
+        if way_out == 1 and not foreign:
+            continue
+        if way_out == 0:
             del holder[last]
+        elif way_out == 1:
+            holder[data.draw(st.sampled_from(OURS))] = json.loads(json.dumps(data.draw(st.sampled_from(ODD))))
         else:
             holder[last] = json.loads(json.dumps(data.draw(st.sampled_from(ODD))))
     return copy
@@ -147,7 +153,7 @@ ASKED: dict[str, Any] = {
 @given(st.data())
 @pytest.mark.parametrize("model", [ANTHROPIC, "anthropic/claude-3-5-haiku-latest", GOOGLE, "gemini/gemini-1.5-pro"])
 def test_a_request_with_odd_values_is_sent_or_refused_with_words(model: str, data: st.DataObject) -> None:
-    asked = damaged(data, ASKED)
+    asked = damaged(data, ASKED, ())
     messages, params = asked.get("messages"), asked.get("params")
     if not isinstance(params, dict) or not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
         return  # no dialect is ever asked: the edges refuse it

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 import re
+from binascii import b2a_base64
 from collections.abc import Iterable, Mapping
 from typing import Any
+from urllib.parse import quote
 
 from .wire import Failure, HttpResponse, Kind
 
@@ -158,13 +160,39 @@ def backoff(failure: Failure, retry: int, uniform: float, max_wait: float = MAX_
 
 
 def mask(text: str, secrets: Iterable[str]) -> str:
-    """`text` cut to 2,000 characters, every secret replaced by `***`, also its first or last eight characters alone."""
+    """`text` cut to 2,000 characters, every secret replaced by `***`: whole, cut short at either end, or encoded.
+
+    Of a secret of twelve characters or more the first or last eight suffice; URL-encoded and base64 forms count too.
+    """
     for secret in secrets:
         if len(secret) >= 4:
             text = text.replace(secret, "***")
             if len(secret) >= 12:
-                text = text.replace(secret[:8], "***").replace(secret[-8:], "***")
+                for form in _forms(secret):
+                    text = _without(text, form)
+                    if form[-8:] in text:
+                        text = _without(text[::-1], form[::-1])[::-1]
     return text[:MAX_MESSAGE]
+
+
+def _forms(secret: str) -> tuple[str, ...]:
+    """How a secret may be quoted."""
+    raw = secret.encode("utf-8", "surrogatepass")
+    coded = b2a_base64(raw, newline=False).decode()
+    # the last characters of the base64 form depend on what follows the secret
+    return tuple(dict.fromkeys((secret, quote(raw, safe=""), coded[: len(raw) // 3 * 4])))
+
+
+def _without(text: str, secret: str) -> str:
+    """`text` without the runs that begin like the secret: a quotation may have been cut off anywhere after that."""
+    at = text.find(secret[:8])
+    while at >= 0:
+        end, most = at + 8, min(len(text), at + len(secret))
+        while end < most and text[end] == secret[end - at]:
+            end += 1
+        text = f"{text[:at]}***{text[end:]}"
+        at = text.find(secret[:8], at + 3)
+    return text
 
 
 def hide(failure: Failure, secrets: Iterable[str]) -> None:

@@ -26,6 +26,7 @@ from .wire import Attempt, Call, Chunk, Decoder, Failure, HttpHead, HttpRequest,
 MAX_CONNECT_S = 5.0
 UNREADABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError)
 MAX_BODY = 32 << 20
+_BLANK = b"\xef\xbb\xbf \t\r\n"
 
 
 class Send(msgspec.Struct, frozen=True, gc=False):
@@ -226,7 +227,7 @@ def _attempt(
     if _is_document(answer):
         body = yield from _drain(answer, deadline, policy.max_body)
         return body if isinstance(body, Failure) else _whole(call, target, body)
-    return (yield from _first_content(call, target, answer, deadline))
+    return (yield from _first_content(call, target, answer, deadline, policy.max_body))
 
 
 def _whole(call: Call, target: Target, answer: HttpResponse) -> Completed | Opened | Failure:
@@ -255,9 +256,12 @@ def _is_document(head: HttpHead) -> bool:
     return kind.endswith("json") or kind in ("text/html", "application/xhtml+xml", "application/xml", "text/xml")
 
 
-def _drain(head: HttpHead, deadline: float, max_body: int) -> Generator[Step, Any, HttpResponse | Failure]:
-    parts: list[bytes] = []
-    size = 0
+def _drain(
+    head: HttpHead, deadline: float, max_body: int, begun: bytes = b""
+) -> Generator[Step, Any, HttpResponse | Failure]:
+    """The whole body; `begun`: what was read of it already."""
+    parts = [begun]
+    size = len(begun)
     while True:
         data = yield Read(deadline)
         if isinstance(data, Failure):
@@ -272,8 +276,8 @@ def _drain(head: HttpHead, deadline: float, max_body: int) -> Generator[Step, An
 
 
 def _first_content(
-    call: Call, target: Target, head: HttpHead, deadline: float
-) -> Generator[Step, Any, Opened | Failure]:
+    call: Call, target: Target, head: HttpHead, deadline: float, max_body: int
+) -> Generator[Step, Any, Completed | Opened | Failure]:
     """Reads a stream up to its first content; nothing of it has been shown when this fails."""
     decoder = target.dialect.open_stream(call, target, head)
     chunks: list[Chunk] = []
@@ -288,6 +292,10 @@ def _first_content(
                 return _before_content(decoder.failure, seen, head)
             return Opened(decoder, chunks, target, [], head, True, deadline)
         if len(seen) < 400:
+            if not seen.lstrip(_BLANK) and data.lstrip(_BLANK)[:1] in (b"{", b"["):
+                # no event of any dialect begins so: a JSON document without a content type, or with a wrong one
+                body = yield from _drain(head, deadline, max_body, seen + data)
+                return body if isinstance(body, Failure) else _whole(call, target, body)
             seen += data[:400]
         try:
             chunks += decoder.feed(data)
@@ -306,7 +314,7 @@ def _first_content(
 def _before_content(failure: Failure, seen: bytes, head: HttpHead) -> Failure:
     """An end of file before any content. A body that never was a stream is called what it is."""
     text = seen.lstrip()
-    if text[:1] in (b"<", b"{", b"[") and failure.code in ("empty_stream", None):
+    if text[:1] == b"<" and failure.code in ("empty_stream", None):
         shown = seen[:200].decode("utf-8", "replace")
         what = head.content_type or "no content type"
         return Failure("bad_body", f"not an event stream ({what}): {shown}", status=head.status)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
@@ -99,10 +100,11 @@ def profile(
     return rows
 
 
+@lru_cache(maxsize=2)
 def _map(router: Router) -> list[tuple[float, float]]:
     """A place in the plane per cluster, alike ones near each other: the two main axes of the centres, in -1..1.
 
-    Ranks are blended in, since a few far clusters would otherwise press all others into one spot.
+    Ranks are blended in, since a few far clusters would otherwise press all others into one spot. Made once a router.
     """
     import numpy as np
 
@@ -111,8 +113,9 @@ def _map(router: Router) -> list[tuple[float, float]]:
     if len(centres) < 3:
         return [(0.0, 0.0)] * len(centres)
     left = centres - centres.mean(0)
-    _, _, axes = np.linalg.svd(left, full_matrices=False)
-    flat = left @ axes[:2].T
+    # few centres of many dimensions: the small matrix between the centres has the same axes at a hundredth of the work
+    strengths, axes = np.linalg.eigh(left @ left.T)
+    flat = axes[:, :-3:-1] * np.sqrt(np.maximum(strengths[:-3:-1], 0.0))
     scaled = flat / np.maximum(np.abs(flat).max(0), 1e-9)
     ranks = flat.argsort(0).argsort(0) / (len(flat) - 1) * 2 - 1
     places = 0.45 * scaled + 0.55 * ranks

@@ -23,7 +23,11 @@ _FINISH = {
     "model_context_window_exceeded": "length", "tool_use": "tool_calls", "refusal": "content_filter",
 }  # fmt: skip
 _PLAIN_STOPS = frozenset({"end_turn", "stop_sequence", "max_tokens", "tool_use"})  # these say what OpenAI's words say
-_READ = frozenset(("id", "type", "role", "model", "content", "stop_reason", "stop_sequence", "stop_details", "usage"))
+_READ = frozenset(
+    ("id", "type", "role", "model", "content", "stop_reason", "stop_sequence", "stop_details", "usage",
+     # fields of ours: an answer that has them too must not put its own in their place
+     "object", "created", "choices")
+)  # fmt: skip
 
 
 def finish_reason(stop_reason: Any, calls: int) -> str:

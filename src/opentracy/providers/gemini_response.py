@@ -28,8 +28,15 @@ _FINISH = {
     "TOO_MANY_TOOL_CALLS": "stop", "MISSING_THOUGHT_SIGNATURE": "stop", "MALFORMED_RESPONSE": "stop",
     "LANGUAGE": "stop", "NO_IMAGE": "stop", "IMAGE_OTHER": "stop", "OTHER": "stop", "FINISH_REASON_UNSPECIFIED": "stop",
 }  # fmt: skip
-_READ = frozenset(("content", "finishReason", "index", "logprobsResult", "avgLogprobs"))
-_READ_TOP = frozenset(("candidates", "usageMetadata", "modelVersion", "responseId", "createTime"))
+# the second halves are fields of ours: an answer that has them too must not put its own in their place
+_READ = frozenset(
+    ("content", "finishReason", "index", "logprobsResult", "avgLogprobs",
+     "message", "delta", "finish_reason", "logprobs")
+)  # fmt: skip
+_READ_TOP = frozenset(
+    ("candidates", "usageMetadata", "modelVersion", "responseId", "createTime",
+     "id", "object", "created", "model", "choices", "usage")
+)  # fmt: skip
 
 
 def finish_reason(raw: Any, calls: int) -> str:
