@@ -19,11 +19,11 @@ PROVIDERS = "openai anthropic gemini groq mistral deepseek together fireworks ce
 NAMED = {
     "engine/standin.py": "it imitates two wire formats",
     "engine/demo.py": "its configuration is what a user would write",
-    "errors.py": "`openai` is the package whose error classes are subclassed",
     "_calls.py": "`openai` is the package whose presence is asked for",
     "core/pricing.py": "a price belongs to a provider",
     "traces/export.py": "`openai` names a file format for fine-tuning",
     "traces/otel.py": "OpenTelemetry has its own words for providers",
+    "_openai_later.py": "`openai` is a Python package",
     "routing/embed.py": "`openai` names the embeddings wire format",
 }
 

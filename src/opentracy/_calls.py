@@ -17,7 +17,7 @@ from ._arguments import Place
 from ._job import Job, chain_of, check_keys, headed, resolve, secret_values, secrets_of
 from .core.plan import Completed, Guard, Opened, PlanFailed, Policy
 from .core.wire import Call, Target
-from .streams import AsyncRest, AsyncStream, Rest, Stream, load_errors
+from .streams import AsyncRest, AsyncStream, Rest, Stream
 from .transport.sync import SyncTransport
 from .types import EmbeddingResponse, ModelResponse
 
@@ -141,7 +141,6 @@ async def arun(job: Job, guard: Guard | None = None) -> ModelResponse | AsyncStr
     except PlanFailed as e:
         failed = e
     if failed is not None:
-        await load_errors()
         raise job.error(failed)
     if isinstance(result, Completed):
         return ModelResponse(job.answer(result))

@@ -1,17 +1,23 @@
-"""The classes of `errors`, which explains them. Importing this imports the openai package; nothing else may do so."""
+"""The classes of `errors`, which explains them.
+
+They derive from the openai package's if that is imported, and from the moment on when it is; see `_openai_later`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
+from . import _openai_later
+
+_waiting = False
+if TYPE_CHECKING or _openai_later.imported():
     import openai as _base
+elif _openai_later.installed():
+    _base = _openai_later.stand_ins()
+    _waiting = True
 else:
-    try:
-        import openai as _base
-    except ImportError:
-        from . import _error_bases as _base
+    from . import _error_bases as _base
 
 
 class _Described(Exception):
@@ -170,6 +176,18 @@ class InternalServerError(APIStatusError, _base.InternalServerError):  # type: i
     """500 and above."""
 
 
-for _class in list(globals().values()):
-    if isinstance(_class, type) and issubclass(_class, APIError):
-        _class.__module__ = f"{__package__}.errors"
+_CLASSES = [c for c in list(globals().values()) if isinstance(c, type) and issubclass(c, APIError)]
+for _class in _CLASSES:
+    _class.__module__ = f"{__package__}.errors"
+
+
+def adopt() -> None:
+    """From here on our classes are openai's too, if that package was imported meanwhile."""
+    global _waiting
+    if _waiting and _openai_later.imported():
+        _openai_later.adopt(_CLASSES, _base)
+        _waiting = False
+
+
+if _waiting:
+    _openai_later.when_imported(adopt)

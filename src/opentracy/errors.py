@@ -1,4 +1,4 @@
-"""The exceptions, and how a failure becomes one. They subclass the `openai` package's, loaded only when one is needed.
+"""The exceptions, and how a failure becomes one. They subclass the `openai` package's, which is never imported for it.
 
     APIError                          everything a provider, the network or the engine did wrong
     +-- APIResponseValidationError    a 200 whose body is not the protocol
@@ -14,7 +14,6 @@ request are plain ValueError or TypeError and stand with whoever checks. Where f
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -69,11 +68,6 @@ def __getattr__(name: str) -> Any:
 
         return getattr(_error_classes, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def loaded() -> bool:
-    """Whether raising costs nothing more: the first time, the openai package has to be imported (half a second)."""
-    return f"{__package__}._error_classes" in sys.modules
 
 
 def class_name(failure: Failure) -> str:

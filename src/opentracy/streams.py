@@ -10,14 +10,14 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ._job import Job
 from .core.failure import interrupted
 from .core.fold import fold
 from .core.plan import UNREADABLE, Opened, unreadable
 from .core.wire import Attempt, Chunk, Decoder, Failure, Target
-from .errors import error_from, loaded
+from .errors import error_from
 from .types import ModelResponse, StreamChunk, stream_chunk
 
 if TYPE_CHECKING:
@@ -242,7 +242,6 @@ class AsyncStream(_Base, AsyncIterator[StreamChunk]):
         elif progress.over or answer is None:
             self.close()
             if progress.failure is not None:
-                await load_errors()
                 raise progress.error()
             self._ready = []
         else:
@@ -275,17 +274,3 @@ class AsyncStream(_Base, AsyncIterator[StreamChunk]):
         if self._answer is not None:
             self._answer.close()
             self._answer = None
-
-
-async def load_errors() -> None:
-    """Makes the exception classes ready without holding up the event loop while the openai package is imported."""
-    if not loaded():
-        import asyncio
-
-        await asyncio.get_running_loop().run_in_executor(None, _import_classes)
-
-
-def _import_classes() -> Any:
-    from . import _error_classes
-
-    return _error_classes

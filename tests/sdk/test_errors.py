@@ -148,3 +148,44 @@ print("fine")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "fine\n", done.stderr
+
+
+def test_an_error_does_not_import_openai_and_is_openais_all_the_same() -> None:
+    """That import takes half a second, for a class that nobody can name who has not imported it already."""
+    code = """
+import asyncio, pickle, sys
+import opentracy as ot
+def fail(**more):
+    try:
+        ot.completion("openai/m", [{"role": "user", "content": "x"}], api_key="k" * 20, api_base="http://127.0.0.1:9/v1", **more)
+    except ot.APIConnectionError as e:
+        return e
+async def afail():
+    try:
+        await ot.acompletion("openai/m", [{"role": "user", "content": "x"}], api_key="k" * 20, api_base="http://127.0.0.1:9/v1")
+    except ot.APIConnectionError as e:
+        return e
+early = [fail(), fail(stream=True), asyncio.run(afail()), ot.RateLimitError("m", status_code=429), ot.APITimeoutError("m")]
+assert "openai" not in sys.modules and "pydantic" not in sys.modules
+text = pickle.dumps(early[0])
+import openai
+late = [fail(), asyncio.run(afail()), ot.RateLimitError("m", status_code=429), pickle.loads(text)]
+for e in (*early, *late):
+    assert isinstance(e, getattr(openai, type(e).__name__)) and isinstance(e, openai.APIError), type(e).__mro__
+    assert isinstance(e, getattr(ot, type(e).__name__)) and isinstance(e, ot.APIError)
+    assert not isinstance(e, (OSError, ValueError))
+    assert str(e) and repr(e)
+assert isinstance(early[3], openai.APIStatusError) and not isinstance(early[3], openai.BadRequestError)
+assert issubclass(ot.APITimeoutError, openai.APITimeoutError) and issubclass(openai.APITimeoutError, openai.APIConnectionError)
+from opentracy import errors
+for name in errors.__all__:
+    assert "stand_ins" not in repr(getattr(ot, name).__mro__), getattr(ot, name).__mro__
+    try:
+        raise getattr(ot, name)("m", status_code=400)
+    except getattr(openai, name):
+        pass
+assert not [f for f in sys.meta_path if "opentracy" in type(f).__module__]
+print("fine")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "fine\n", done.stderr

@@ -63,27 +63,3 @@ def test_good_calls_pass_hanging_ones(server: FaultServer) -> None:
 
     assert asyncio.run(main()) < 20  # far below the 30 s that the hanging ones would take
     good.close()
-
-
-def test_the_error_classes_are_loaded_off_the_loop() -> None:
-    import subprocess
-    import sys
-
-    code = """
-import asyncio, sys, threading, builtins
-import opentracy as ot
-where = []
-class Watch:
-    def find_spec(self, name, path=None, target=None):
-        if name == "openai._exceptions":
-            where.append(threading.current_thread() is threading.main_thread())
-sys.meta_path.insert(0, Watch())
-async def main():
-    try:
-        await ot.acompletion("openai/m", [{"role": "user", "content": "x"}], api_key="k", api_base="http://127.0.0.1:9/v1")
-    except Exception as e:
-        return type(e).__name__
-print(asyncio.run(main()), where)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout == "APIConnectionError [False]\n", done.stdout + done.stderr
