@@ -160,6 +160,8 @@ class Supervisor:
         for caught in (signal.SIGTERM, signal.SIGINT):
             signal.signal(caught, self._stop)
         signal.signal(signal.SIGHUP, self._reload)
+        from . import worker  # noqa: F401  (imported here once, not in every child)
+
         for number in range(self._config.server.workers):
             self._start(number)
         status = 0

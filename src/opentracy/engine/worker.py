@@ -49,7 +49,8 @@ async def _work(sock: socket.socket, service: Service, first: bool, parent: int 
         # a replacement starts with what is in force now, not with what was when the engine started
         with contextlib.suppress(ConfigError, OSError):
             snapshot = service.accepted()
-    store = Store.open(service.store) if service.store is not None else None
+    # looked at for damage before the workers began, and once is enough: it may take seconds
+    store = Store.open(service.store, check=False) if service.store is not None else None
     tracing = Tracing(snapshot.config, store, os.environ)
     if first:
         await loop.run_in_executor(None, tracing.recover)

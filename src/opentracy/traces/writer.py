@@ -50,8 +50,11 @@ class Limits:
     group_seconds: float = 0.05
     #: larger blocks compress better, but encoding one holds the interpreter (about 1.5 us per record)
     block_rows: int = 256
-    #: a block waits this long for a database lock before it is tried again or spilled
-    lock_seconds: float = 2.0
+    #: a block waits this long for a database lock and goes to the spill file then, where a killed process leaves it
+    #: behind; so this and `group_seconds` are what an acknowledged record is at risk
+    lock_seconds: float = 0.25
+    #: a lock of another process is trouble, to be told of, once it has lasted this long
+    trouble_seconds: float = 2.0
     spill_bytes: int = 64 * 1024 * 1024
     #: rows that may wait for projection while the process is busy: it costs more than all the rest, and can wait for
     #: a quieter moment; whoever asks a question brings it up to date first (100,000 rows take one to two seconds)
@@ -119,6 +122,7 @@ class TraceWriter:
         self._batch = 0
         self._spill_prefix = store.path.with_name(store.path.name + ".spill")
         self._spill = Spill(self._spill_prefix, limits.spill_bytes)
+        self._failing_since: float | None = None
         self._connection: sqlite3.Connection | None = None
         self._thread = threading.Thread(target=self._run, name="opentracy-traces", daemon=True)
         self._thread.start()
@@ -337,19 +341,31 @@ class TraceWriter:
             try:
                 self._commit(block)
             except sqlite3.Error as error:
-                self._close_connection()
                 self.counters.retries += 1
-                self._degrade(f"the trace database cannot be written: {error}")
-                busy = "locked" in str(error) or "busy" in str(error)
-                if not busy or self._closing or time.monotonic() > patience:
+                if not self._failed(error) or self._closing or time.monotonic() > patience:
                     return False
                 time.sleep(0.02)
             else:
                 self._unprojected += block.rows
-                if self.degraded and not self._spill.waiting:
-                    log.warning("The trace database can be written again")
-                    self.degraded = None
+                if not self._spill.waiting:
+                    self._recovered("The trace database can be written again")
                 return True
+
+    def _failed(self, error: sqlite3.Error) -> bool:
+        """Notes that a commit failed; whether that was another's lock, which soon ends (or has become trouble)."""
+        self._close_connection()
+        now = time.monotonic()
+        since = self._failing_since = self._failing_since or now
+        busy = _busy(error)
+        if not busy or now - since >= self.limits.trouble_seconds:
+            self._degrade(f"the trace database cannot be written: {error}")
+        return busy
+
+    def _recovered(self, text: str) -> None:
+        self._failing_since = None
+        if self.degraded:
+            log.warning(text)
+            self.degraded = None
 
     def _commit(self, block: Block) -> None:
         self._last_block = insert_block(self._connected(), [block])
@@ -384,17 +400,15 @@ class TraceWriter:
             try:
                 self._commit(block)
             except sqlite3.Error as error:
-                self._close_connection()
-                self._degrade(f"the trace database cannot be written: {error}")
-                if not self._closing:
-                    time.sleep(0.1)
+                self._failed(error)
+                if not self._closing and not self._queue:
+                    time.sleep(0.02)
                 return
             self._spill.done()
             self._unprojected += block.rows
             self.counters.spilled_waiting -= block.rows
             self._settle(block.rows)
-        log.warning("The trace database can be written again; spilled traces are in it")
-        self.degraded = None
+        self._recovered("The trace database can be written again; spilled traces are in it")
 
     def _acknowledge(self, items: list[Item]) -> None:
         self._settle(len(items))
@@ -415,13 +429,15 @@ class TraceWriter:
         try:
             with contextlib.closing(self.store.connect(timeout=self.limits.lock_seconds)) as connection:
                 while catch_up(connection, max_rows=1, recent=self._recent):
-                    # new records never wait behind a long projection
-                    if len(self._queue) >= self.limits.group_rows and not self._closing:
+                    # new records never wait behind a long projection, unless that has fallen far behind itself
+                    patient = self._unprojected >= self.limits.lag_rows
+                    if len(self._queue) >= (self.limits.group_rows if patient else 1) and not self._closing:
                         return
             self._unprojected = 0
             self._recent.clear()
         except sqlite3.Error as error:
-            log.warning("Projection of traces waits: %s", error)
+            level = logging.DEBUG if _busy(error) else logging.WARNING
+            log.log(level, "Projection of traces waits: %s", error)
 
     def _drop(self, reason: str, rows: int) -> None:
         dropped = self.counters.dropped
@@ -436,6 +452,11 @@ class TraceWriter:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+
+
+def _busy(error: sqlite3.Error) -> bool:
+    """Whether somebody else holds the database just now."""
+    return "locked" in str(error) or "busy" in str(error)
 
 
 def _weight(record: TraceRecord) -> int:
