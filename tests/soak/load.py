@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Seen:
-    """What the clients saw. `acknowledged`: (trace id, time of the last byte); `failures`: what was no whole answer."""
+    """What the clients saw. `acknowledged`: (trace id, begin of the request, time of the last byte); `failures`: what
+    was no whole answer."""
 
-    acknowledged: list[tuple[str, float]] = field(default_factory=list)
+    acknowledged: list[tuple[str, float, float]] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     hashes: set[str] = field(default_factory=set)
     streamed_hashes: set[str] = field(default_factory=set)
@@ -55,11 +56,12 @@ class Load:
         body = json.dumps({**self._body, "stream": streaming})
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         while not self._stop.is_set():
+            began = time.monotonic()
             try:
                 connection.request("POST", "/v1/chat/completions", body, self._headers)
                 response = connection.getresponse()
                 data = response.read()
-                self._note(response, data, streaming)
+                self._note(response, data, began, streaming=streaming)
             except (OSError, http.client.HTTPException) as e:
                 connection.close()
                 if not self._tolerate():
@@ -70,14 +72,14 @@ class Load:
                 time.sleep(self._pause)
         connection.close()
 
-    def _note(self, response: http.client.HTTPResponse, data: bytes, streaming: bool) -> None:
+    def _note(self, response: http.client.HTTPResponse, data: bytes, began: float, *, streaming: bool) -> None:
         whole = data.rstrip().endswith(b"data: [DONE]") if streaming else response.status == 200
         with self._lock:
             if response.status != 200 or not whole:
                 if not self._tolerate():
                     self.seen.failures.append(f"{response.status}: {data[-200:]!r}")
                 return
-            self.seen.acknowledged.append((response.headers["x-opentracy-trace-id"], time.monotonic()))
+            self.seen.acknowledged.append((response.headers["x-opentracy-trace-id"], began, time.monotonic()))
             said = hashlib.sha256(_text(data, streaming).encode()).hexdigest()
             (self.seen.streamed_hashes if streaming else self.seen.hashes).add(said)
 

@@ -19,9 +19,10 @@ from trace_samples import START_MS, make_record
 
 from opentracy.traces.codec import encode_block
 from opentracy.traces.ids import new_trace_id
+from opentracy.traces.locks import FileLock
 from opentracy.traces.model import TraceRecord
 from opentracy.traces.reader import Reader
-from opentracy.traces.spill import Spill, frame, read_frames
+from opentracy.traces.spill import Spill, frame, orphans, read_frames
 from opentracy.traces.sqlite import Store
 from opentracy.traces.writer import Limits, TraceWriter, insert_block
 
@@ -164,6 +165,56 @@ def test_a_full_spill_drops_and_counts(store: Store) -> None:
     assert 0 < dropped < 400
     writer.close()
     assert count(store) == 400 - dropped
+
+
+def test_a_spill_file_that_was_removed_is_counted_and_forgotten(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """What cannot be read again is lost, loudly; what comes after it is not."""
+    writer = TraceWriter(store, limits=Limits(lock_seconds=0.01))
+    with locked(store):
+        future = writer.put_durable(make_record(0))
+        until(lambda: writer.counters.spilled == 1)
+        for path in store.path.parent.glob("*.spill.*"):
+            path.unlink()
+        until(future.done)
+    assert isinstance(future.exception(), RuntimeError)
+    writer.put(make_record(1))
+    assert writer.flush(60)
+    assert writer.counters.dropped == {"spill_lost": 1}
+    assert "lost" in caplog.text
+    assert writer.close()
+    assert count(store) == 1
+
+
+def test_a_spill_file_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
+    """Also when it is removed and begun anew between the look and the lock."""
+    owner = Spill(tmp_path / "traces.db.spill", 1 << 20)
+    block = encode_block(b"k" * 16, [make_record(0)])
+    owner.append(block, [])
+    assert list(orphans(tmp_path / "traces.db.spill")) == []
+    old = FileLock(owner.path)
+    handle = os.open(owner.path, os.O_RDWR)
+    owner.done()  # empty: the file goes
+    owner.append(block, [])  # and is begun anew
+    old._handle = handle
+    assert not old.of_the_file
+    assert owner.peek() == block
+    owner.close()
+    assert [blocks for _, blocks in orphans(tmp_path / "traces.db.spill")] == [[block]]
+
+
+def test_a_spill_file_that_another_process_looks_at_is_not_written(tmp_path: Path) -> None:
+    """The one that looks would read it half written and remove it: this block waits in memory."""
+    owner = Spill(tmp_path / "traces.db.spill", 1 << 20)
+    looker = FileLock(owner.path)
+    assert looker.acquire()
+    block = encode_block(b"k" * 16, [make_record(0)])
+    owner.append(block, [])
+    assert owner.path.stat().st_size == 0
+    looker.path.unlink()
+    looker.release()
+    assert owner.peek() == block
+    owner.done()
+    assert not owner.waiting
 
 
 def test_an_unwritable_disk_waits_in_memory(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,14 @@ class FileLock:
         self._handle = handle
         return True
 
+    @property
+    def of_the_file(self) -> bool:
+        """Whether what is locked still stands under its path: its last owner may have removed it meanwhile."""
+        try:
+            return self._handle is not None and os.path.samestat(os.fstat(self._handle), self.path.stat())
+        except OSError:
+            return False
+
     def release(self) -> None:
         """Gives the lock back; does nothing when it is not held."""
         handle, self._handle = self._handle, None

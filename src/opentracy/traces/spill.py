@@ -80,7 +80,8 @@ class Spill:
     def _write(self, data: bytes) -> bool:
         try:
             # the lock says that its owner lives: whoever gets it may adopt the file
-            self._lock.acquire()
+            if not self._lock.acquire():
+                return False  # a process that starts looks at it just now, and will remove it
             with self.path.open("r+b") as file:
                 file.seek(self._end)
                 try:
@@ -98,9 +99,12 @@ class Spill:
     def peek(self) -> Block | None:
         """The oldest block; None when there is none (or the file was taken away)."""
         if self._sizes:
-            with self.path.open("rb") as file:
-                file.seek(self._offset)
-                return next(read_frames(file.read(self._sizes[0])), None)
+            try:
+                with self.path.open("rb") as file:
+                    file.seek(self._offset)
+                    return next(read_frames(file.read(self._sizes[0])), None)
+            except FileNotFoundError:
+                return None
         if self._memory:
             return next(read_frames(self._memory[0]), None)
         return None
@@ -118,6 +122,16 @@ class Spill:
         if not self.waiting:
             self._remove()
 
+    def forget(self) -> list[tuple[str, Future[str]]]:
+        """Gives up what waits, since it cannot be read again; returns who waits for it."""
+        left = [promise for promises in self.promises for promise in promises]
+        self.promises.clear()
+        self._sizes.clear()
+        self._memory.clear()
+        self._memory_bytes = self.waiting = 0
+        self._remove()
+        return left
+
     def _remove(self) -> None:
         self.path.unlink(missing_ok=True)
         self._lock.release()
@@ -132,8 +146,11 @@ class Spill:
 
 
 def orphans(prefix: Path) -> Iterator[tuple[FileLock, list[Block]]]:
-    """Spill files whose process is gone, with the blocks in them. The caller removes the file, then the lock."""
+    """Spill files whose process is gone, with the blocks in them. The caller removes the file."""
     for path in sorted(prefix.parent.glob(f"{prefix.name}.*")):
         lock = FileLock(path)
-        if lock.acquire():
+        if not lock.acquire():
+            continue
+        if lock.of_the_file:
             yield lock, list(read_frames(path.read_bytes()))
+        lock.release()

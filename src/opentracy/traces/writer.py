@@ -232,7 +232,6 @@ class TraceWriter:
                 insert_block(connection, [block])
                 self._unprojected += block.rows
             lock.path.unlink(missing_ok=True)
-            lock.release()
 
     def _turn(self) -> bool:
         """One round: wait, write a group, use idle time. False when the writer is closed and empty."""
@@ -408,7 +407,21 @@ class TraceWriter:
             self._unprojected += block.rows
             self.counters.spilled_waiting -= block.rows
             self._settle(block.rows)
+        if self._spill.waiting:
+            self._lose_spill()
         self._recovered("The trace database can be written again; spilled traces are in it")
+
+    def _lose_spill(self) -> None:
+        """Somebody has removed or damaged the spill file."""
+        rows, self.counters.spilled_waiting = self.counters.spilled_waiting, 0
+        log.error("Traces: the spill file is gone or damaged, %d traces in it are lost", rows)
+        with self._settled:
+            self._drop("spill_lost", rows)
+            self._settled_rows += rows
+            self._settled.notify_all()
+        for _, future in self._spill.forget():
+            if future.set_running_or_notify_cancel():
+                future.set_exception(RuntimeError("The trace was dropped: the spill file is gone"))
 
     def _acknowledge(self, items: list[Item]) -> None:
         self._settle(len(items))
