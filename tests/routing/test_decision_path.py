@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from routing_kit import MODELS, labelled
 
 from opentracy.routing import Candidate
+from opentracy.routing.appraise import Spread
 from opentracy.routing.embed import DATA, static_embedder
 from opentracy.routing.prior import Abilities
-from opentracy.routing.reader import Reader, _errors, _errors_of_known
+from opentracy.routing.reader import Reader
 from opentracy.routing.router import Router
 from opentracy.routing.text import folded
 from opentracy.routing.train import fit
@@ -56,11 +57,29 @@ def test_every_map_gives_its_own_nearest_centre(router: Router) -> None:
         assert found.tolist() == [a + int(affinity[a:b].argmax()) for a, b in pairwise(bag.bounds)]
 
 
-def test_errors_from_products_are_those_of_the_values() -> None:
-    scores = (np.random.default_rng(1).random((100, 5)) < 0.6).astype(np.float32)
-    alone, apart = _errors(scores, 2)
-    assert alone == pytest.approx(_errors_of_known(scores), abs=1e-4)
-    assert apart == pytest.approx(_errors_of_known(scores - scores[:, 2:3]), abs=1e-4)
+def test_errors_are_those_of_the_paired_differences(router: Router) -> None:
+    p, m = router.artifact.prototypes, router.artifact.manifest
+    spread = Spread(router.artifact)
+    own, gap = spread.of(1)
+    apart = p.scores - p.scores[:, 1:2]
+    pull, k = 10.0, min(m.policy.neighbours, len(p.scores))
+    for cluster, (low, high) in enumerate(pairwise(p.starts.tolist())):
+        for values, found in ((p.scores, own), (apart, gap)):
+            inside, n = values[low:high].astype(float), high - low
+            mean = (inside.sum(0) + pull * values.mean(0)) / (n + pull)
+            square = ((inside**2).sum(0) + pull * (values.astype(float) ** 2).mean(0)) / (n + pull)
+            assert found[cluster] == pytest.approx(np.sqrt((square - mean**2) / k), abs=1e-6)
+    assert spread.of(None)[1] is spread.of(None)[0]
+
+
+def test_errors_grow_where_few_are_labelled(router: Router) -> None:
+    a = router.artifact
+    few = a.prototypes.scores.copy()
+    few[::2, 0] = np.nan
+    few[:, 3] = np.nan
+    thinner = Spread(replace(a, prototypes=replace(a.prototypes, scores=few)))
+    assert (thinner.of(1)[1][:, 0] > Spread(a).of(1)[1][:, 0] * 1.1).all()
+    assert (thinner.of(1)[1][:, 3] == 0.5).all()
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=80))

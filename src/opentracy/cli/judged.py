@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-import msgspec
-
 if TYPE_CHECKING:
     from opentracy.routing import Labels
     from opentracy.traces import Reader, TraceRecord
@@ -20,10 +18,6 @@ _JUDGED = (
     "SELECT trace_id, avg(value) FROM feedback WHERE kind IN ('bool', 'float') AND metric = ? AND ts_ms >= ? "
     "AND id IN (SELECT max(id) FROM feedback GROUP BY trace_id, metric, author) GROUP BY trace_id ORDER BY trace_id"
 )
-
-
-class _Request(msgspec.Struct):
-    messages: list[dict[str, object]] = []
 
 
 def judged_labels(reader: Reader, metric: str, since_ms: int, known: Sequence[str]) -> Labels:
@@ -60,21 +54,8 @@ def _asked(record: TraceRecord | None, known: Sequence[str]) -> Iterator[tuple[s
     """(prompt, model) of an answered chat request; nothing where the text is gone or no model answered."""
     if record is None or record.outcome != "ok" or not record.model or record.request is None:
         return
-    from opentracy.engine.route import prompt_of
+    from opentracy.engine.judgements import prompt_and_system, spelled
 
-    try:
-        prompt, _ = prompt_of(msgspec.json.decode(record.request, type=_Request).messages)
-    except (msgspec.MsgspecError, KeyError):
-        return
-    if prompt.strip():
-        yield prompt, _spelled(record, known)
-
-
-def _spelled(record: TraceRecord, known: Sequence[str]) -> str:
-    """The router's name of the model that answered: with the provider before it, as it stands, or by its last part."""
-    full = record.model if record.model.startswith(f"{record.provider}/") else f"{record.provider}/{record.model}"
-    bare = record.model.rsplit("/", 1)[-1]
-    for name in (full, record.model):
-        if name in known:
-            return name
-    return next((name for name in known if name.rsplit("/", 1)[-1] == bare), full)
+    asked = prompt_and_system(record)
+    if asked is not None:
+        yield asked[0], spelled(record, known)

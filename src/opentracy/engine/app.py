@@ -34,10 +34,12 @@ from .errors import Refused, error_body
 from .health import Health
 from .http import Exchange
 from .idempotency import Replays
+from .learning import Learning
 from .metrics import Metrics
 from .quota import quotas
 from .routes import Route, mount
 from .server import HttpLimits, HttpServer
+from .shadow import Shadow
 from .state import Snapshot
 from .table import ROUTES
 from .tracing import Tracing
@@ -77,6 +79,7 @@ class Engine:
         self.metrics = Metrics(self)
         self.direct = partial(direct, self)
         self.health = Health(time.monotonic, random.random)
+        self.learning, self.shadow = Learning(self), Shadow(self)
         self._cooldowns = Cooldowns(url, shared.prefix, self.health, self.loop) if url is not None else None
         self.transport = AioTransport(limit=max(2000, state.config.server.max_in_flight))
         self.calls: set[ServedCall | DirectCall] = set()
@@ -175,6 +178,7 @@ class Engine:
         if fresh is not self.state:
             if self.quotas is not None:
                 fresh.keys.use(self.quotas.identify)
+            self.learning.onto(fresh)
             self.state = fresh
             self.health.forget()
             log.info("configuration reloaded (%s)", fresh.hash)
@@ -193,6 +197,8 @@ class Engine:
         if left:
             await asyncio.sleep(0.05)
         await self.server.close()
+        await self.shadow.stop()
+        await self.learning.stop()
         self.transport.close()
         if self._cooldowns is not None:
             self._cooldowns.stop()

@@ -95,6 +95,21 @@ class AutoConfig(Section, frozen=True):
     cost_weight: Share = 0.3
     fallbacks: Annotated[int, Meta(ge=0, le=MAX_FALLBACKS)] = 1
     router: str = "default"
+    #: the feedback that judges an answer (0 to 1, or true and false): the router learns from it
+    metric: str = "quality"
+    #: seconds between two looks at whether traffic still is what the router was trained for
+    drift_every: Seconds = 300
+
+
+class ShadowConfig(Section, frozen=True):
+    """`[shadow]`: a share of the requests of `auto` is asked again of a second model, and both answers are judged."""
+
+    share: Share = 0.0
+    #: the model that judges, provider/model or an alias; without it nothing is replayed
+    judge: str | None = None
+    #: USD a day (UTC), replays and judge together
+    budget: Annotated[float, Meta(ge=0)] = 1.0
+    every: Seconds = 60
 
 
 class TracesConfig(Section, frozen=True):
@@ -163,6 +178,7 @@ class Config(Section, frozen=True):
     providers: dict[str, ProviderConfig] = {}
     aliases: dict[str, AliasConfig] = {}
     auto: AutoConfig = AutoConfig()
+    shadow: ShadowConfig = ShadowConfig()
     traces: TracesConfig = TracesConfig()
     alerts: AlertsConfig = AlertsConfig()
     otel: OtelConfig = OtelConfig()

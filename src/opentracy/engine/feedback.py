@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from opentracy.traces import feedback as statements
-from opentracy.traces.ids import normalise_id
+from opentracy.traces.ids import id_time_ms, normalise_id
 
 from .errors import Refused
 from .routes import json_body, json_response
@@ -18,6 +19,16 @@ from .traces import off_loop, reader_of
 
 if TYPE_CHECKING:
     from .app import Engine
+
+
+_WAITS = (0.1, 0.3, 0.6, 1.0)  # seconds
+_NEW_MS = 10_000
+
+
+def _is_new(trace_id: str) -> bool:
+    """Whether a trace was begun so lately that it may not have been committed yet."""
+    begun = id_time_ms(trace_id)
+    return begun is not None and abs(time.time_ns() // 1_000_000 - begun) < _NEW_MS
 
 
 async def add(engine: Engine, request: Request) -> Response:
@@ -43,6 +54,12 @@ async def add(engine: Engine, request: Request) -> Response:
         return statements.add(connection, trace_id, metric, value, author=identity.key_id, now_ms=now)
 
     made = await off_loop(work)
+    for wait in _WAITS if _is_new(trace_id) else ():
+        if made is None:
+            # the answer may have come from another worker, which commits its traces a moment later
+            await asyncio.sleep(wait)
+            made = await off_loop(work)
     if made is None:
         raise Refused(404, f"There is no trace {trace_id}", code="trace_not_found")
+    engine.learning.nudge()
     return json_response({"object": "feedback", **msgspec.structs.asdict(made)}, 201)

@@ -59,7 +59,8 @@ def available(snapshot: Snapshot, health: Health, models: frozenset[str] | None 
 
 
 def _decide(
-    snapshot: Snapshot, candidates: Sequence[Candidate], body: Mapping[str, Any], cost_weight: float
+    snapshot: Snapshot, candidates: Sequence[Candidate], body: Mapping[str, Any], cost_weight: float,
+    *, explained: bool = False,
 ) -> tuple[list[str], dict[str, Any]]:
     """Models in the order of preference, and why. Whatever the router does, the default answers."""
     default = snapshot.auto_default
@@ -74,7 +75,9 @@ def _decide(
                 prompt, system=system, candidates=candidates, default=default, cost_weight=cost_weight,
                 requirements=requirements(body),
             )  # fmt: skip
-            return decision.ranked()[: 1 + snapshot.config.auto.fallbacks], dict(decision.routing())
+            return decision.ranked()[: 1 + snapshot.config.auto.fallbacks], (
+                decision.explained() if explained else decision.routing()
+            )
         except ValueError as e:
             raise Refused(400, f"No model of 'auto' can serve this request: {e}", code="no_capable_model") from None
         except Exception as e:
@@ -104,13 +107,14 @@ def prompt_of(messages: Sequence[Mapping[str, Any]]) -> tuple[str, str | None]:
     for message in messages:
         role = message["role"]
         if role == "user":
-            prompt = _text(message.get("content"))
+            prompt = text_of(message.get("content"))
         elif role in ("system", "developer"):
-            system.append(_text(message.get("content")))
+            system.append(text_of(message.get("content")))
     return prompt, "\n".join(system) if system else None
 
 
-def _text(content: Any) -> str:
+def text_of(content: Any) -> str:
+    """The text of a message's content, whatever its form."""
     if isinstance(content, str):
         return content
     if isinstance(content, list):
@@ -129,7 +133,7 @@ def requirements(body: Mapping[str, Any]) -> Requirements:
         if isinstance(content, str):
             characters += len(content)
         elif isinstance(content, list):
-            characters += len(_text(content))
+            characters += len(text_of(content))
             images = images or any(isinstance(p, dict) and p.get("type") == "image_url" for p in content)
     form = body.get("response_format")
     cap = body.get("max_completion_tokens") or body.get("max_tokens")
@@ -162,8 +166,9 @@ async def explain(engine: Engine, request: Request) -> Response:
         raise Refused(400, "cost_weight must be a number from 0 to 1", param="cost_weight")
     started = time.perf_counter()
     candidates = _asked(snapshot, body.get("models")) or available(snapshot, engine.health)
-    order, routing = _decide(snapshot, candidates, body, weight)
+    order, routing = _decide(snapshot, candidates, body, weight, explained=True)
     routing["routing_ms"] = round((time.perf_counter() - started) * 1000, 3)
+    routing["cost_weight"] = weight
     return json_response(
         {"object": "route", "model": order[0], "selected_model": order[0], "fallbacks": order[1:], **routing}
     )
@@ -178,3 +183,25 @@ def _asked(snapshot: Snapshot, models: Any) -> tuple[Candidate, ...] | None:
         return tuple(candidate(model) for model in models)
     except ValueError as e:
         raise Refused(400, str(e).partition(", or set")[0], param="models") from None
+
+
+async def state(engine: Engine, request: Request) -> Response:
+    """`GET /v1/router`: the router in use, what it learned since it was trained, its alarms, and shadow evaluation."""
+    snapshot = engine.state
+    router = snapshot.router
+    found: dict[str, Any] = {
+        "object": "router",
+        "source": snapshot.config.auto.router,
+        "version": None if router is None else router.version,
+        "problem": snapshot.router_problem,
+        "default": snapshot.auto_default,
+        "models": list(snapshot.auto_models),
+        "metric": snapshot.config.auto.metric,
+        "learned": engine.learning.shown(),
+    }
+    if router is not None:
+        m = router.artifact.manifest
+        found |= {"embedder": m.embedder, "clusters": len(m.clusters), "labels": m.counts, "parent": m.parent}
+    shadow = await engine.loop.run_in_executor(None, engine.shadow.shown)
+    found["drift"], found["drift_ms"] = shadow.pop("drift"), shadow.pop("drift_ms")
+    return json_response({**found, "shadow": shadow})

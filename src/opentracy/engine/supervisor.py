@@ -90,9 +90,21 @@ def bind(host: str, port: int, *, shared: bool = False, listen: bool = True) -> 
 
 
 def load_router(config: Config) -> tuple[Any, str | None]:
-    """The router and None, or None and why there is none. Loaded again only once its files have changed."""
-    manifest = Path(config.auto.router) / "router.json"
-    return _loaded(config.auto.router, manifest.stat().st_mtime_ns if manifest.exists() else 0)
+    """The router and None, or None and why there is none. Loaded again only once its files have changed.
+
+    Where what now stands in the directory cannot be trusted, the router that was loaded from it before stays in use.
+    """
+    source = config.auto.router
+    manifest = Path(source) / "router.json"
+    found, problem = _loaded(source, manifest.stat().st_mtime_ns if manifest.exists() else 0)
+    if found is not None:
+        _good[source] = found
+    elif source in _good:
+        return _good[source], f"{problem}; version {_good[source].version} stays in use"
+    return found, problem
+
+
+_good: dict[str, Any] = {}
 
 
 @lru_cache(maxsize=2)

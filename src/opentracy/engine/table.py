@@ -10,6 +10,7 @@ from typing import Any
 from . import admin, feedback, metrics, models, openapi, pages, probes, traces
 from .dashboard_routes import DASHBOARD
 from .route import explain
+from .route import state as router_state
 from .routes import Route
 
 _TEXT: dict[str, Any] = {"type": "string"}
@@ -41,6 +42,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/models", "inference", models.listing, "Models, aliases and auto, with prices and context"),
     Route("GET", "/v1/models/{model:path}", "inference", models.one, "One model"),
     Route("POST", "/v1/route", "inference", explain, "Which model would answer a prompt, and why", _ROUTE_BODY),
+    Route("GET", "/v1/router", "read", router_state, "The router in use, what it learned, and its alarms"),
     Route("GET", "/v1/traces", "read", traces.listing, "Traces, newest first",
           query={**_FILTER, "limit": _COUNT, "cursor": _TEXT}),
     Route("POST", "/v1/traces", "admin", traces.take, "Take in traces made elsewhere", _OBJECT,

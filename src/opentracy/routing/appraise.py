@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from opentracy.routing.artifact import Artifact, CostModel
-from opentracy.routing.policy import Candidate, Requirements
+from opentracy.routing.embed import Matrix, Vector
+from opentracy.routing.policy import Candidate, Requirements, name_order
 from opentracy.routing.prior import (
     DOMAINS,
     Abilities,
@@ -26,7 +27,7 @@ from opentracy.routing.prior import (
     shrunk_domains,
     solve_ability,
 )
-from opentracy.routing.reader import Estimate, Reader
+from opentracy.routing.reader import Estimate
 
 DIFFICULTY = "prior:difficulty"
 _OUTPUT_TOKENS = 400.0  # expected answer length where nothing was learned about it
@@ -35,6 +36,7 @@ _PRIOR_MODEL_ERROR = 0.06  # how far one-parameter item response is from the tru
 # Chosen by benchmarks/routing_dayone.py: difficulty is estimated too near the middle, and most prompts have one domain.
 _STRETCH = 1.5
 _SHARPNESS = 2
+_SPREAD_PULL = 10.0  # prompts' worth of the overall variance in a cluster's
 _EVEN = np.full(len(DOMAINS), 1 / len(DOMAINS))
 _VERBOSITY_OF = 1000.0  # output_tokens of abilities.json are per this many tokens of an ordinary model
 
@@ -44,18 +46,25 @@ class Plan:
     """What does not change from prompt to prompt for one set of candidates and one default. Lists are per candidate."""
 
     candidates: tuple[Candidate, ...]
+    names: list[str]
+    order: list[int]  # policy.name_order
     home: str  # answers unless another is established as better
-    home_column: int | None
+    home_at: int | None  # its place among the candidates
     columns: list[int | None]  # of candidates that have labels
-    labelled: bool  # any has
-    extra: list[float]  # standard error beside the neighbours'
+    labelled: list[tuple[int, int]]  # (place, column) of these
+    errors: list[list[float | None]]  # per cluster of the primary map: standard error of each candidate's quality
+    gap_errors: list[list[float]]  # the same of (its quality - the default's), paired where labels allow
     solved: npt.NDArray[np.float64]  # (unlabelled with figures, domains) abilities in logits
     unlabelled: list[int]  # the candidates that these rows belong to
-    figure_errors: list[float | None]  # None = no figures
-    verbosity: list[float]  # answer length beside an ordinary model's
+    prices: list[tuple[float, float] | None]  # USD per token in, and per token of an ordinary model's answer out
+    output_prices: list[float]  # USD per token out, for answers cut short by the caller
     stated: list[float | None]  # USD per call where nothing better is known
     fitted: list[CostModel | None]
+    residuals: list[list[float]] | None  # per cluster: USD to add to what was fitted; None = no fitted costs in use
     dearest: float  # USD of an ordinary request on the dearest candidate: the scale of the cost weight
+    needs_length: bool  # any candidate is priced by the length of its answer
+    healthy: bool  # all are
+    shortest: int | None  # smallest context of all, in tokens
 
 
 class Figures(NamedTuple):
@@ -70,9 +79,9 @@ class Figures(NamedTuple):
 class Appraiser:
     """Figures of candidates. Immutable; thread-safe."""
 
-    def __init__(self, artifact: Artifact, reader: Reader, abilities: Abilities) -> None:
+    def __init__(self, artifact: Artifact, abilities: Abilities) -> None:
         m = artifact.manifest
-        self._artifact, self._reader, self.abilities = artifact, reader, abilities
+        self._artifact, self.abilities = artifact, abilities
         self._column = {name: i for i, name in enumerate(m.models)}
         self._bare = {bare_name(name): i for i, name in reversed(list(enumerate(m.models)))}
         self._extra = [m.extra_error.get(name, 0.0) for name in m.models]
@@ -80,7 +89,8 @@ class Appraiser:
         self._difficulty_head = m.heads.index(DIFFICULTY) if self._domain_heads else -1
         self._stretch = _STRETCH if self._domain_heads else 1.0
         self._usual = m.output_tokens.get("all", _OUTPUT_TOKENS)
-        self._lengths = [m.output_tokens.get(d, self._usual) for d in DOMAINS]
+        self._lengths = np.array([m.output_tokens.get(d, self._usual) for d in DOMAINS])
+        self._spread = Spread(artifact)
 
     def column(self, model: str) -> int | None:
         """Column of a labelled model, by full name or by the part after the last slash."""
@@ -92,33 +102,82 @@ class Appraiser:
         """Everything about these candidates that no prompt changes."""
         columns = [self.column(c.model) for c in candidates]
         home, home_column = self._home(candidates, columns, default)
-        known = [self.abilities.find(c.model) for c in candidates]
+        names = [c.model for c in candidates]
+        known = [self.abilities.find(name) for name in names]
         able = "all" in self._artifact.manifest.reference
         unlabelled = [
             i for i, (a, column) in enumerate(zip(known, columns, strict=True)) if column is None and a and able
         ]
-        solved = [self._solve(a) for i in unlabelled if (a := known[i])]
-        errors = [math.hypot(a.overall.se, _PRIOR_MODEL_ERROR) if a else None for a in known]
+        figure_errors = [math.hypot(a.overall.se, _PRIOR_MODEL_ERROR) if a else None for a in known]
         verbosity = [a.output_tokens / _VERBOSITY_OF if a and a.output_tokens else 1.0 for a in known]
         stated = [a.cost if a and column is None else None for a, column in zip(known, columns, strict=True)]
-        costs, names = self._artifact.manifest.costs, self._artifact.manifest.models
-        fitted = [None if column is None else costs.get(names[column]) for column in columns]
+        costs, models = self._artifact.manifest.costs, self._artifact.manifest.models
+        fitted = [None if column is None else costs.get(models[column]) for column in columns]
         typical = [self._usual_cost(*parts) for parts in zip(candidates, verbosity, fitted, stated, strict=True)]
+        prices = [
+            (c.input_price, c.output_price * v) if c.input_price is not None and c.output_price is not None else None
+            for c, v in zip(candidates, verbosity, strict=True)
+        ]
+        by_length = [f is not None and not price for f, price in zip(fitted, prices, strict=True)]
+        errors, gaps = self._spreads(names, home, home_column, columns, figure_errors)
+        contexts = [c.context for c in candidates if c.context is not None]
         return Plan(
             candidates=candidates,
+            names=names,
+            order=name_order(names),
             home=home,
-            home_column=home_column,
+            home_at=names.index(home) if home in names else None,
             columns=columns,
-            labelled=any(column is not None for column in columns),
-            extra=[0.0 if column is None else self._extra[column] for column in columns],
-            solved=np.array(solved).reshape(-1, len(DOMAINS)),
+            labelled=[(i, column) for i, column in enumerate(columns) if column is not None],
+            errors=errors,
+            gap_errors=gaps,
+            solved=np.array([self._solve(a) for i in unlabelled if (a := known[i])]).reshape(-1, len(DOMAINS)),
             unlabelled=unlabelled,
-            figure_errors=errors,
-            verbosity=verbosity,
+            prices=prices,
+            output_prices=[c.output_price or 0.0 for c in candidates],
             stated=stated,
             fitted=fitted,
+            residuals=self._residuals(columns) if any(by_length) else None,
             dearest=max((cost or 0.0 for cost in typical), default=0.0),
+            needs_length=any(prices),
+            healthy=all(c.healthy for c in candidates),
+            shortest=min(contexts) if contexts else None,
         )
+
+    def _residuals(self, columns: Sequence[int | None]) -> list[list[float]]:
+        table = self._artifact.cost_residual
+        empty = np.zeros(len(table), np.float32)
+        rows = np.stack([empty if column is None else table[:, column] for column in columns], 1).tolist()
+        return list(rows)
+
+    def _spreads(
+        self,
+        names: Sequence[str],
+        home: str,
+        home_column: int | None,
+        columns: Sequence[int | None],
+        figure_errors: Sequence[float | None],
+    ) -> tuple[list[list[float | None]], list[list[float]]]:
+        """(standard errors, gap errors) per cluster and candidate. None = nothing is known about the candidate."""
+        own, gap = self._spread.of(home_column)
+        beside = 0.0 if home_column is None else self._extra[home_column]
+        errors: list[list[float | None]] = []
+        gaps: list[list[float]] = []
+        for alone, apart in zip(own.tolist(), gap.tolist(), strict=True):
+            row: list[float | None] = [
+                figure if c is None else math.hypot(alone[c], self._extra[c])
+                for c, figure in zip(columns, figure_errors, strict=True)
+            ]
+            at_home = next((row[i] or 0.0 for i, name in enumerate(names) if name == home), 0.0)
+            errors.append(row)
+            beside_home = [0.0] * len(names)
+            for i, (name, c, error) in enumerate(zip(names, columns, row, strict=True)):
+                if name != home and error is not None:
+                    paired = c is not None and home_column is not None
+                    parts = (apart[c], self._extra[c], beside) if c is not None and paired else (error, at_home)
+                    beside_home[i] = math.hypot(*parts)
+            gaps.append(beside_home)
+        return errors, gaps
 
     def _usual_cost(
         self, c: Candidate, verbosity: float, fitted: CostModel | None, stated: float | None
@@ -155,47 +214,22 @@ class Appraiser:
     # -------------------------------------------------------------- once per text
     def figures(self, plan: Plan, e: Estimate, tokens: int, needs: Requirements) -> Figures:
         """Quality with its errors, and cost, of every candidate. tokens: of the prompt."""
-        count = len(plan.candidates)
-        quality: list[float | None] = [None] * count
-        error: list[float | None] = [None] * count
-        gap = [0.0] * count
+        quality: list[float | None] = [None] * len(plan.names)
         if plan.labelled:
-            self._measured(plan, e, quality, error, gap)
-        difficulty, shares = self._difficulty(e) if plan.unlabelled or self._domain_heads else (0.0, None)
-        if plan.unlabelled and shares is not None:
-            values = np.dot(1.0 / (1.0 + np.exp(difficulty - plan.solved)), shares).tolist()
-            for i, value in zip(plan.unlabelled, values, strict=True):
-                quality[i], error[i] = value, plan.figure_errors[i]
-        self._unpaired(plan, error, gap)
-        length = self._usual if shares is None or not self._domain_heads else float(np.dot(self._lengths, shares))
-        return Figures(quality, error, gap, self._costs(plan, e, tokens, needs, length))
-
-    def _measured(
-        self, plan: Plan, e: Estimate, quality: list[float | None], error: list[float | None], gap: list[float]
-    ) -> None:
-        """Fill in the candidates that have labels."""
-        estimates, home = e.quality.tolist(), plan.home_column
-        if len(e.rows):
-            alone, apart = (part.tolist() for part in self._reader.spreads(e.rows, home))
-        else:
-            alone = apart = [0.5] * len(estimates)
-        beside = 0.0 if home is None or not len(e.rows) else self._extra[home]
-        for i, (column, extra) in enumerate(zip(plan.columns, plan.extra, strict=True)):
-            if column is not None:
+            estimates = e.quality.tolist()
+            for i, column in plan.labelled:
                 quality[i] = estimates[column]
-                error[i] = math.hypot(alone[column], extra) if extra else alone[column]
-                gap[i] = math.hypot(apart[column], extra, beside) if extra or beside else apart[column]
-
-    def _unpaired(self, plan: Plan, error: list[float | None], gap: list[float]) -> None:
-        """Gap errors where one side has no labels; none against itself."""
-        names = [c.model for c in plan.candidates]
-        base = next((error[i] or 0.0 for i, name in enumerate(names) if name == plan.home), 0.0)
-        for i, name in enumerate(names):
-            own = error[i]
-            if name == plan.home:
-                gap[i] = 0.0
-            elif own is not None and (plan.columns[i] is None or plan.home_column is None):
-                gap[i] = math.hypot(own, base)
+        length = self._usual
+        if plan.unlabelled or (self._domain_heads and plan.needs_length):
+            difficulty, shares = self._difficulty(e)
+            if self._domain_heads:
+                length = float(self._lengths.dot(shares))
+            if plan.unlabelled:
+                values = (1.0 / (1.0 + np.exp(difficulty - plan.solved))).dot(shares).tolist()
+                for i, value in zip(plan.unlabelled, values, strict=True):
+                    quality[i] = value
+        cost = self._costs(plan, e, tokens, needs, length)
+        return Figures(quality, plan.errors[e.cluster], plan.gap_errors[e.cluster], cost)
 
     def _difficulty(self, e: Estimate) -> tuple[float, npt.NDArray[np.float64]]:
         """(difficulty in logits, share of each domain) of one text."""
@@ -208,18 +242,59 @@ class Appraiser:
 
     def _costs(self, plan: Plan, e: Estimate, tokens: int, needs: Requirements, length: float) -> list[float | None]:
         """Expected USD of this request: from the caller's prices, else from the labels' own costs, else as stated."""
+        cap = needs.output_tokens
         out: list[float | None] = []
-        for i, c in enumerate(plan.candidates):
-            if c.input_price is not None and c.output_price is not None:
-                answer = length * plan.verbosity[i]
-                if needs.output_tokens is not None:
-                    answer = min(answer, needs.output_tokens)
-                out.append(c.input_price * tokens + c.output_price * answer)
+        for i, price in enumerate(plan.prices):
+            if price is not None:
+                answer = price[1] * length
+                if cap is not None:
+                    answer = min(answer, plan.output_prices[i] * cap)
+                out.append(price[0] * tokens + answer)
                 continue
-            fitted, column = plan.fitted[i], plan.columns[i]
-            if fitted is None or column is None:
+            fitted = plan.fitted[i]
+            if fitted is None or plan.residuals is None:
                 out.append(plan.stated[i])
                 continue
-            residual = float(self._artifact.cost_residual[e.cluster, column])
+            residual = plan.residuals[e.cluster][i]
             out.append(max(fitted.base + fitted.per_char * e.length + residual, 0.1 * fitted.mean))
         return out
+
+
+class Spread:
+    """How uncertain a cluster's mean scores are: standard errors from the labels of its prototypes.
+
+    The variance of a score, or of the difference of two models' scores on the same prompts, is taken per cluster,
+    pulled to the overall one by some pseudo-prompts, and divided by the number of neighbours that an estimate rests on.
+    """
+
+    def __init__(self, artifact: Artifact) -> None:
+        p = artifact.prototypes
+        self._scores = p.scores
+        self._member = np.repeat(np.arange(len(p.starts) - 1), np.diff(p.starts))
+        self._clusters = len(p.starts) - 1
+        self._base = max(1, min(artifact.manifest.policy.neighbours, len(p.scores)))
+        self._own = self._errors(p.scores)
+
+    def of(self, home: int | None) -> tuple[Vector, Vector]:
+        """((clusters, heads) errors of the scores, of their gap to the head `home`); without a home both the same."""
+        if home is None:
+            return self._own, self._own
+        return self._own, self._errors(self._scores - self._scores[:, home : home + 1])
+
+    def _errors(self, values: Matrix) -> Matrix:
+        """Unknown, with fewer than two labels overall, is .5."""
+        known = ~np.isnan(values)
+        filled = np.where(known, values, 0.0).astype(np.float64)
+        shape = (self._clusters, values.shape[1])
+        n, total, square = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+        np.add.at(n, self._member, known)
+        np.add.at(total, self._member, filled)
+        np.add.at(square, self._member, filled * filled)
+        all_n = n.sum(0)
+        mean, power = total.sum(0) / np.maximum(all_n, 1), square.sum(0) / np.maximum(all_n, 1)
+        weight = n + _SPREAD_PULL
+        variance = (square + _SPREAD_PULL * power) / weight - ((total + _SPREAD_PULL * mean) / weight) ** 2
+        # where only some prompts are labelled, an estimate rests on fewer of them
+        rests_on = np.maximum(self._base * all_n / max(len(values), 1), 1.0)
+        error = np.sqrt(np.maximum(variance, 0.0) / rests_on)
+        return np.asarray(np.where(all_n > 1, error, 0.5), dtype=np.float32)

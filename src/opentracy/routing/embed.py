@@ -82,14 +82,22 @@ class StaticEmbedder:
         return self._digest
 
     def embed(self, text: str) -> Vector:
-        counts = Counter(self._tokens.encode(cut(text), TOKEN_LIMIT))
+        return self._sum(self._tokens.encode(cut(text), TOKEN_LIMIT))
+
+    def embed_words(self, words: Sequence[str]) -> Vector:
+        """`embed` of a printable, lower-cased, cut text that was split at its spaces already."""
+        return self._sum(self._tokens.encode_words(words)[:TOKEN_LIMIT])
+
+    def _sum(self, ids_in_order: list[int]) -> Vector:
+        counts = Counter(ids_in_order)
         counts.pop(self._tokens.unknown, None)
         if not counts:
             return np.zeros(self.dims, np.float32)
         ids = np.fromiter(counts, np.intp, len(counts))
         weights = np.sqrt(np.fromiter(counts.values(), np.float32, len(counts)))
         weights *= self._scales.take(ids)
-        return np.asarray(np.dot(weights, self._rows.take(ids, axis=0).astype(np.float32)), dtype=np.float32)
+        found: Vector = weights.dot(self._rows.take(ids, axis=0).astype(np.float32))
+        return found
 
     def embed_many(self, texts: Sequence[str]) -> Matrix:
         out = np.zeros((len(texts), self.dims), np.float32)

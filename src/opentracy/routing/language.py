@@ -8,6 +8,7 @@ per language decide among languages in Latin script; letters of another script d
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 _LETTERS = re.compile(r"[^\W\d_]+")
 _ENGLISH = frozenset(
@@ -26,23 +27,29 @@ _OTHER = frozenset(
     og ikke hvordan hvad jeg och inte hur vad jag är w na nie jak co jest się czy""".split()  # noqa: SIM905
 )
 _ENGLISH_ONLY, _OTHER_ONLY = _ENGLISH - _OTHER, _OTHER - _ENGLISH
-_WINDOW = 1200  # characters looked at
+_WINDOW, _WORDS = 1200, 200  # characters and words looked at
 
 
 def foreign(core: str) -> bool:
     """Whether a stripped text is plainly not English."""
-    text = core[:_WINDOW].lower()
+    low = core.lower()
+    return foreign_words(low, low.split())
+
+
+def foreign_words(low: str, words: Sequence[str]) -> bool:
+    """The same of a lower-cased text whose words were split already."""
+    text = low[:_WINDOW]
     if text.isascii():
-        found = text.split()
-        if len(_ENGLISH_ONLY.intersection(found)) >= 2 or _OTHER_ONLY.isdisjoint(found):
+        found = words[:_WORDS]
+        if _OTHER_ONLY.isdisjoint(found) or len(_ENGLISH_ONLY.intersection(found)) >= 2:
             return False  # the ordinary case, settled without a regular expression
-    words = _LETTERS.findall(text)
-    letters = sum(map(len, words))
+    found = _LETTERS.findall(text)
+    letters = sum(map(len, found))
     if not letters:
         return False
-    if not text.isascii() and sum(1 for word in words for c in word if c > "\u024f") * 3 > letters:
+    if not text.isascii() and sum(1 for word in found for c in word if c > "\u024f") * 3 > letters:
         return True
-    english = sum(map(_ENGLISH_ONLY.__contains__, words))
-    other = sum(map(_OTHER_ONLY.__contains__, words))
-    accented = 0 if text.isascii() else sum(1 for w in words if not w.isascii())
+    english = sum(map(_ENGLISH_ONLY.__contains__, found))
+    other = sum(map(_OTHER_ONLY.__contains__, found))
+    accented = 0 if text.isascii() else sum(1 for w in found if not w.isascii())
     return other + accented >= 2 and other + accented > english

@@ -34,7 +34,8 @@ class Arm(msgspec.Struct):
 
     weight: float = 0.0
     surprise: float = 0.0  # sum of weight * (value - expected)
-    seen: int = 0
+    seen: int = 0  # outcomes since the last alarm
+    total: int = 0  # outcomes ever
     high: float = 0.0  # Page-Hinkley sums, upward and downward
     low: float = 0.0
 
@@ -85,6 +86,7 @@ class Live:
         arm.weight += weight
         arm.surprise += weight * (outcome.value - outcome.expected)
         arm.seen += 1
+        arm.total += 1
         return self._watch(outcome, arm, (outcome.value - current) / math.sqrt(current * (1 - current)))
 
     def _watch(self, outcome: Outcome, arm: Arm, step: float) -> bool:
@@ -99,14 +101,21 @@ class Live:
         arm.seen, arm.high, arm.low = 0, 0.0, 0.0
         return True
 
+    def revise(self, cluster_id: int, model: str, by: float) -> None:
+        """An author changed a judgement by this much: no further outcome, but the sum follows."""
+        arm = self.arms.get(cluster_id, {}).get(model)
+        if arm is not None:
+            room = arm.weight if arm.weight > 0 else 0.0
+            arm.surprise = min(max(arm.surprise + by, -room), room)
+
     def shift(self, cluster_id: int, model: str) -> float:
         """What to add to the estimate of `model` in this cluster."""
         arm = self.arms.get(cluster_id, {}).get(model)
         return 0.0 if arm is None else arm.surprise / (arm.weight + PSEUDO_COUNT)
 
-    def snapshot(self) -> dict[tuple[int, str], float]:
-        """All shifts as they are now."""
-        return {(c, m): self.shift(c, m) for c, models in self.arms.items() for m in models}
+    def snapshot(self) -> dict[int, dict[str, tuple[float, float]]]:
+        """As it is now: cluster -> model -> (shift, share of the offline error that is left)."""
+        return {c: {m: (self.shift(c, m), self.error(c, m, 1.0)) for m in models} for c, models in self.arms.items()}
 
     def error(self, cluster_id: int, model: str, offline: float) -> float:
         """Standard error of the shifted estimate, given the offline one's."""

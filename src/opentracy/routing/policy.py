@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import erf, sqrt
+from typing import NamedTuple
 
 import msgspec
 
@@ -89,56 +90,115 @@ def _confidence(gap: float, error: float) -> float:
     return 0.5 * (1 + erf(gap / error / sqrt(2)))
 
 
-def _rank(score: Score) -> tuple[float, float, str]:
-    """Sort key: higher utility, then lower cost, then the name, so that ties never depend on the order of the input."""
-    assert score.utility is not None
-    return (-score.utility, score.cost if score.cost is not None else 0.0, score.model)
-
-
 def choose(scores: Sequence[Score], default: str, *, z: float, novel: bool, blocked: str | None = None) -> Choice:
     """The model to call.
 
     novel: the prompt resembles nothing the estimates were made from. blocked: a reason not to trust any estimate
     (empty, too_long, unreadable). Raises ValueError when every candidate is excluded.
     """
-    able = [s for s in scores if s.excluded is None]
+    names = [s.model for s in scores]
+    field = Field(
+        names,
+        name_order(names),
+        names.index(default) if default in names else None,
+        [s.utility for s in scores],
+        [s.cost for s in scores],
+        [s.gap_error for s in scores],
+        [s.excluded for s in scores],
+    )
+    at, reason, confidence = pick(field, z=z, novel=novel, blocked=blocked)
+    return Choice(names[at], reason, confidence)
+
+
+def name_order(names: Sequence[str]) -> list[int]:
+    """Place of each name in alphabetical order: ties never depend on the order of the input."""
+    places = {name: i for i, name in enumerate(sorted(set(names)))}
+    return [places[name] for name in names]
+
+
+class Field(NamedTuple):
+    """All candidates of one decision, a list per figure, in one order. excluded: None = nobody is."""
+
+    names: Sequence[str]
+    order: Sequence[int]  # name_order
+    home: int | None  # place of the default; None when it is not a candidate
+    utility: Sequence[float | None]
+    cost: Sequence[float | None]
+    gap_error: Sequence[float]
+    excluded: Sequence[str | None] | None
+
+    def ranked(self) -> list[int]:
+        """Places of those that can serve and have a utility: higher utility, then lower cost, then the name."""
+        out, utility, cost = [], self.utility, self.cost
+        for i, order in enumerate(self.order):
+            u = utility[i]
+            if u is not None and (self.excluded is None or self.excluded[i] is None):
+                out.append((-u, cost[i] or 0.0, order, i))
+        out.sort()
+        return [entry[3] for entry in out]
+
+    def able(self) -> list[int]:
+        """Places of those that can serve."""
+        count = len(self.names)
+        return [i for i in range(count) if self.excluded is None or self.excluded[i] is None]
+
+
+def pick(f: Field, *, z: float, novel: bool, blocked: str | None) -> tuple[int, str | None, float]:
+    """(place of the model to call, reason, confidence), as `choose`."""
+    able = len(f.names) if f.excluded is None else f.excluded.count(None)
     if not able:
-        raise ValueError("no model can serve this request: " + "; ".join(f"{s.model}: {s.excluded}" for s in scores))
-    home = next((s for s in able if s.model == default), None)
-    ranked = sorted((s for s in able if s.utility is not None), key=_rank)
+        each = zip(f.names, f.excluded or (), strict=False)
+        raise ValueError("no model can serve this request: " + "; ".join(f"{name}: {why}" for name, why in each))
+    home = f.home if f.home is not None and (f.excluded is None or f.excluded[f.home] is None) else None
+    ranked = f.ranked()
     if home is None:
-        pick = ranked[0] if ranked else min(able, key=lambda s: s.model)
-        rival = ranked[1] if len(ranked) > 1 else None
-        return Choice(pick.model, "default_unavailable", _against(pick, rival))
-    if len(able) == 1:
-        return Choice(home.model, None if len(scores) == 1 else "only_candidate", 1.0)
+        at = ranked[0] if ranked else min(f.able(), key=f.order.__getitem__)
+        return at, "default_unavailable", _against(f, at, ranked[1] if len(ranked) > 1 else None)
+    if able == 1:
+        return home, None if len(f.names) == 1 else "only_candidate", 1.0
     if blocked is not None:
-        return Choice(home.model, blocked, 0.5)
-    if home.utility is None:
-        return Choice(home.model, "thin", 0.5)
-    rivals = [s for s in ranked if s.model != home.model]
-    if not rivals:
-        return Choice(home.model, "thin", 0.5)
-    if _rank(home) < _rank(rivals[0]):
-        return Choice(home.model, None, _against(home, rivals[0]))
+        return home, blocked, 0.5
+    own = f.utility[home]
+    if own is None or len(ranked) < 2:
+        return home, "thin", 0.5
+    if ranked[0] == home:
+        return home, None, _against(f, home, ranked[1])
     if novel:
-        return Choice(home.model, "novel", _against(home, rivals[0]))
-    for rival in rivals:
-        if _gain(rival, home) > z * rival.gap_error:
-            return Choice(rival.model, None, _against(rival, home))
-    return Choice(home.model, "margin", _against(home, rivals[0]))
+        return home, "novel", _against(f, home, ranked[0])
+    for at in ranked:
+        if at == home:
+            break
+        if (f.utility[at] or 0.0) - own > z * f.gap_error[at]:
+            return at, None, _against(f, at, home)
+    return home, "margin", _against(f, home, ranked[0])
 
 
-def _gain(a: Score, b: Score) -> float:
-    assert a.utility is not None
-    assert b.utility is not None
-    return a.utility - b.utility
-
-
-def _against(pick: Score, rival: Score | None) -> float:
-    if rival is None or rival.utility is None or pick.utility is None:
+def _against(f: Field, at: int, rival: int | None) -> float:
+    own, other = f.utility[at], None if rival is None else f.utility[rival]
+    if rival is None or own is None or other is None:
         return 0.5
-    return round(_confidence(_gain(pick, rival), max(pick.gap_error, rival.gap_error)), 4)
+    return round(_confidence(own - other, max(f.gap_error[at], f.gap_error[rival])), 4)
+
+
+def why_not(s: Score, chosen: Score, home: str, z: float, reason: str | None) -> str:
+    """One sentence on why a candidate was not chosen; "chosen" for the one that was."""
+    if s.model == chosen.model:
+        return "chosen" if reason is None else f"the default answers: {reason}"
+    if s.excluded is not None:
+        return s.excluded
+    if s.quality is None or s.utility is None:
+        return "nothing is known about its quality"
+    if chosen.utility is None:
+        return "nothing is known about the quality of the default"
+    gap = s.utility - chosen.utility
+    if gap <= 0:
+        worse = s.quality <= (chosen.quality or 0.0)
+        return f"utility lower by {-gap:.3f}: " + ("not better" if worse else "better, but too dear")
+    if reason == "margin" and chosen.model == home:
+        return f"ahead by {gap:.3f}, less than the guard asks for ({z:.2f} x {s.gap_error:.3f})"
+    if chosen.model == home:
+        return f"ahead by {gap:.3f}, but no estimate is trusted here: {reason}"
+    return f"ahead by {gap:.3f}, but too uncertain beside the default ({z:.2f} x {s.gap_error:.3f})"
 
 
 def as_dict(scores: Sequence[Score]) -> Mapping[str, Mapping[str, object]]:

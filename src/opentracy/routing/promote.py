@@ -103,7 +103,7 @@ def retrain(old: Artifact, labels: Labels, embedder: Embedder, progress: Progres
         bag,
         prototypes,
         kernel,
-        calibrate(x, styles, x[rows], styles[rows]),
+        calibrate(x, styles, prototypes, maps[0]),
         old.cost_residual,
         stored[rows],
     )

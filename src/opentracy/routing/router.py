@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from copy import copy
 from functools import lru_cache
 from itertools import count
 from pathlib import Path
-
-import numpy as np
 
 from opentracy.routing.appraise import Appraiser, Figures, Plan
 from opentracy.routing.artifact import Artifact, ArtifactError, read
 from opentracy.routing.embed import DATA, Embedder, embedder_by_id
 from opentracy.routing.learn import Live
-from opentracy.routing.policy import Candidate, Choice, Requirements, Score, as_dict, choose, exclusion
+from opentracy.routing.policy import Candidate, Field, Requirements, Score, exclusion, pick, why_not
 from opentracy.routing.prior import Abilities, Ability, published
 from opentracy.routing.reader import Estimate, Reader
 
@@ -50,49 +48,162 @@ def _tokens(e: Estimate, extra: int, needs: Requirements) -> int:
     return needs.tokens if needs.tokens is not None else math.ceil((e.length + extra) / _CHARS_PER_TOKEN)
 
 
-@dataclass(frozen=True, slots=True)
 class Decision:
-    """Which model answers, and everything that explains it."""
+    """Which model answers, and everything that explains it; what only explains is put together when it is asked for."""
 
-    model: str
-    cluster_id: int
-    cluster_label: str
-    similarity: float
-    clusters: tuple[tuple[int, str, float], ...]  # nearest clusters: id, label, cosine
-    scores: tuple[Score, ...]  # in the order of the candidates
-    confidence: float
-    fallback_reason: str | None
-    router_version: str
-    novelty: float  # 0..1: share of training prompts that were less unlike their neighbours
-    strategy: str  # learned | prior | default
-    best_quality: str | None  # what "always the best" would have called
-    best_cost: float | None  # and its expected USD
+    __slots__ = ("_choice", "_clusters", "_estimate", "_figures", "_guard", "_plan", "_scores", "router_version")
+
+    def __init__(
+        self,
+        e: Estimate,
+        plan: Plan,
+        figures: Figures,
+        field: Field,
+        choice: tuple[int, str | None, float],
+        of: Artifact,
+    ) -> None:
+        self._estimate, self._plan, self._figures, self._choice = e, plan, (figures, field), choice
+        self._clusters, self._guard = of.manifest.clusters, of.manifest.policy.guard
+        self.router_version = of.manifest.version
+        self._scores: tuple[Score, ...] | None = None
+
+    @property
+    def model(self) -> str:
+        """The model to call."""
+        return self._plan.names[self._choice[0]]
+
+    @property
+    def fallback_reason(self) -> str | None:
+        """Why the default answers although it is not the best estimate; None when it is, or another answers."""
+        return self._choice[1]
+
+    @property
+    def confidence(self) -> float:
+        """Probability that the choice is at least as good as its strongest rival."""
+        return self._choice[2]
+
+    @property
+    def cluster_id(self) -> int:
+        """The nearest cluster."""
+        return self._clusters[self._estimate.cluster].id
+
+    @property
+    def cluster_label(self) -> str:
+        """What it is called."""
+        return self._clusters[self._estimate.cluster].label
+
+    @property
+    def similarity(self) -> float:
+        """Cosine to its centre."""
+        return self._estimate.nearest[0][1]
+
+    @property
+    def clusters(self) -> tuple[tuple[int, str, float], ...]:
+        """Nearest clusters: id, label, cosine."""
+        known = self._clusters
+        return tuple([(known[i].id, known[i].label, s) for i, s in self._estimate.nearest])
+
+    @property
+    def novelty(self) -> float:
+        """0..1: share of training prompts that were less unlike their neighbours."""
+        return self._estimate.novelty
+
+    @property
+    def strategy(self) -> str:
+        """learned | prior | default: what the figures of the choice rest on."""
+        at = self._choice[0]
+        if self._plan.columns[at] is not None:
+            return "learned"
+        return "default" if self._figures[0].quality[at] is None else "prior"
+
+    @property
+    def scores(self) -> tuple[Score, ...]:
+        """Every candidate's figures, in the order of the candidates."""
+        if self._scores is None:
+            figures, field = self._figures
+            excluded = field.excluded or [None] * len(field.names)
+            rows = zip(field.names, *figures, field.utility, excluded, strict=True)
+            self._scores = tuple([Score(n, q, e, c, u, x, g) for n, q, e, g, c, u, x in rows])
+        return self._scores
+
+    @property
+    def always_best(self) -> tuple[str | None, float | None]:
+        """(the model with the highest expected quality, its expected USD here)."""
+        figures, field = self._figures
+        best, top = None, -1.0
+        for i in field.able():
+            quality = figures.quality[i]
+            if quality is not None and (quality > top or (quality == top and best is not None
+                                        and field.order[i] < field.order[best])):  # fmt: skip
+                best, top = i, quality
+        return (None, None) if best is None else (field.names[best], figures.cost[best])
 
     def routing(self) -> dict[str, object]:
         """The part of `_routing` that `auto` fills."""
+        figures, field = self._figures
+        rows: dict[str, dict[str, object]] = {}
+        excluded = field.excluded or [None] * len(field.names)
+        for name, q, e, _, c, u, why in zip(field.names, *figures, field.utility, excluded, strict=True):
+            row = rows[name] = {
+                "quality": None if q is None else round(q, 4),
+                "quality_error": None if e is None else round(e, 4),
+                "cost": None if c is None else round(c, 8),
+                "utility": None if u is None else round(u, 4),
+            }
+            if why is not None:
+                row["excluded"] = why
+        best, best_cost = self.always_best
+        nearest = self.clusters
         return {
-            "cluster_id": self.cluster_id,
-            "cluster_label": self.cluster_label,
-            "similarity": round(self.similarity, 4),
-            "scores": as_dict(self.scores),
-            "confidence": self.confidence,
-            "fallback_reason": self.fallback_reason,
+            "cluster_id": nearest[0][0],
+            "cluster_label": nearest[0][1],
+            "similarity": round(nearest[0][2], 4),
+            "scores": rows,
+            "confidence": self._choice[2],
+            "fallback_reason": self._choice[1],
             "router_version": self.router_version,
             "strategy": self.strategy,
-            "novelty": round(self.novelty, 4),
+            "novelty": round(self._estimate.novelty, 4),
             "nearest_clusters": [
-                {"cluster_id": i, "cluster_label": label, "similarity": round(s, 4)} for i, label, s in self.clusters
+                {"cluster_id": i, "cluster_label": label, "similarity": round(s, 4)} for i, label, s in nearest
             ],
-            "always_best": {"model": self.best_quality, "cost": self.best_cost},
+            "always_best": {"model": best, "cost": best_cost},
         }
+
+    def explained(self) -> dict[str, object]:
+        """`routing` and, per candidate, a sentence on why it was not chosen."""
+        out = self.routing()
+        chosen = self.scores[self._choice[0]]
+        reasons = {
+            s.model: why_not(s, chosen, self._plan.home, self._guard, self.fallback_reason) for s in self.scores
+        }
+        out["default"] = self._plan.home
+        rows = out["scores"]
+        assert isinstance(rows, dict)
+        out["scores"] = {
+            model: {**row, "quality_gap_error": round(s.gap_error, 4), "why": reasons[model]}
+            for (model, row), s in zip(rows.items(), self.scores, strict=True)
+        }
+        return out
 
     def ranked(self) -> list[str]:
         """Models that could have answered, best utility first: the order in which to fall back."""
-        able = [s for s in self.scores if s.excluded is None and s.model != self.model]
-        known = sorted(
-            (s for s in able if s.utility is not None), key=lambda s: (-(s.utility or 0.0), s.cost or 0.0, s.model)
-        )
-        return [self.model, *(s.model for s in known), *sorted(s.model for s in able if s.utility is None)]
+        field, at = self._figures[1], self._choice[0]
+        known = field.ranked()
+        rest = sorted((i for i in field.able() if field.utility[i] is None), key=field.order.__getitem__)
+        return [field.names[at], *(field.names[i] for i in (*known, *rest) if i != at)]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Decision):
+            return NotImplemented
+        return self.model == other.model and self.routing() == other.routing() and self.scores == other.scores
+
+    def __hash__(self) -> int:
+        return hash((self.model, self.router_version, self.cluster_id))
+
+    def __repr__(self) -> str:
+        reason = "" if self.fallback_reason is None else f", fallback_reason={self.fallback_reason!r}"
+        return f"Decision(model={self.model!r}, cluster={self.cluster_label!r}{reason})"
 
 
 class Router:
@@ -116,14 +227,18 @@ class Router:
         self.artifact, self.embedder = artifact, embedder
         self.abilities = published() if abilities is None else abilities
         self._reader = Reader(artifact, embedder)
-        self._appraiser = Appraiser(artifact, self._reader, self.abilities)
+        self._appraiser = Appraiser(artifact, self.abilities)
         self._cache = cache
-        self._shifts = {} if live is None else live.snapshot()
         self.estimate = lru_cache(maxsize=cache)(self._reader.read)
-        self._decide = lru_cache(maxsize=cache)(self._decide_uncached)
         self._plans = lru_cache(maxsize=_PLANS)(self._numbered)
         self._numbers = count()
         self._last: tuple[tuple[Candidate, ...], str | None, _Numbered] | None = None
+        self._learn_from(live)
+
+    def _learn_from(self, live: Live | None) -> None:
+        """What was learned since, by cluster; decisions remembered without it are forgotten."""
+        self._shifts: dict[int, dict[str, tuple[float, float]]] = {} if live is None else live.snapshot()
+        self._decide = lru_cache(maxsize=self._cache)(self._decide_uncached)
 
     @property
     def version(self) -> str:
@@ -131,8 +246,10 @@ class Router:
         return self.artifact.manifest.version
 
     def learned(self, live: Live) -> Router:
-        """This router with what `live` has learned so far; the state may go on changing."""
-        return Router(self.artifact, self.embedder, self.abilities, cache=self._cache, live=live)
+        """This router with what `live` has learned so far; the state may go on changing. Estimates are shared."""
+        other = copy(self)
+        other._learn_from(live)
+        return other
 
     def decide(
         self,
@@ -201,9 +318,7 @@ class Router:
 
         position: index into the manifest's clusters.
         """
-        low, high = (int(i) for i in self.artifact.prototypes.starts[position : position + 2])
-        quality, rows = self.artifact.bag.tables[position], np.arange(low, high)
-        e = Estimate(None, quality, position, ((position, 1.0),), rows, 0.0, _TYPICAL_LENGTH)
+        e = Estimate(None, self.artifact.bag.tables[position], position, 0.0, _TYPICAL_LENGTH)
         return self._decide_for(e, 0, self._plan(tuple(candidates), default).plan, cost_weight, _NO_NEEDS)
 
     def _decide_uncached(
@@ -218,45 +333,49 @@ class Router:
     def _from_figures(
         self, e: Estimate, plan: Plan, figures: Figures, tokens: int, cost_weight: float, needs: Requirements
     ) -> Decision:
-        cluster_id = self.artifact.manifest.clusters[e.cluster].id if self._shifts else 0
+        if self._shifts:
+            found = self._shifts.get(self.artifact.manifest.clusters[e.cluster].id)
+            if found:
+                figures = _shifted(figures, plan, found)
         scale = cost_weight / plan.dearest if plan.dearest > 0 else 0.0
-        scores = []
-        for c, value, error, gap, cost in zip(plan.candidates, *figures, strict=True):
-            if value is not None and self._shifts:
-                value = min(max(value + self._shifts.get((cluster_id, c.model), 0.0), 0.0), 1.0)
-            # an unknown cost counts as the dearest
-            utility = None if value is None else value - scale * (plan.dearest if cost is None else cost)
-            scores.append(Score(c.model, value, error, cost, utility, exclusion(c, needs, cost, tokens), gap))
-        z = self.artifact.manifest.policy.guard
-        choice = choose(scores, plan.home, z=z, novel=self.is_novel(e), blocked=e.blocked)
-        return self._explained(e, plan, scores, choice)
-
-    def _explained(self, e: Estimate, plan: Plan, scores: list[Score], choice: Choice) -> Decision:
-        clusters = self.artifact.manifest.clusters
-        able = [s for s in scores if s.quality is not None and s.excluded is None]
-        best = min(able, key=lambda s: (-(s.quality or 0.0), s.model)) if able else None
-        at = next(i for i, s in enumerate(scores) if s.model == choice.model)
-        labelled = plan.columns[at] is not None
-        strategy = "learned" if labelled else "prior" if scores[at].quality is not None else "default"
-        return Decision(
-            model=choice.model,
-            cluster_id=clusters[e.cluster].id,
-            cluster_label=clusters[e.cluster].label,
-            similarity=e.nearest[0][1],
-            clusters=tuple([(clusters[i].id, clusters[i].label, s) for i, s in e.nearest]),
-            scores=tuple(scores),
-            confidence=choice.confidence,
-            fallback_reason=choice.reason,
-            router_version=self.version,
-            novelty=e.novelty,
-            strategy=strategy,
-            best_quality=best.model if best else None,
-            best_cost=best.cost if best else None,
-        )
+        # an unknown cost counts as the dearest
+        utility = [
+            None if q is None else q - scale * (plan.dearest if c is None else c)
+            for q, c in zip(figures.quality, figures.cost, strict=True)
+        ]
+        excluded = None if _all_serve(plan, needs, tokens) else [
+            exclusion(c, needs, cost, tokens) for c, cost in zip(plan.candidates, figures.cost, strict=True)
+        ]  # fmt: skip
+        field = Field(plan.names, plan.order, plan.home_at, utility, figures.cost, figures.gap_error, excluded)
+        policy = self.artifact.manifest.policy
+        choice = pick(field, z=policy.guard, novel=e.novelty > policy.novelty, blocked=e.blocked)
+        return Decision(e, plan, figures, field, choice, self.artifact)
 
     def is_novel(self, e: Estimate) -> bool:
         """Whether the text is less like its nearest training prompts than nearly all of them are like theirs."""
         return e.novelty > self.artifact.manifest.policy.novelty
+
+
+def _all_serve(plan: Plan, needs: Requirements, tokens: int) -> bool:
+    """Whether it is plain that no hard filter applies."""
+    if not plan.healthy or needs.tools or needs.images or needs.json_schema or needs.budget is not None:
+        return False
+    return plan.shortest is None or tokens + (needs.output_tokens or 0) <= plan.shortest
+
+
+def _shifted(figures: Figures, plan: Plan, found: Mapping[str, tuple[float, float]]) -> Figures:
+    """Figures moved by what was judged in this cluster. found: model -> (shift, share of its error that is left)."""
+    quality, error, gap = list(figures.quality), list(figures.error), list(figures.gap_error)
+    home_left = found.get(plan.home, (0.0, 1.0))[1]
+    for i, name in enumerate(plan.names):
+        shift, left = found.get(name, (0.0, 1.0))
+        value, own = quality[i], error[i]
+        if value is not None:
+            quality[i] = min(max(value + shift, 0.0), 1.0)
+        if own is not None:
+            error[i] = own * left
+        gap[i] *= math.sqrt((left * left + home_left * home_left) / 2)
+    return Figures(quality, error, gap, figures.cost)
 
 
 def load(

@@ -10,58 +10,58 @@ the form of its own nearest neighbours does (.83). All features ignore case, lay
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import log, log1p
 
 import numpy as np
+import numpy.typing as npt
 
 from opentracy.routing.embed import Matrix, Vector
+from opentracy.routing.estimate import Prototypes
 from opentracy.routing.text import folded
 
 NEAREST = 10
 _COMMON = frozenset(
-    b"""the of and to a in is that it for was on are as with be at by this have from or an which you not what how if all
-    were when there can would has each will do his her they their one but had about who where why does many""".split()
+    """the of and to a in is that it for was on are as with be at by this have from or an which you not what how if all
+    were when there can would has each will do his her they their one but had about who where why does many""".split()  # noqa: SIM905
 )
 _DIGITS = b"0123456789"
 _SYMBOLS = bytes(c for c in range(33, 127) if not chr(c).isalnum())
 _FORMULA = b"\\$=^{}<>"
-_LETTERS = bytes(c if 97 <= c <= 122 else 32 for c in range(256))  # anything but a-z becomes a space
 FEATURES = 10
 BOUND = 4.0  # standard deviations one feature can count for: one odd feature alone must not decide
+_LISTS, _ENOUGH = 2, 4 * NEAREST  # clusters whose prototypes are looked at, and prototypes with which they suffice
+_SAME = 0.9999  # cosine of a prompt with its own copy, or with a duplicate
+Form = tuple[float, ...]
 
 
-def features(core: str) -> Vector:
-    """Ten numbers about the form of a stripped text."""
-    body = folded(core).lower()
-    raw = body.encode("utf-8", "replace")
-    size = len(raw)
-    words = raw.translate(_LETTERS).split()
-    count = max(body.count(" ") + 1, 1)
-    plain = sum(map(_COMMON.__contains__, words))
-    return np.array(
-        (
-            log(size + 1),
-            log1p(size - len(raw.translate(None, _DIGITS))),
-            log1p(size - len(raw.translate(None, _SYMBOLS))),
-            min((size - count + 1) / count, 30.0),
-            1.0 if body.endswith("?") else 0.0,
-            log1p(size - len(raw.translate(None, _FORMULA))),
-            log1p(raw.count(b".")),
-            log1p(raw.count(b",")),
-            log1p(size - len(body)),
-            plain / max(len(words), 1) * 4,
-        ),
-        dtype=np.float32,
+def features_of(low: str, words: Sequence[str]) -> Form:
+    """Ten numbers about the form of a stripped, folded, lower-cased text. words: it, split at spaces."""
+    raw = low.encode("utf-8", "replace")
+    size, count = len(raw), len(words)
+    return (
+        log(size + 1),
+        log1p(size - len(raw.translate(None, _DIGITS))),
+        log1p(size - len(raw.translate(None, _SYMBOLS))),
+        min((size - count + 1) / count, 30.0),
+        1.0 if low.endswith("?") else 0.0,
+        log1p(size - len(raw.translate(None, _FORMULA))),
+        log1p(raw.count(b".")),
+        log1p(raw.count(b",")),
+        log1p(size - len(low)),
+        4.0 * sum(map(_COMMON.__contains__, words)) / count,
     )
 
 
 def features_many(texts: Sequence[str]) -> Matrix:
-    """One row per text."""
+    """One row per stripped text."""
     out = np.zeros((len(texts), FEATURES), np.float32)
     for i, text in enumerate(texts):
-        out[i] = features(text)
+        low = folded(text).lower()
+        out[i] = features_of(low, low.split(" "))
     return out
 
 
@@ -74,32 +74,94 @@ class Novelty:
     mismatch: Vector  # (101,) quantiles of the mean squared, scaled difference in form
     combined: Vector  # (101,) quantiles of the larger of the two ranks
 
-    def score(self, cosine: float, own: Vector, neighbours: Vector) -> float:
+    def ranks(self) -> Ranks:
+        """The same, ready to score one text after the other."""
+        return Ranks(self)
+
+
+class Ranks:
+    """Novelty of single texts, without numpy: ten numbers are faster added up in plain Python."""
+
+    def __init__(self, n: Novelty) -> None:
+        self._scales = (1.0 / n.spread).tolist()
+        self._closeness, self._mismatch, self._combined = n.closeness.tolist(), n.mismatch.tolist(), n.combined.tolist()
+
+    def score(self, cosine: float, own: Form, neighbours: Sequence[float]) -> float:
         """0..1: the share of training prompts that were less unlike their neighbours. own, neighbours: features."""
-        unlike = np.clip((own - neighbours) / self.spread, -BOUND, BOUND)
-        ranks = (
-            1.0 - float(np.searchsorted(self.closeness, cosine)) / 101.0,
-            float(np.searchsorted(self.mismatch, float(unlike @ unlike) / FEATURES)) / 101.0,
+        total = 0.0
+        for a, b, scale in zip(own, neighbours, self._scales, strict=True):
+            unlike = (a - b) * scale
+            total += min(unlike * unlike, BOUND * BOUND)
+        rank = max(
+            1.0 - bisect_left(self._closeness, cosine) / 101.0,
+            bisect_left(self._mismatch, total / FEATURES) / 101.0,
         )
-        return float(np.searchsorted(self.combined, max(ranks))) / 101.0
+        return bisect_left(self._combined, rank - 1e-6) / 101.0
 
 
-def calibrate(x: Matrix, own: Matrix, prototypes: Matrix, styles: Matrix, limit: int = 3000) -> Novelty:
-    """Fit on training rows against the prototypes, each row's own copy left out."""
+class Around:
+    """The prototypes near a text. Immutable; thread-safe."""
+
+    def __init__(self, prototypes: Prototypes) -> None:
+        p = prototypes
+        bounds = [(int(a), int(b)) for a, b in pairwise(p.starts)]
+        # views, made once: slicing on every request would cost more than the products
+        self._lists = [(p.vectors[a:b], p.styles[a:b], np.arange(a, b), b - a) for a, b in bounds]
+        self._none = np.zeros(0, np.float32), np.zeros(0, np.intp)
+        self._still = [0.0] * FEATURES
+
+    def look(self, x: Vector, affinity: Vector, *, apart: bool = False) -> tuple[float, list[float]]:
+        """(mean cosine to the nearest prototypes, their mean form). affinity: of x with each primary cluster.
+
+        Two clusters are looked at, more where they hold little. apart: leave out x itself, for calibration.
+        """
+        parts, forms, found, lists = [], [], 0, 0
+        for i in affinity.argsort()[::-1].tolist():
+            vectors, styles, _, size = self._lists[i]
+            if size:
+                parts.append(vectors.dot(x))
+                forms.append(styles)
+                found += size
+                lists += 1
+                if lists >= _LISTS and found >= _ENOUGH:
+                    break
+        if not found:
+            return 0.0, self._still
+        similar = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        if apart:
+            similar[similar > _SAME] = -2.0
+        count = min(NEAREST, found)
+        best = similar.argpartition(found - count)[found - count :]
+        around = np.concatenate(forms).take(best, axis=0) if len(forms) > 1 else forms[0].take(best, axis=0)
+        return float(np.add.reduce(similar.take(best))) / count, (np.add.reduce(around) / np.float32(count)).tolist()
+
+    def gather(self, x: Vector, lists: Sequence[int], enough: int) -> tuple[Vector, npt.NDArray[np.intp]]:
+        """(cosines, rows) of the prototypes in some clusters, until there are enough."""
+        parts, numbers, found = [], [], 0
+        for i in lists:
+            vectors, _, own, size = self._lists[i]
+            if size:
+                parts.append(vectors.dot(x))
+                numbers.append(own)
+                found += size
+                if found >= enough:
+                    break
+        return (np.concatenate(parts), np.concatenate(numbers)) if parts else self._none
+
+
+def calibrate(x: Matrix, own: Matrix, prototypes: Prototypes, primary: Matrix, limit: int = 3000) -> Novelty:
+    """Fit on training rows with the search that serves requests, each row's own copy left out."""
     rows = np.linspace(0, len(x) - 1, min(limit, len(x))).astype(int)
-    k = max(1, min(NEAREST, len(prototypes) - 1))
-    cosine, around = np.zeros(len(rows)), np.zeros((len(rows), FEATURES))
-    for i in range(0, len(rows), 256):
-        part = rows[i : i + 256]
-        similar = x[part] @ prototypes.T
-        similar[similar > 0.9999] = -2.0  # its own copy, or a duplicate
-        near = np.argpartition(-similar, k - 1, axis=1)[:, :k]
-        cosine[i : i + 256] = np.take_along_axis(similar, near, 1).mean(1)
-        around[i : i + 256] = styles[near].mean(1)
-    spread = np.maximum((own[rows] - around).std(0), 0.05)
-    mismatch = (np.clip((own[rows] - around) / spread, -BOUND, BOUND) ** 2).mean(1)
-    at = np.arange(101)
-    a, b = np.percentile(cosine, at), np.percentile(mismatch, at)
+    around = Around(prototypes)
+    half = 0.5 * (primary * primary).sum(1)
+    cosine, forms = np.zeros(len(rows)), np.zeros((len(rows), FEATURES))
+    for at, row in enumerate(rows):
+        cosine[at], forms[at] = around.look(x[row], primary.dot(x[row]) - half, apart=True)
+    gap = own[rows] - forms
+    spread = np.maximum(gap.std(0), 0.05)
+    mismatch = np.minimum((gap / spread) ** 2, BOUND * BOUND).mean(1)
+    quantiles = np.arange(101)
+    a, b = np.percentile(cosine, quantiles), np.percentile(mismatch, quantiles)
     ranks = np.maximum(1.0 - np.searchsorted(a, cosine) / 101.0, np.searchsorted(b, mismatch) / 101.0)
-    parts = (spread, a, b, np.percentile(ranks, at))
+    parts = (spread, a, b, np.percentile(ranks, quantiles))
     return Novelty(*(np.asarray(p, dtype=np.float32) for p in parts))

@@ -80,9 +80,21 @@ _ROLE = re.compile(
 _LABEL_WORDS = frozenset(["answer", "response", "output", "solution", "assistant", "a", "question", "prompt"])
 _TAIL_LABEL = re.compile(r"\s+(?:#+\s*)?(?:answer|response|output|solution|assistant)\s*:\s*$", re.IGNORECASE)
 _BREAK = re.compile(r"[.!?:;,\n]+")
+_LAST_BREAK = re.compile(r".*[.!?:;,\n]", re.DOTALL)
 _GREETINGS = frozenset(
     """hi hello hey dear good please kindly thanks thank greetings ok okay sorry excuse welcome hiya""".split()  # noqa: SIM905
 )
+# First words after which something may be taken off the head: whatever begins otherwise is left alone at once.
+_PERSONA_WORDS = frozenset(
+    """system you you're act acting imagine pretend as i your always answer respond reply think""".split()  # noqa: SIM905
+)
+_ROLE_WORDS = frozenset(
+    """system user human assistant question q prompt query instruction instructions input task problem answer a response
+    output""".split()  # noqa: SIM905
+)
+_COURTESY_WORDS = frozenset("please kindly could can would will i help hi hello hey dear good".split())  # noqa: SIM905
+_STRIPPABLE = _EMPTY_WORDS | _PERSONA_WORDS | _ROLE_WORDS | _COURTESY_WORDS
+_FIRST = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 _SYMBOL = re.compile(r"[^\w\s.,!?:;'\-()*#\"_]|\d")
 _THANKS = frozenset(["please", "pls", "plz", "thx", "ty", "cheers", "regards", "bye"])
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
@@ -138,6 +150,9 @@ def _head_end(text: str) -> int:
 
 def _strip_head(text: str) -> str:
     for _ in range(_ROUNDS):
+        first = _FIRST.match(text)
+        if first is not None and first.group().lower() not in _STRIPPABLE:
+            return text
         found = _PERSONA.match(text) or _ROLE.match(text)
         end = found.end() if found is not None else _head_end(text)
         if not end:
@@ -153,7 +168,8 @@ def _tail_start(text: str) -> int:
     """Where a last sentence that asks nothing begins; 0 when it asks something or is all there is."""
     end = len(text.rstrip(" .!?:;,-\n\t*_~)("))
     low = max(0, end - _LONGEST_BOILERPLATE)
-    start = max(text.rfind(c, low, end) for c in ".!?:;,\n") + 1
+    broken = _LAST_BREAK.match(text, low, end)
+    start = broken.end() if broken is not None else 0
     if start <= low:
         return 0
     if text[start - 1] != "\n" and not text[start : start + 1].isspace():
@@ -172,22 +188,23 @@ def _tail_start(text: str) -> int:
 
 
 def _strip_tail(text: str) -> str:
-    label = _TAIL_LABEL.search(text, max(0, len(text) - 40))
-    if label is not None and label.start() > 0:
-        text = text[: label.start()]
+    if ":" in text[-40:]:
+        label = _TAIL_LABEL.search(text, max(0, len(text) - 40))
+        if label is not None and label.start() > 0:
+            text = text[: label.start()]
     for _ in range(_ROUNDS):
         start = _tail_start(text)
         if not start:
             break
         text = text[:start].rstrip()
-    at = text.lower().rfind(
-        " thank", max(0, len(text) - 90)
-    )  # "... in 1990 Thank you very much": no full stop before it
-    if at > 0 and _asks_nothing(text[at:]):
-        return text[:at].rstrip(" ,")
-    last = text.rstrip(" .!").rsplit(None, 1)
-    if len(last) == 2 and last[1].lower() in _THANKS:
-        return last[0].rstrip(" ,")
+    tail = text[-90:]
+    low = tail.lower()
+    at = low.rfind(" thank") if len(low) == len(tail) else -1  # "... in 1990 Thank you very much": no full stop before
+    if at >= 0 and len(text) > len(tail) - at and _asks_nothing(tail[at:]):
+        return text[: len(text) - len(tail) + at].rstrip(" ,")
+    last = low.rstrip(" .!").rsplit(None, 1)
+    if len(last) == 2 and last[1] in _THANKS:
+        return text.rstrip(" .!").rsplit(None, 1)[0].rstrip(" ,")
     return text
 
 
@@ -207,6 +224,6 @@ def core_text(text: str) -> str:
     """
     if len(text) > 4 * (HEAD + TAIL):
         text = text[: 4 * HEAD] + "\n" + text[-4 * TAIL :]
-    whole = cut(" ".join(fold(text).split()))
+    whole = cut(folded(fold(text)))
     core = _strip_tail(_strip_head(whole))
     return core if _WORD.search(core) or any(c.isdigit() for c in core) else whole

@@ -248,7 +248,7 @@ def _assemble(
         cv=cv,
     )
     return Artifact(
-        manifest, mean, bag, prototypes, kernel, calibrate(x, styles, x[rows], styles[rows]), residual, oof[rows]
+        manifest, mean, bag, prototypes, kernel, calibrate(x, styles, prototypes, primary), residual, oof[rows]
     )
 
 

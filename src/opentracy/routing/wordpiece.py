@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 UNKNOWN = "[UNK]"
@@ -78,6 +79,20 @@ def split_words(text: str) -> list[str]:
     return list(_words_unicode(text.lower()))
 
 
+class _Chunks(dict[str, tuple[int, ...]]):
+    """Ids of what stands between two spaces, made when first asked for: one look-up in C for what was seen before."""
+
+    def __init__(self, make: Callable[[str], tuple[int, ...]]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, chunk: str) -> tuple[int, ...]:
+        ids = self._make(chunk)
+        if len(self) < _CACHE_LIMIT and len(chunk) <= _LONGEST_CHUNK:
+            self[chunk] = ids
+        return ids
+
+
 class WordPiece:
     """A vocabulary and its word cache. Thread-safe: the cache is a dict that only ever gains equal values."""
 
@@ -87,7 +102,7 @@ class WordPiece:
             raise ValueError(f"the vocabulary has no {UNKNOWN} token")
         self.unknown = self._ids[UNKNOWN]
         self._cache: dict[str, tuple[int, ...]] = {}
-        self._chunks: dict[str, tuple[int, ...]] = {}
+        self._chunks = _Chunks(self._chunk)
 
     @classmethod
     def load(cls, path: Path) -> WordPiece:
@@ -100,21 +115,21 @@ class WordPiece:
     def encode(self, text: str, limit: int | None = None) -> list[int]:
         """Ids of `text` without [CLS] and [SEP], at most `limit` of them."""
         if text.isprintable():  # then a space is the only white space, and nothing vanishes across it
-            known = self._chunks.get
-            found = [i for chunk in text.lower().split(" ") for i in known(chunk) or self._chunk(chunk)]
+            found = self.encode_words(text.lower().split(" "))
         else:
             found = [i for word in split_words(text) for i in self._word(word)]
         return found if limit is None else found[:limit]
+
+    def encode_words(self, words: Iterable[str]) -> list[int]:
+        """Ids of a printable, lower-cased text that was split at its spaces."""
+        return list(chain.from_iterable(map(self._chunks.__getitem__, words)))
 
     def _word(self, word: str) -> tuple[int, ...]:
         return self._cache.get(word) or self._pieces(word)
 
     def _chunk(self, chunk: str) -> tuple[int, ...]:
         """Ids of what stands between two spaces: mostly one word with its punctuation, and seen before."""
-        ids = tuple([i for word in split_words(chunk) for i in self._word(word)])
-        if len(self._chunks) < _CACHE_LIMIT and len(chunk) <= _LONGEST_CHUNK:
-            self._chunks[chunk] = ids
-        return ids
+        return tuple([i for word in split_words(chunk) for i in self._word(word)])
 
     def _pieces(self, word: str) -> tuple[int, ...]:
         ids = self._match(word)
