@@ -120,6 +120,21 @@ def test_a_jump_sets_off_an_alarm_and_noise_does_not() -> None:
     assert (1, "m", -1.0) in broken.alarms
 
 
+def test_after_a_jump_the_estimate_is_what_was_seen_since_and_never_goes_back() -> None:
+    live = Live()
+    for _ in range(60):
+        live.add(Outcome(1, "m", 1.0, 0.7))
+    rising = live.shift(1, "m")
+    shifts = []
+    for _ in range(80):
+        live.add(Outcome(1, "m", 0.0, 0.7))
+        shifts.append(live.shift(1, "m"))
+    assert rising > 0.15
+    assert live.alarms
+    assert shifts[-1] < -0.45  # the truth is -0.7, a twelfth part of it is held back
+    assert all(b <= a + 0.02 for a, b in zip(shifts, shifts[1:], strict=False))
+
+
 def scored(model: str, utility: float, error: float) -> Score:
     return Score(model, utility, error, 0.01, utility, None, error)
 

