@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -132,7 +133,7 @@ def test_after_a_jump_the_estimate_is_what_was_seen_since_and_never_goes_back() 
     assert rising > 0.15
     assert live.alarms
     assert shifts[-1] < -0.45  # the truth is -0.7, a twelfth part of it is held back
-    assert all(b <= a + 0.02 for a, b in zip(shifts, shifts[1:], strict=False))
+    assert all(b <= a + 0.02 for a, b in pairwise(shifts))
 
 
 def scored(model: str, utility: float, error: float) -> Score:

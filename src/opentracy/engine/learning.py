@@ -60,8 +60,12 @@ class Learning:
         self._lock = None if store is None else FileLock(store.path.with_name(f"{store.path.name}.learner"))
 
     # ---------------------------------------------------------------- life
-    def start(self) -> None:
-        """Begins its rounds."""
+    async def start(self) -> None:
+        """Takes up what an earlier run had learned, before the first request, and begins its rounds."""
+        try:
+            await self._engine.loop.run_in_executor(None, self._round, self._engine.state)
+        except Exception:
+            log.exception("what the router had learned could not be taken up")
         self._task = self._engine.loop.create_task(self._run())
 
     async def stop(self) -> None:

@@ -58,9 +58,9 @@ async def _work(sock: socket.socket, service: Service, first: bool, parent: int 
     engine.config_path = service.config_path
     _warm_up(engine)
     loop.add_signal_handler(signal.SIGHUP, _reload, engine, service.snapshot if parent is None else service.accepted)
-    await engine.server.listen(sock)
-    engine.learning.start()
+    await engine.learning.start()
     engine.shadow.start()
+    await engine.server.listen(sock)
     watcher = loop.create_task(_orphaned(parent, stop)) if parent is not None else None
     await stop.wait()
     await _shut_down(engine, hurry)

@@ -69,7 +69,7 @@ class Live:
     alarms: list[tuple[int, str, float]] = field(default_factory=list)  # cluster, model, direction of the jump
 
     def add(self, outcome: Outcome) -> bool:
-        """Take one outcome in. True when it set off a change-point alarm: what was learned before the jump is forgotten.
+        """Take one outcome in. True when it set off an alarm: what was learned before the jump is forgotten.
 
         Raises ValueError for values outside 0..1 or a propensity outside (0, 1].
         """
