@@ -280,6 +280,8 @@ def _first_content(
 ) -> Generator[Step, Any, Completed | Opened | Failure]:
     """Reads a stream up to its first content; nothing of it has been shown when this fails."""
     decoder = target.dialect.open_stream(call, target, head)
+    # what comes in the same piece as the first content is better left to a relay, if there will be one
+    feed = getattr(decoder, "begin", decoder.feed) if call.forwards else decoder.feed
     chunks: list[Chunk] = []
     seen = b""
     while True:
@@ -298,7 +300,7 @@ def _first_content(
                 return body if isinstance(body, Failure) else _whole(call, target, body)
             seen += data[:400]
         try:
-            chunks += decoder.feed(data)
+            chunks += feed(data)
         except UNREADABLE as e:
             yield Discard()
             return unreadable(e, head.status)

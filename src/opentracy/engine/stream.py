@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from opentracy.core.failure import hide
@@ -86,7 +87,11 @@ class Stream:
         assert self._answer is not None
         if call.exchange.connection.paused_at:
             self.pause()
-        self._answer.attach(self, _now() + self._idle)
+        pending = getattr(self._relay, "pending", None)
+        if pending is not None:
+            self._pass_on(pending)
+        if not self._closed:
+            self._answer.attach(self, _now() + self._idle)
 
     def _open(self, data: bytes) -> None:
         call = self._call
@@ -95,10 +100,15 @@ class Stream:
     # ---------------------------------------------------------------- the transport's sink
     def data(self, data: bytes) -> None:
         """Provider bytes."""
+        assert self._relay is not None
+        self._pass_on(self._relay.feed, data)
+
+    def _pass_on(self, take: Callable[..., bytes], *data: bytes) -> None:
+        """Sends what a relay makes of provider bytes, and heeds what it found in them."""
         relay = self._relay
         assert relay is not None
         try:
-            out = relay.feed(data)
+            out = take(*data)
         except Exception:
             log.exception("request %s: the relay failed", self._call.trace_id)
             self.broken(Failure("bad_event", "the engine could not read the provider's stream"))

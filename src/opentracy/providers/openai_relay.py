@@ -93,6 +93,16 @@ class OpenAIRelay:
         block = decoder.parser.split(data)
         if not block:
             return self._write(decoder.feed(b"")) if decoder.parser.overflow else b""
+        return self._block(block)
+
+    def pending(self) -> bytes:
+        """The events that came together with the first content."""
+        block, self._decoder.pending = self._decoder.pending, b""
+        return self._block(block) if block else b""
+
+    def _block(self, block: bytes) -> bytes:
+        """Some whole events, LF only, without the last blank line."""
+        decoder = self._decoder
         if decoder.plain and self._before and self._alike(block):
             return block + b"\n\n"
         raws = block.split(b"\n\n")

@@ -51,13 +51,14 @@ class _Choice:
 class OpenAIDecoder:
     """One stream. `feed` bytes, then `close` at the end of file.
 
-    `id`: what every chunk carries. `plain`: a clean content event of choice 0 may pass unchanged.
+    `id`: what every chunk carries. `plain`: a clean content event of choice 0 may pass unchanged. `pending`: whole
+    events that `begin` left for a relay.
     """
 
     __slots__ = (
         "_call", "_choices", "_created", "_headers", "_last_response", "_model", "_quirks", "_tail",
         "_thinks", "_usage",
-        "done", "failure", "id", "parser", "plain", "progress",
+        "done", "failure", "id", "parser", "pending", "plain", "progress",
     )  # fmt: skip
 
     def __init__(self, call: Call, target: Target, headers: Mapping[str, str]) -> None:
@@ -65,6 +66,7 @@ class OpenAIDecoder:
         self.failure: Failure | None = None
         self.progress = 0
         self.parser = SseParser()
+        self.pending = b""
         self._call = call
         self._created = call.created
         self._headers = headers
@@ -93,6 +95,21 @@ class OpenAIDecoder:
             for raw in block.split(b"\n\n"):
                 if self.take(raw, out):
                     break
+        if self.parser.overflow and self.failure is None:
+            self.failure = Failure("event_limit", "an event of the stream is larger than 16 MiB", code="event_limit")
+        return out
+
+    def begin(self, data: bytes) -> list[Chunk]:
+        """As `feed`, up to the first content: what came with it is left for the relay, which is cheaper."""
+        if self.done or self.failure is not None:
+            return []
+        out: list[Chunk] = []
+        block = self.parser.split(data)
+        while block and not self.progress:
+            raw, _, block = block.partition(b"\n\n")
+            if self.take(raw, out):
+                return out
+        self.pending = block
         if self.parser.overflow and self.failure is None:
             self.failure = Failure("event_limit", "an event of the stream is larger than 16 MiB", code="event_limit")
         return out

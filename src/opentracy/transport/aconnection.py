@@ -19,10 +19,13 @@ if TYPE_CHECKING:
 
 HIGH_WATER = 256 << 10
 MAX_TAIL = 64 << 10
-# A pushed body whose pieces follow each other faster than this is read in gulps, GULP_S apart: each read costs as much
-# as all that is done with its events, and no model speaks that fast.
+# A pushed body whose pieces follow each other faster than this is read in gulps: each read costs as much as all that
+# is done with its events, and no model speaks that fast. The first gulps come GULP_S after each other; as long as the
+# flood goes on they grow to MAX_GULPS times that, which still looks like writing to whoever reads along.
 FLOOD_S = 0.0015
 GULP_S = 0.005
+MAX_GULPS = 4
+MOUTHFUL = 32 << 10  # a read of so much was worth its while
 _FOREVER = float("inf")
 _now = time.monotonic
 
@@ -50,8 +53,8 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_answer", "_gulping", "_loop", "_paused_at", "_poll", "_read_at", "_reading_paused", "_sink", "_tail",
-        "_timer", "_timer_at", "_tls", "_transport", "_waiter", "_want_whole", "deadline", "expires", "lost",
+        "_answer", "_gulping", "_gulps", "_loop", "_paused_at", "_poll", "_read_at", "_reading_paused", "_sink",
+        "_tail", "_timer", "_timer_at", "_tls", "_transport", "_waiter", "_want_whole", "deadline", "expires", "lost",
         "on_idle_loss", "origin", "proxy", "reader", "resting",
     )  # fmt: skip
 
@@ -78,6 +81,7 @@ class Connection(asyncio.Protocol):
         self._paused_at: float | None = None
         self._reading_paused = False
         self._gulping = False
+        self._gulps = 1  # how long the next one waits, and meanwhile how long this one still has to
         self._read_at = 0.0  # on the loop's clock
 
     # asyncio's side
@@ -231,7 +235,9 @@ class Connection(asyncio.Protocol):
             if self._sink is None:  # it has closed or finished the answer
                 return
             now = self._loop.time()
-            if now - self._read_at < FLOOD_S and not reader.complete:
+            if now - self._read_at >= FLOOD_S or len(data) >= MOUTHFUL:
+                self._gulps = 1
+            elif not reader.complete:
                 self._pause_a_moment(answer)
             self._read_at = now
         if reader.complete:
@@ -245,7 +251,8 @@ class Connection(asyncio.Protocol):
         if not self._gulping and self._transport is not None and not self._transport.is_closing():
             self._gulping = True
             self._transport.pause_reading()
-            answer.read_on_soon(self)
+            answer.read_on_soon(self, self._gulps)
+            self._gulps = min(self._gulps * 2, MAX_GULPS)
 
     def next_gulp(self) -> None:
         """The moment is over; nothing if the body was given up meanwhile."""
@@ -309,6 +316,7 @@ class Connection(asyncio.Protocol):
     def _detach(self) -> None:
         self._sink = self._answer = None
         self.deadline = _FOREVER
+        self._gulps = 1
         if self._paused_at is not None or self._gulping:
             self._paused_at = None
             self._gulping = False

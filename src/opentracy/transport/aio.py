@@ -19,7 +19,7 @@ from ..core.failure import transport_failure
 from ..core.plan import Completed, Discard, Opened, Read, Run, Send, Sleep, Step
 from ..core.wire import Failure, HttpHead, HttpResponse, Origin, split_url
 from .aconnect import Dialled, dial
-from .aconnection import GULP_S, Connection, Waiter
+from .aconnection import GULP_S, MAX_GULPS, Connection, Waiter
 from .http1 import MAX_BODY, encode_request
 from .pool import IDLE_S, MAX_PER_ORIGIN, Pool
 from .proxy import Proxy, authority, proxy_for
@@ -107,9 +107,9 @@ class Answer:
             return
         connection.attach(self, sink, deadline)
 
-    def read_on_soon(self, connection: Connection) -> None:
-        """Has a connection that stopped reading told to go on, a moment later."""
-        self._transport.read_on_soon(connection)
+    def read_on_soon(self, connection: Connection, moments: int) -> None:
+        """Has a connection that stopped reading told to go on, so many moments later."""
+        self._transport.read_on_soon(connection, moments)
 
     def extend(self, deadline: float) -> None:
         """Content came: the next must come before `deadline`. Cheap enough to be called for every event."""
@@ -153,7 +153,8 @@ class AioTransport:
         self._everything: set[Connection] = set()
         self._at_end = self._until_shutdown()
         self._begun = False
-        self._gulping: list[Connection] = []
+        self._gulping: list[list[Connection]] = [[] for _ in range(MAX_GULPS + 1)]  # by the moments they still wait
+        self._ticking = False
         self.closed = False
 
     def begin(self, step: Send, waiter: Waiter) -> Connection | None:
@@ -332,15 +333,22 @@ class AioTransport:
             self.discard(old)
         self._wake()
 
-    def read_on_soon(self, connection: Connection) -> None:
-        """One timer for all connections that are read in gulps."""
-        if not self._gulping:
+    def read_on_soon(self, connection: Connection, moments: int) -> None:
+        """One timer, GULP_S long, for all connections that are read in gulps."""
+        self._gulping[moments].append(connection)
+        if not self._ticking:
+            self._ticking = True
             self._loop.call_later(GULP_S, self._read_on)
-        self._gulping.append(connection)
 
     def _read_on(self) -> None:
-        gulping, self._gulping = self._gulping, []
-        for connection in gulping:
+        waiting = self._gulping
+        due = waiting[1]
+        waiting[1:] = [*waiting[2:], []]
+        if any(waiting):
+            self._loop.call_later(GULP_S, self._read_on)
+        else:
+            self._ticking = False
+        for connection in due:
             connection.next_gulp()
 
     def discard(self, connection: Connection) -> None:
