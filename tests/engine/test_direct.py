@@ -1,0 +1,414 @@
+"""The short way of a usual call against the general way: whatever a provider does, nobody can tell them apart.
+
+The first request of a connection always goes the general way, later ones with the same head the short way, so the same
+request sent several times over one connection goes both. `ways` says how many calls began the short way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import opentracy.engine.direct as direct_module
+from opentracy.core.usual import UsualChat, doubled, read_usual
+from opentracy.engine.app import Engine
+from opentracy.engine.config import AliasConfig, Config, LimitsConfig
+from opentracy.engine.errors import Refused
+from opentracy.engine.state import Snapshot
+from opentracy.engine.tracing import Tracing
+from opentracy.engine.validate import check_chat, decode_body
+from opentracy.traces import TraceRecord
+
+USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
+MESSAGES = [{"role": "user", "content": "hi"}]
+CONFIG = Config(
+    limits=LimitsConfig(num_retries=1, total=3.0, first_token=0.6),
+    aliases={"pair": AliasConfig("openai/gpt-4o", fallbacks=["groq/llama-3.3-70b-versatile"], num_retries=0),
+             "quick": AliasConfig("openai/gpt-4o", num_retries=0, timeout=0.5)},
+)  # fmt: skip
+
+
+def answer(body: Any, status: str = "200 OK", headers: str = "") -> bytes:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\n{headers}content-length: {len(data)}\r\n\r\n"
+    return head.encode() + data
+
+
+def completion(text: str | None = "x", **more: Any) -> dict[str, Any]:
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+    whole = {"id": "c", "object": "chat.completion", "created": 1, "model": "gpt-4o-2024-08-06", "choices": [choice]}
+    return {**whole, "usage": USAGE, **more}
+
+
+GOOD = answer(completion())
+
+
+@dataclass
+class Wire:
+    """A running engine, a provider that says what it is told to, and one kept connection to the engine."""
+
+    engine: Engine
+    script: list[bytes]
+    records: list[TraceRecord]
+    seen: list[bytes] = field(default_factory=list)
+    closed: int = 0
+    address: Any = None
+    reader: Any = None
+    writer: Any = None
+
+    async def connect(self) -> None:
+        self.reader, self.writer = await asyncio.open_connection(*self.address)
+
+    async def post(self, body: bytes, headers: str = "") -> tuple[int, dict[str, str], bytes]:
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{headers}"
+        self.writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        return await self.answered()
+
+    async def answered(self) -> tuple[int, dict[str, str], bytes]:
+        lines = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        headers = dict(line.lower().split(": ", 1) for line in lines[1:] if line)
+        if "content-length" in headers:
+            data = await self.reader.readexactly(int(headers["content-length"]))
+        else:
+            data = await self.reader.readuntil(b"0\r\n\r\n")
+        return int(lines[0].split()[1]), headers, data
+
+    async def warm(self, body: dict[str, Any]) -> None:
+        """One good answer, so that a connection to the provider lies ready and the head is known."""
+        self.script[:] = [GOOD]
+        assert (await self.post(json.dumps({**body, "stream": False}).encode()))[0] == 200
+        self.seen.clear()
+        self.records.clear()
+
+
+async def _message(reader: asyncio.StreamReader) -> bytes:
+    head = (await reader.readuntil(b"\r\n\r\n")).lower()
+    return await reader.readexactly(int(head.split(b"content-length: ")[1].split(b"\r\n")[0]))
+
+
+@asynccontextmanager
+async def wire(config: Config = CONFIG) -> Any:
+    script: list[bytes] = []
+    state: dict[str, Wire] = {}
+
+    async def provider(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                state["wire"].seen.append(await _message(reader))
+                said = script.pop(0) if len(script) > 1 else script[0]
+                if said == b"never":
+                    await reader.read()
+                    break
+                writer.write(said)
+                if b"content-length" not in said and b"chunked" not in said:
+                    break
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        state["wire"].closed += 1
+        writer.close()
+
+    upstream = await asyncio.start_server(provider, "127.0.0.1", 0)
+    port = upstream.sockets[0].getsockname()[1]
+    env = {f"{name}_API_{kind}": value for name in ("OPENAI", "GROQ") for kind, value in
+           (("BASE", f"http://127.0.0.1:{port}/v1"), ("KEY", "k"))}  # fmt: skip
+    engine = Engine(Snapshot(config, env), Tracing(config, None, {}))
+    records: list[TraceRecord] = []
+    engine.traces.put = records.append
+    sock = socket.create_server(("127.0.0.1", 0))
+    await engine.server.listen(sock)
+    found = state["wire"] = Wire(engine, script, records, address=sock.getsockname())
+    await found.connect()
+    try:
+        yield found
+    finally:
+        found.writer.close()
+        await engine.shut_down(0.2)
+        upstream.close()
+
+
+@pytest.fixture
+def ways(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The model of each call that began the short way."""
+    began: list[str] = []
+    real = direct_module.DirectCall
+
+    class Counted(real):  # type: ignore[misc, valid-type]
+        def __init__(self, *args: Any) -> None:
+            began.append(args[5])
+            super().__init__(*args)
+
+    monkeypatch.setattr(direct_module, "DirectCall", Counted)
+    yield began
+
+
+def compared(status: int, headers: dict[str, str], body: bytes, record: TraceRecord) -> dict[str, Any]:
+    """What must be the same both ways: all but ids and times."""
+    row = msgspec.structs.asdict(record)
+    for name in ("trace_id", "ts_ms", "latency_ms", "ttft_ms", "request", "response"):
+        row.pop(name)
+    row["attempts"] = [
+        {k: v for k, v in msgspec.structs.asdict(a).items() if k not in ("ms", "start_ms", "ttft_ms")} for a in record.attempts
+    ]
+    said: Any = body.replace(record.trace_id.encode(), b"ID")
+    kept = {k: v for k, v in headers.items() if k not in ("date", "content-length", "x-request-id", "x-opentracy-trace-id")}
+    stored = None if record.response is None else record.response.replace(record.trace_id.encode(), b"ID")
+    if headers["content-type"].startswith("application/json"):
+        said, stored = json.loads(said), stored and json.loads(stored)
+        for one in (said, stored):
+            if isinstance(one, dict):
+                one.pop("_latency_ms", None)
+    else:
+        said = [{**json.loads(e[6:]), "_latency_ms": 0} for e in said.split(b"\n") if e.startswith(b"data: {")]
+    return {"status": status, "headers": kept, "said": said, "row": row, "request": record.request, "stored": stored}
+
+
+TOOL = {"id": "t", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+CACHED = {**USAGE, "prompt_tokens_details": {"cached_tokens": 5}, "completion_tokens_details": {"reasoning_tokens": 3}}
+SCRIPTS: dict[str, list[bytes]] = {
+    "good": [GOOD],
+    "unicode": [answer(completion("né 😀 \u2028 \"quoted\" \\ {}"))],
+    "spaces after": [answer(json.dumps(completion()).encode() + b"\r\n  ")],
+    "empty text": [answer(completion(""))],
+    "null text": [answer(completion(None))],
+    "length": [answer(completion(choices=[{"index": 0, "message": {"role": "assistant", "content": "x"}, "finish_reason": "length"}]))],
+    "cached and reasoning": [answer(completion(usage=CACHED))],
+    "usage missing": [answer({k: v for k, v in completion().items() if k != "usage"})],
+    "usage null": [answer(completion(usage=None))],
+    "usage odd": [answer(completion(usage={"prompt_tokens": -1, "completion_tokens": 2, "total_tokens": 1}))],
+    "usage does not add up": [answer(completion(usage={**USAGE, "total_tokens": 40}))],
+    "usage with more": [answer(completion(usage={**USAGE, "queue_time": 0.2, "prompt_cache_hit_tokens": 4}))],
+    "unknown model answered": [answer(completion(model="somebody-else"))],
+    "tool calls": [answer(completion(choices=[{"index": 0, "message": {"role": "assistant", "content": None, "tool_calls": [TOOL]},
+                                               "finish_reason": "tool_calls"}]))],
+    "two choices": [answer(completion(choices=[{"index": i, "message": {"role": "assistant", "content": "x"}, "finish_reason": "stop"}
+                                               for i in range(2)]))],
+    "own fields": [answer(completion(_cost=5, _routing={"x": 1}))],
+    "other fields": [answer(completion(service_tier="default", system_fingerprint="fp"))],
+    "no id": [answer({k: v for k, v in completion().items() if k not in ("id", "created")})],
+    "error at 200": [answer({"error": {"message": "overloaded", "type": "overloaded_error"}}), GOOD],
+    "not json": [answer(b"<html>")],
+    "list": [answer([])],
+    "empty": [answer(b""), GOOD],
+    "429 then good": [answer({"error": {"message": "slow down"}}, "429 Too Many Requests", "retry-after-ms: 20\r\n"), GOOD],
+    "500 twice": [answer({"error": {"message": "oh"}}, "500 Internal Server Error")],
+    "400": [answer({"error": {"message": "bad prompt", "code": "c1", "param": "messages"}}, "400 Bad Request")],
+    "401": [answer({"error": {"message": "bad key k"}}, "401 Unauthorized")],
+    "redirect": [answer(b"", "302 Found", "location: http://example.com/\r\n")],
+    "eof": [b""],
+    "eof then good": [b"", GOOD],
+    "cut": [b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{"],
+    "chunked": [b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + b"%x\r\n" % len(json.dumps(completion())) +
+                json.dumps(completion()).encode() + b"\r\n0\r\n\r\n"],
+    "close": [answer(completion(), headers="connection: close\r\n")],
+    "early hints": [b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n" + GOOD],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("model", ["openai/gpt-4o", "pair"])
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_whatever_the_provider_says(name: str, model: str, ways: list[str]) -> None:
+    body = json.dumps({"model": model, "messages": MESSAGES, "temperature": 0, "max_tokens": 9}).encode()
+
+    async def both() -> list[tuple[dict[str, Any], list[Any]]]:
+        found = []
+        for short in (False, True):
+            async with wire() as w:
+                await w.warm({"model": "openai/gpt-4o-mini", "messages": MESSAGES})
+                if not short:
+                    w.engine.direct = lambda exchange: False
+                    w.writer.close()
+                    await w.connect()
+                w.script[:] = SCRIPTS[name]
+                reply = await w.post(body)
+                await asyncio.sleep(0)
+                assert len(w.records) == 1
+                found.append((compared(*reply, w.records[0]), [json.loads(s) for s in w.seen]))
+        return found
+
+    general, short = asyncio.run(both())
+    assert short == general
+    assert ways == [model]
+
+
+@pytest.mark.parametrize("name", ["good", "400", "error at 200", "eof then good", "not json"])
+def test_streams_too(name: str, ways: list[str]) -> None:
+    deltas: list[tuple[dict[str, str], str | None]] = [
+        ({"role": "assistant", "content": ""}, None), ({"content": "one "}, None), ({"content": "twö"}, None), ({}, "stop"),
+    ]  # fmt: skip
+    base = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    chunks: list[Any] = [{**base, "choices": [{"index": 0, "delta": d, "finish_reason": f}]} for d, f in deltas]
+    chunks.append({**base, "choices": [], "usage": USAGE})
+    events = b"".join(b"data: %b\n\n" % json.dumps(chunk).encode() for chunk in chunks) + b"data: [DONE]\n\n"
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    stream = b"%b%x\r\n%b\r\n0\r\n\r\n" % (head, len(events), events)
+    script = [stream if said == GOOD else said for said in SCRIPTS[name]]
+    body = json.dumps({"model": "openai/gpt-4o", "messages": MESSAGES, "stream": True}).encode()
+
+    async def both() -> list[Any]:
+        found = []
+        for short in (False, True):
+            async with wire() as w:
+                await w.warm({"model": "openai/gpt-4o", "messages": MESSAGES})
+                if not short:
+                    w.writer.close()
+                    await w.connect()
+                w.script[:] = script
+                reply = await w.post(body)
+                await asyncio.sleep(0)
+                found.append((compared(*reply, w.records[0]), [json.loads(s) for s in w.seen]))
+        return found
+
+    general, short = asyncio.run(both())
+    assert short == general
+    assert ways == ["openai/gpt-4o"]
+    assert short[1][0]["stream_options"] == {"include_usage": True}
+
+
+def test_a_client_that_leaves_stops_the_provider(ways: list[str]) -> None:
+    async def main() -> None:
+        async with wire() as w:
+            await w.warm({"model": "openai/gpt-4o", "messages": MESSAGES})
+            w.script[:] = [b"never"]
+            asking = asyncio.ensure_future(w.post(json.dumps({"model": "openai/gpt-4o", "messages": MESSAGES}).encode()))
+            while not w.seen:
+                await asyncio.sleep(0.01)
+            closed = w.closed
+            w.writer.close()
+            asking.cancel()
+            while not w.records:
+                await asyncio.sleep(0.01)
+            assert (w.records[0].outcome, w.records[0].cost_nano, len(w.records[0].attempts)) == ("client_cancelled", None, 1)
+            while w.closed == closed:
+                await asyncio.sleep(0.01)
+            assert not w.engine.calls and not w.engine.health.active["openai"]
+
+    asyncio.run(asyncio.wait_for(main(), 20))
+    assert ways == ["openai/gpt-4o"]
+
+
+def test_a_provider_that_never_answers_is_left_at_the_deadline(ways: list[str]) -> None:
+    async def main() -> None:
+        async with wire() as w:
+            await w.warm({"model": "quick", "messages": MESSAGES})
+            w.script[:] = [b"never"]
+            status, _, body = await w.post(json.dumps({"model": "quick", "messages": MESSAGES}).encode())
+            assert (status, json.loads(body)["error"]["code"]) == (504, "timeout")
+            assert [(r.outcome, len(r.attempts)) for r in w.records] == [("timeout", 1)]
+
+    asyncio.run(asyncio.wait_for(main(), 20))
+    assert ways == ["quick"]
+
+
+def test_an_engine_that_stops_says_so(ways: list[str]) -> None:
+    async def main() -> None:
+        async with wire() as w:
+            await w.warm({"model": "openai/gpt-4o", "messages": MESSAGES})
+            w.script[:] = [b"never"]
+            asking = asyncio.ensure_future(w.post(json.dumps({"model": "openai/gpt-4o", "messages": MESSAGES}).encode()))
+            while not w.seen:
+                await asyncio.sleep(0.01)
+            assert await w.engine.shut_down(0.05) == 1
+            status, _, body = await asking
+            assert (status, json.loads(body)["error"]["code"]) == (503, "shutting_down")
+            assert len(w.records) == 1 and w.records[0].outcome != "ok"
+
+    asyncio.run(asyncio.wait_for(main(), 20))
+    assert ways == ["openai/gpt-4o"]
+
+
+def test_after_a_reload_the_head_is_looked_at_again(ways: list[str]) -> None:
+    """What a head meant under the old configuration says nothing of the new one."""
+
+    async def main() -> None:
+        async with wire() as w:
+            body = {"model": "openai/gpt-4o", "messages": MESSAGES}
+            await w.warm(body)
+            env = {"OPENAI_API_KEY": "k", "ENGINE_KEY": "a-long-enough-engine-key"}
+            w.engine.swap(Snapshot(msgspec.structs.replace(CONFIG, server=msgspec.structs.replace(CONFIG.server, api_keys=("env:ENGINE_KEY",))), env))
+            assert (await w.post(json.dumps(body).encode()))[0] == 401
+
+    asyncio.run(asyncio.wait_for(main(), 20))
+    assert ways == []
+
+
+@pytest.mark.parametrize("header", ["x-opentracy-tags: a\r\n", "x-opentracy-num-retries: 0\r\n", "traceparent: x\r\n", "idempotency-key: k\r\n"])
+def test_headers_that_say_something_go_the_general_way(header: str, ways: list[str]) -> None:
+    async def main() -> None:
+        async with wire() as w:
+            w.script[:] = [GOOD]
+            for _ in range(3):
+                assert (await w.post(json.dumps({"model": "openai/gpt-4o", "messages": MESSAGES}).encode(), header))[0] == 200
+
+    asyncio.run(asyncio.wait_for(main(), 20))
+    assert ways == []
+
+
+# ------------------------------------------------------------------------------------------------ what is usual
+_texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+_numbers = st.one_of(st.integers(-3, 3), st.floats(-3, 3, allow_nan=False), st.booleans(), st.none(), _texts)
+_bodies = st.fixed_dictionaries(
+    {"model": st.sampled_from(["openai/gpt-4o", "x", "", " "]) | _texts,
+     "messages": st.lists(st.fixed_dictionaries({"role": st.sampled_from(["user", "system", "assistant", "tool", "x"]),
+                                                "content": _texts | st.none()},
+                                               optional={"name": _texts}), max_size=3)},
+    optional={"temperature": _numbers, "top_p": _numbers, "max_tokens": _numbers, "max_completion_tokens": _numbers,
+              "presence_penalty": _numbers, "frequency_penalty": _numbers, "seed": _numbers, "stream": _numbers,
+              "stop": st.one_of(_texts, st.lists(_texts, max_size=2), st.integers()), "user": _texts, "api_base": _texts,
+              "stream_options": st.sampled_from([{}, {"include_usage": True}, {"include_usage": 1}, {"x": 1}, None, []]),
+              "tools": st.just([]), "n": st.integers(0, 2)},
+)  # fmt: skip
+
+
+@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(_bodies, st.booleans(), st.sampled_from([None, (",", ":")]))
+def test_what_is_usual_is_valid_and_loses_nothing(body: dict[str, Any], ascii_only: bool, separators: Any) -> None:
+    data = json.dumps(body, ensure_ascii=ascii_only, separators=separators).encode()
+    chat = read_usual(data)
+    if chat is None or not chat.model.strip():
+        return
+    check_chat(decode_body(data))
+    assert json.loads(msgspec.json.encode(chat)) == body
+
+
+@pytest.mark.parametrize("data", [
+    b'{"model":"m","model":"m","messages":[{"role":"user","content":"x"}]}',
+    b'{"model":"m","messages":[{"role":"user","content":"x"}],"messages":[{"role":"user","content":"y"}]}',
+    b'{"model":"m","stream":true,"messages":[{"role":"user","content":"x"}],"stream":false}',
+])  # fmt: skip
+def test_doubled_keys_are_seen(data: bytes) -> None:
+    assert read_usual(data) is not None and doubled(data)
+    with pytest.raises(Refused):
+        decode_body(data)
+
+
+def test_a_doubled_key_is_refused_on_a_known_connection(ways: list[str]) -> None:
+    async def main() -> None:
+        async with wire() as w:
+            await w.warm({"model": "openai/gpt-4o", "messages": MESSAGES})
+            data = b'{"model":"openai/gpt-4o","messages":[{"role":"user","content":"x"}],"messages":[{"role":"user","content":"x"}]}'
+            assert (await w.post(data))[0] == 400
+
+    asyncio.run(asyncio.wait_for(main(), 20))
+    assert ways == []
+
+
+@pytest.mark.parametrize("text", ["a\\u0000b", "\\u0000"])
+def test_texts_with_nul_are_not_usual(text: str) -> None:
+    assert read_usual(b'{"model":"m","messages":[{"role":"user","content":"%b"}]}' % text.encode()) is None
+
+
+def test_every_setting_is_known_to_the_general_check() -> None:
+    """A setting whose bounds the general check does not know would be checked one way only."""
+    from opentracy.engine.validate import _CHECKS
+
+    assert set(UsualChat.__struct_fields__) - {"model", "messages"} <= set(_CHECKS)
