@@ -6,7 +6,6 @@ import contextlib
 import importlib.util
 import json
 import shutil
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from typing import Any
 
 import pytest
 from engine_process import Engine, Reply, Start, bare_environment
+from redis_process import real_redis
 
 import opentracy as ot
 from faultserver import Exchange, FaultServer, answer, error
@@ -293,28 +293,8 @@ def test_a_clickhouse_that_is_away_costs_nothing_but_waiting(start_engine: Start
 @pytest.fixture(scope="module")
 def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """A real Redis on a free port."""
-    program = shutil.which("redis-server")
-    if program is None:
-        pytest.skip("redis-server is not installed (Debian: apt-get install redis-server)")
-    pytest.importorskip("redis", reason="the redis package is not installed")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--requirepass", "pw-canary"]
-    server = subprocess.Popen(
-        [program, *options], cwd=tmp_path_factory.mktemp("redis"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-
-    def listens() -> bool:
-        with contextlib.suppress(OSError):
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return True
-        return False
-
-    assert eventually(listens)
-    yield f"redis://:pw-canary@127.0.0.1:{port}/0", server
-    server.terminate()
-    server.wait(10)
+    with real_redis(tmp_path_factory.mktemp("redis")) as running:
+        yield running.url, running.process
 
 
 REDIS = '[redis]\nurl = "env:REDIS"\n[limits]\nnum_retries = 0\n'

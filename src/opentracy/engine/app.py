@@ -40,6 +40,7 @@ from .quota import quotas
 from .routes import Route, mount
 from .server import HttpLimits, HttpServer
 from .shadow import Shadow
+from .sharedkeys import SharedKeys
 from .state import Snapshot
 from .table import ROUTES
 from .tracing import Tracing
@@ -81,6 +82,8 @@ class Engine:
         self.health = Health(time.monotonic, random.random)
         self.learning, self.shadow = Learning(self), Shadow(self)
         self._cooldowns = Cooldowns(url, shared.prefix, self.health, self.loop) if url is not None else None
+        home = tracing.store.path.parent if tracing.store is not None else None
+        self._keys = SharedKeys(home, url, shared.prefix) if url is not None and home is not None else None
         self.transport = AioTransport(limit=max(2000, state.config.server.max_in_flight))
         self.calls: set[ServedCall | DirectCall] = set()
         self.begun = time.time()
@@ -202,6 +205,8 @@ class Engine:
         self.transport.close()
         if self._cooldowns is not None:
             self._cooldowns.stop()
+        if self._keys is not None:
+            self._keys.stop()
         if self.quotas is not None:
             await self.loop.run_in_executor(None, self.quotas.close)
         self.metrics.flush(force=True)

@@ -41,7 +41,13 @@ def m001_accounts(run: Callable[[str], object]) -> None:
     )
 
 
-STEPS: tuple[Step, ...] = (m001_accounts,)
+def m002_shared_keys(run: Callable[[str], object]) -> None:
+    """Keys of other machines: which of two states is the newer, and the pepper of where the key was made."""
+    run("ALTER TABLE keys ADD COLUMN updated_ms INTEGER NOT NULL DEFAULT 0")
+    run("ALTER TABLE keys ADD COLUMN pepper BLOB")
+
+
+STEPS: tuple[Step, ...] = (m001_accounts, m002_shared_keys)
 
 
 class Accounts:

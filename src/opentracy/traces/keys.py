@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -100,8 +100,9 @@ class Keys:
         text = f"{PREFIX}_{key.id}_{secrets.token_urlsafe(32)}"
         row = [_stored(getattr(key, field)) for field in _FIELDS]
         self._accounts.connection().execute(
-            f"INSERT INTO keys (hash, {', '.join(_FIELDS)}) VALUES ({', '.join('?' * (len(_FIELDS) + 1))})",
-            (self._hash(text), *row),
+            f"INSERT INTO keys (hash, updated_ms, {', '.join(_FIELDS)}) "
+            f"VALUES ({', '.join('?' * (len(_FIELDS) + 2))})",
+            (self._hash(text), _now(), *row),
         )
         return text, key
 
@@ -115,10 +116,11 @@ class Keys:
         if key is None:
             parts = text.split("_", 2)
             found = self._find(parts[1] if len(parts) == 3 else "")
-            right = hmac.compare_digest(found[0] if found else b"\0" * 32, digest)
+            pepper = found.pepper if found is not None and found.pepper is not None else self._pepper
+            right = hmac.compare_digest(found.hash if found is not None else b"\0" * 32, _hashed(pepper, text))
             if found is None or not right:
                 return None
-            key = found[1]
+            key = found.key
             if len(self._cache) > 10_000:
                 self._cache.clear()
             self._cache[digest] = key
@@ -131,18 +133,18 @@ class Keys:
             self._seen = version
             self._cache.clear()
 
-    def _find(self, key_id: str) -> tuple[bytes, Key] | None:
+    def _find(self, key_id: str) -> _Entry | None:
         row = (
             self._accounts.connection()
-            .execute(f"SELECT hash, {', '.join(_FIELDS)} FROM keys WHERE id = ?", (key_id,))
+            .execute(f"SELECT hash, pepper, {', '.join(_FIELDS)} FROM keys WHERE id = ?", (key_id,))
             .fetchone()
         )
-        return None if row is None else (row[0], _read(row[1:]))
+        return None if row is None else _Entry(row[0], row[1], _read(row[2:]))
 
     def get(self, key_id: str) -> Key | None:
         """A key by its id."""
         found = self._find(key_id)
-        return None if found is None else found[1]
+        return None if found is None else found.key
 
     def all(self) -> list[Key]:
         """Every key, newest first, revoked ones too."""
@@ -155,7 +157,7 @@ class Keys:
         """Ends a key for good; False when there is none that works."""
         self._cache.clear()
         done = self._accounts.connection().execute(
-            "UPDATE keys SET revoked_ms = ? WHERE id = ? AND revoked_ms IS NULL", (now_ms, key_id)
+            f"UPDATE keys SET revoked_ms = ?, {_NEWER} WHERE id = ? AND revoked_ms IS NULL", (now_ms, _now(), key_id)
         )
         return done.rowcount > 0
 
@@ -164,7 +166,8 @@ class Keys:
         text = f"{PREFIX}_{key_id}_{secrets.token_urlsafe(32)}"
         self._cache.clear()
         done = self._accounts.connection().execute(
-            "UPDATE keys SET hash = ? WHERE id = ? AND revoked_ms IS NULL", (self._hash(text), key_id)
+            f"UPDATE keys SET hash = ?, pepper = NULL, {_NEWER} WHERE id = ? AND revoked_ms IS NULL",
+            (self._hash(text), _now(), key_id),
         )
         return text if done.rowcount else None
 
@@ -174,13 +177,81 @@ class Keys:
         self._cache.clear()
         if values:
             self._accounts.connection().execute(
-                f"UPDATE keys SET {', '.join(f'{name} = ?' for name in values)} WHERE id = ?",
-                (*map(_stored, values.values()), key_id),
+                f"UPDATE keys SET {', '.join(f'{name} = ?' for name in values)}, {_NEWER} WHERE id = ?",
+                (*map(_stored, values.values()), _now(), key_id),
             )
         return self.get(key_id)
 
     def _hash(self, text: str) -> bytes:
-        return hmac.new(self._pepper, text.encode("utf-8", "replace"), hashlib.sha256).digest()
+        return _hashed(self._pepper, text)
+
+    # ---------------------------------------------------------------- on many machines
+    def states(self) -> dict[str, tuple[bool, int]]:
+        """Of every key by id: whether it is revoked, and when it was last changed; the larger of two is the newer."""
+        found = self._accounts.connection().execute("SELECT id, revoked_ms IS NOT NULL, updated_ms FROM keys")
+        return {key_id: (bool(revoked), updated) for key_id, revoked, updated in found.fetchall()}
+
+    def portable(self, key_id: str) -> SharedKey:
+        """A key as another machine needs it. What opens it is not in it: the text has 256 random bits, so the hash
+        tells nothing even beside its pepper."""
+        row = (
+            self._accounts.connection()
+            .execute(f"SELECT hash, pepper, updated_ms, {', '.join(_FIELDS)} FROM keys WHERE id = ?", (key_id,))
+            .fetchone()
+        )
+        values = dict(zip(_FIELDS, row[3:], strict=True))
+        return SharedKey(row[0].hex(), (row[1] or self._pepper).hex(), row[2], values)
+
+    def absorb(self, shared: SharedKey) -> bool:
+        """Takes in a key of another machine; False when what is known here is as new, or it is no key.
+
+        A revoked key stays revoked, whatever came later.
+        """
+        try:
+            values, pepper = [shared.values[name] for name in _FIELDS], bytes.fromhex(shared.pepper)
+            _read(values)
+            row = [bytes.fromhex(shared.hash), None if pepper == self._pepper else pepper, shared.updated_ms, *values]
+        except (KeyError, ValueError, TypeError):
+            return False
+        names = ("hash", "pepper", "updated_ms", *_FIELDS)
+        done = self._accounts.connection().execute(
+            f"INSERT INTO keys ({', '.join(names)}) VALUES ({', '.join('?' * len(names))}) "
+            f"ON CONFLICT (id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in names)} "
+            "WHERE (excluded.revoked_ms IS NOT NULL, excluded.updated_ms) "
+            "> (keys.revoked_ms IS NOT NULL, keys.updated_ms)",
+            row,
+        )
+        self._cache.clear()
+        return done.rowcount > 0
+
+
+class SharedKey(msgspec.Struct, frozen=True):
+    """A key as it travels between machines: hash and pepper as hex, when it was changed, its columns by name."""
+
+    hash: str
+    pepper: str
+    updated_ms: int
+    values: dict[str, Any]
+
+
+class _Entry(NamedTuple):
+    """`pepper` of the machine that made the key; None: this one."""
+
+    hash: bytes
+    pepper: bytes | None
+    key: Key
+
+
+#: a change is newer than what it changes, also where the clocks of two machines differ
+_NEWER: Final = "updated_ms = max(?, updated_ms + 1)"
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _hashed(pepper: bytes, text: str) -> bytes:
+    return hmac.new(pepper, text.encode("utf-8", "replace"), hashlib.sha256).digest()
 
 
 def _checked(settings: dict[str, Any]) -> dict[str, Any]:

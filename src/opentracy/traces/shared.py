@@ -1,4 +1,4 @@
-"""Budgets, rate limits and cooldowns of many machines, in Redis.
+"""Budgets, rate limits, cooldowns and virtual keys of many machines, in Redis.
 
 Belongs here: the scripts that make each step atomic there. The arithmetic is that of `budgets` and `limits`. Redis
 numbers are exact up to 2^53 nano-USD (nine million dollars) per key and month. A server that is away raises
@@ -141,12 +141,15 @@ class _Redis:
             raise SharedUnavailable("Shared limits need redis: pip install 'opentracy[redis]'") from error
         self._error = redis.RedisError
         self._client = redis.Redis.from_url(url, socket_timeout=2.0, socket_connect_timeout=2.0, decode_responses=True)
-        self._scripts = {text: self._client.register_script(text) for text in (_RESERVE, _END, _TAKE, _ADJUST, _COOL)}
+        self._scripts: dict[str, Any] = {}
         self.prefix = prefix
 
     def run(self, script: str, keys: list[str], args: list[Any]) -> Any:
+        known = self._scripts.get(script)
+        if known is None:
+            known = self._scripts[script] = self._client.register_script(script)
         try:
-            return self._scripts[script](keys=keys, args=args)
+            return known(keys=keys, args=args)
         except self._error as error:
             # the text of the error may quote the URL with its password
             raise SharedUnavailable(f"Redis: {type(error).__name__}") from None
@@ -243,6 +246,53 @@ class RedisLimits:
 
     def _name(self, key_id: str, kind: Kind) -> str:
         return f"{self._redis.prefix}:{{{key_id}}}:rate:{kind}"
+
+
+# KEYS: one hash (key id -> "revoked updated json") and the number of changes. ARGV: the number that the asker has seen,
+# then id, revoked, updated and json of each key it tells. Only what is newer is kept; a revoked key stays so.
+_KEYS: Final = """
+for i = 2, #ARGV, 4 do
+  local revoked, updated = string.match(redis.call('HGET', KEYS[1], ARGV[i]) or '', '^(%d) (%d+) ')
+  local newer = not revoked or ARGV[i + 1] > revoked
+    or (ARGV[i + 1] == revoked and tonumber(ARGV[i + 2]) > tonumber(updated))
+  if newer then
+    -- begun with the time: a Redis that lost its data must not come to a number that somebody has seen
+    local time = redis.call('TIME')
+    redis.call('SET', KEYS[2], string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)), 'NX')
+    redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1] .. ' ' .. ARGV[i + 2] .. ' ' .. ARGV[i + 3])
+    redis.call('INCR', KEYS[2])
+  end
+end
+local changes = redis.call('GET', KEYS[2]) or '0'
+if changes == ARGV[1] then return {changes} end
+local answer = {changes}
+for _, value in ipairs(redis.call('HVALS', KEYS[1])) do answer[#answer + 1] = value end
+return answer
+"""
+
+
+class RedisKeys:
+    """The virtual keys of all engines: each tells the keys it has, and hears of those that changed."""
+
+    def __init__(self, url: str, *, prefix: str = "opentracy") -> None:
+        self._redis = _Redis(url, prefix)
+        self._names = [f"{prefix}:{{keys}}:all", f"{prefix}:{{keys}}:changes"]
+        self._seen = ""
+
+    def exchange(self, told: Sequence[tuple[str, bool, int, str]]) -> list[tuple[bool, int, str]] | None:
+        """Tells of keys (id, revoked, when changed, JSON); returns all that are there, None when nothing changed."""
+        args: list[Any] = [self._seen]
+        for key_id, revoked, updated, text in told:
+            args += [key_id, int(revoked), updated, text]
+        changes, *found = self._redis.run(_KEYS, self._names, args)
+        if changes == self._seen:
+            return None
+        self._seen = changes
+        return [(one[0] == "1", int(one[2:].split(" ", 1)[0]), one[2:].split(" ", 1)[1]) for one in found]
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self._redis.close()
 
 
 class RedisCooldowns:
