@@ -88,9 +88,12 @@ def document(engine: Engine) -> dict[str, Any]:
 
 
 def _of_route(route: Route, path: str) -> dict[str, Any]:
-    return _operation(
+    operation = _operation(
         path, route.method.lower(), route.summary, route.scope, route.body, route.query, route.answers, route.produces
     )
+    for kind in route.accepts[1:]:
+        operation["requestBody"]["content"][kind] = {"schema": {"type": "string", "format": "binary"}}
+    return operation
 
 
 def _operation(

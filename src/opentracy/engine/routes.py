@@ -40,6 +40,7 @@ class Route:
     query: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     answers: Mapping[int, str] = field(default_factory=lambda: {200: "The answer"})
     produces: str = "application/json"
+    accepts: tuple[str, ...] = ("application/json",)
 
 
 def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -80,9 +81,9 @@ def admit(engine: Engine, scope: Scope, headers: Mapping[bytes, bytes]) -> Ident
 
 def _require_json(request: Request, route: Route) -> None:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "application/json" or (route.body is None and not request.headers.get("content-length", "0").strip("0")):
+    if kind in route.accepts or (route.body is None and not request.headers.get("content-length", "0").strip("0")):
         return
-    raise Refused(415, "Send the body as application/json")
+    raise Refused(415, f"Send the body as {' or '.join(route.accepts)}")
 
 
 async def json_body(request: Request) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import admin, feedback, metrics, models, openapi, pages, probes, traces
+from . import admin, feedback, metrics, models, openapi, otlp, pages, probes, traces
 from .dashboard_routes import DASHBOARD
 from .route import explain
 from .route import state as router_state
@@ -47,7 +47,8 @@ ROUTES: tuple[Route, ...] = (
           query={**_FILTER, "limit": _COUNT, "cursor": _TEXT}),
     Route("POST", "/v1/traces", "admin", traces.take, "Take in traces made elsewhere", _OBJECT,
           answers={201: "Committed"}),
-    Route("POST", "/v1/otlp/v1/traces", "admin", traces.otlp, "Take in spans as OTLP/JSON", _OBJECT),
+    Route("POST", "/v1/otlp/v1/traces", "admin", otlp.take, "Take in spans as OTLP, protobuf or JSON", _OBJECT,
+          accepts=("application/json", "application/x-protobuf")),
     Route("GET", "/v1/traces/facets", "read", traces.facet_counts, "Counts to narrow a list by", query=_FILTER),
     Route("GET", "/v1/traces/export", "read", traces.export, "Every trace that matches",
           query={**_FILTER, "format": {"enum": ["jsonl", "csv"]}}, produces="application/x-ndjson"),

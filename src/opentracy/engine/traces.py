@@ -19,14 +19,12 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from opentracy.core.jsonio import encode
-from opentracy.providers.conventions import OTEL_NAMES
 from opentracy.traces import Filters, QueryError, Reader, TraceRecord, TraceRow, TraceStoreError
 from opentracy.traces.compile import Query
 from opentracy.traces.export import Imported, add_records, parse_trace
 from opentracy.traces.filters import from_params
 from opentracy.traces.ids import normalise_id
 from opentracy.traces.model import to_dict
-from opentracy.traces.otel import from_otlp
 from opentracy.traces.stats import answer, facets, series
 
 from .errors import Refused
@@ -229,10 +227,12 @@ async def take(engine: Engine, request: Request) -> Response:
 
     Those whose id is known are left alone, so a request may be repeated.
     """
+    from . import otlp
+
     reader_of(engine)
     body = await json_body(request)
     if "resourceSpans" in body:
-        return await _spans(engine, body)
+        return otlp.answer(await otlp.spans(engine, body), binary=False)
     given = body.get("traces", [body])
     if not isinstance(given, list) or not given or len(given) > MAX_IMPORT:
         raise Refused(400, f"traces must be a list of 1 to {MAX_IMPORT}", param="traces")
@@ -243,32 +243,11 @@ async def take(engine: Engine, request: Request) -> Response:
         except ValueError as e:
             raise Refused(400, f"traces[{number}]: {e}", param=f"traces[{number}]") from None
     ids = [r.trace_id for r in records]
-    done = await _commit(engine, records)
+    done = await commit(engine, records)
     return json_response({"object": "list", "data": [{"trace_id": i} for i in ids], "known": done.known}, 201)
 
 
-async def otlp(engine: Engine, request: Request) -> Response:
-    """`POST /v1/otlp/v1/traces`: spans of GenAI calls from an OpenTelemetry exporter (protocol http/json)."""
-    reader_of(engine)
-    return await _spans(engine, await json_body(request))
-
-
-async def _spans(engine: Engine, body: dict[str, Any]) -> Response:
-    try:
-        found = from_otlp(body, OTEL_NAMES)
-    except ValueError as e:
-        raise Refused(400, str(e), param="resourceSpans") from None
-    await _commit(engine, found.records)
-    out: dict[str, Any] = {}
-    if found.errors:
-        out["partialSuccess"] = {
-            "rejectedSpans": str(len(found.errors)),
-            "errorMessage": "; ".join(found.errors)[:1000],
-        }
-    return json_response(out)
-
-
-async def _commit(engine: Engine, records: list[TraceRecord]) -> Imported:
+async def commit(engine: Engine, records: list[TraceRecord]) -> Imported:
     """Returns once the records are on disk, redacted like all others."""
     store, redact = engine.traces.store, engine.traces.redact
     assert store is not None

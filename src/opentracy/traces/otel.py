@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import msgspec
-
+from . import otel_chats, otel_content
 from .ids import trace_id_at
 from .model import TraceRecord
 from .outbox import Portion
@@ -35,25 +34,20 @@ NAMES: Final[dict[str, tuple[str, ...]]] = {
                    "llm.usage.completion_tokens"),
     "tokens_cached": ("gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.cache_read_input_tokens",
                       "llm.token_count.prompt_details.cache_read"),
-    "tokens_cache_write": ("gen_ai.usage.cache_creation.input_tokens", "gen_ai.usage.cache_creation_input_tokens",
+    "tokens_cache_write": ("gen_ai.usage.cache_creation.input_tokens", "gen_ai.usage.cache_write.input_tokens",
+                           "gen_ai.usage.cache_creation_input_tokens",
                            "llm.token_count.prompt_details.cache_write"),
     "tokens_reasoning": ("gen_ai.usage.reasoning.output_tokens", "gen_ai.usage.reasoning_tokens",
                          "llm.token_count.completion_details.reasoning"),
     "finish_reason": ("gen_ai.response.finish_reasons", "llm.response.finish_reason"),
     "ttft_ms": ("gen_ai.response.time_to_first_chunk",),
     "error_type": ("error.type", "exception.type"),
+    "error_msg": ("exception.message",),
     "http_status": ("http.response.status_code",),
     "cost_usd": ("opentracy.cost.usd", "llm.cost.total", "gen_ai.usage.cost"),
     "cluster_id": ("opentracy.routing.cluster_id",),
     "route_score": ("opentracy.routing.score",),
-    "request": ("gen_ai.input.messages", "input.value"),
-    "response": ("gen_ai.output.messages", "output.value"),
 }  # fmt: skip
-#: message attributes that older SDKs number one by one
-_NUMBERED: Final = {
-    "request": ("gen_ai.prompt.", "llm.prompts.", "llm.input_messages."),
-    "response": ("gen_ai.completion.", "llm.completions.", "llm.output_messages."),
-}
 _CHATS: Final = frozenset({"chat", "completion", "generate_content", "text_completion", "llm", "embeddings", "rerank"})
 
 #: how long the SDK may take to send a batch
@@ -67,19 +61,20 @@ def attributes(record: TraceRecord, providers: Mapping[str, str], *, content: bo
     """The attributes of a record's span, by the current names; texts only with `content`."""
     values: dict[str, Any] = {"opentracy.trace_id": record.trace_id, "opentracy.attempts": len(record.attempts)}
     for name, keys in NAMES.items():
-        if name in ("request", "response"):
-            body = getattr(record, name) if content else None
-            value = body.decode("utf-8", "replace") if body is not None else None
-        else:
-            value = _exported(record, name, providers)
+        value = _exported(record, name, providers)
         if value is not None:
             values[keys[0]] = value
+    values |= otel_content.settings(record.request, record.response)
+    if content:
+        values |= otel_content.texts(record.request, record.response)
     if record.requested_model != record.model:
         values["opentracy.routing.requested_model"] = record.requested_model
     return values
 
 
 def _exported(record: TraceRecord, name: str, providers: Mapping[str, str]) -> Any:
+    if name == "error_msg":
+        return None  # the status of the span says it
     if name == "cost_usd":
         return None if record.cost_nano is None else record.cost_nano / 1e9
     value = getattr(record, name)
@@ -244,7 +239,7 @@ def _plain(value: Any) -> Any:
 
 
 def _record(span: dict[str, Any], ours: Mapping[str, str]) -> TraceRecord | None:
-    values = {item["key"]: _plain(item.get("value")) for item in _list(span, "attributes")}
+    values = _attributes(span)
     kind = str(values.get("openinference.span.kind") or values.get("traceloop.span.kind") or "").lower()
     operation = _first(values, "operation", str)
     model = _first(values, "model", str)
@@ -255,7 +250,7 @@ def _record(span: dict[str, Any], ours: Mapping[str, str]) -> TraceRecord | None
     failed = (span.get("status") or {}).get("code") in (2, "STATUS_CODE_ERROR")
     ttft, cost = _first(values, "ttft_ms", float), _first(values, "cost_usd", float)
     provider = _first(values, "provider", str) or ""
-    request, response = _body(values, "request"), _body(values, "response")
+    request, response = otel_chats.request_of(values), otel_chats.response_of(values)
     reasons = next((values[key] for key in NAMES["finish_reason"] if values.get(key)), None)
     return TraceRecord(
         trace_id_at(start // 1_000_000, hashlib.sha256(f"{trace_hex}:{span_hex}".encode()).digest()[:10]),
@@ -271,7 +266,7 @@ def _record(span: dict[str, Any], ours: Mapping[str, str]) -> TraceRecord | None
         operation=operation or "chat",
         stream=bool(_first(values, "stream", bool)),
         error_type=_first(values, "error_type", str),
-        error_msg=(span.get("status") or {}).get("message") or None,
+        error_msg=(span.get("status") or {}).get("message") or _first(values, "error_msg", str),
         finish_reason=str(reasons[0] if isinstance(reasons, list) else reasons) if reasons else None,
         ttft_ms=None if ttft is None else ttft * 1000,
         latency_ms=max(0, end - start) / 1e6,
@@ -288,6 +283,16 @@ def _record(span: dict[str, Any], ours: Mapping[str, str]) -> TraceRecord | None
     )
 
 
+def _attributes(span: dict[str, Any]) -> dict[str, Any]:
+    """The attributes of a span, and what its events add: texts, which some SDKs put there, and an exception."""
+    values = {item["key"]: _plain(item.get("value")) for item in _list(span, "attributes")}
+    for event in _list(span, "events"):
+        if isinstance(event, dict) and str(event.get("name", "")).startswith(("gen_ai.", "exception")):
+            for item in _list(event, "attributes"):
+                values.setdefault(item["key"], _plain(item.get("value")))
+    return values
+
+
 def _first(values: Mapping[str, Any], name: str, kind: Callable[[Any], Any]) -> Any:
     """The first of a field's names that has a value of its kind."""
     for key in NAMES[name]:
@@ -298,13 +303,3 @@ def _first(values: Mapping[str, Any], name: str, kind: Callable[[Any], Any]) -> 
             return value if isinstance(value, bool) else str(value).lower() == "true"
         return kind(value)
     return None
-
-
-def _body(values: Mapping[str, Any], name: str) -> bytes | None:
-    """Messages as JSON: from one attribute, or from those that are numbered one by one."""
-    for key in NAMES[name]:
-        value = values.get(key)
-        if value is not None:
-            return value.encode() if isinstance(value, str) else msgspec.json.encode(value)
-    numbered = {key: value for key, value in values.items() if key.startswith(_NUMBERED[name])}
-    return msgspec.json.encode(numbered) if numbered else None
