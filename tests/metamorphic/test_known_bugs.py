@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
+import os
 import socket
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -213,3 +217,57 @@ def test_row_28_what_a_retry_cannot_mend_is_not_retried(status: int) -> None:
             ot.completion("openai/gpt-4o-mini", USER, api_base=base, api_key="k" * 20, num_retries=2)
     assert caught.value.status_code == status
     assert len(asked) == caught.value.attempts == 1
+
+
+@pytest.mark.parametrize("model", ["gemini/gemini-2.5-flash", "ollama/llama3.2", "anthropic/claude-sonnet-4-5", "cohere/command-a-03-2025"])
+def test_row_23_tools_are_asked_for_and_surface_whether_it_streams_or_not(
+    model: str, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OLLAMA_API_BASE", upstream.root)
+    upstream.scene = SCENES["tools"]
+    plain = ot.completion(model, USER, tools=TWO_TOOLS)
+    with ot.completion(model, USER, tools=TWO_TOOLS, stream=True) as stream:
+        for _ in stream:
+            pass
+    bodies = [{k: v for k, v in body.items() if k not in ("stream", "stream_options")} for _, body in upstream.seen]
+    assert bodies[0] == bodies[1]
+    assert bodies[0]["tools"]
+    for answer in (plain, stream.response):
+        found = answer.choices[0].message.tool_calls
+        assert [(c.function.name, json.loads(c.function.arguments)) for c in found] == [(n, a) for _, n, a in upstream.scene.calls]
+        assert answer.choices[0].finish_reason == "tool_calls"
+
+
+TWO_TOOLS = [
+    {"type": "function", "function": {"name": n, "description": n, "parameters": {"type": "object", "properties": {}}}}
+    for n in ("weather", "clock")
+]
+
+
+def test_row_30_many_short_event_loops_and_threads_keep_nothing_open(upstream: Upstream) -> None:
+    """The same with 10,000 loops: `python -m tests.soak.loops` (or a number of your own)."""
+    upstream.scene = SCENES["text"]
+
+    async def one() -> None:
+        assert (await ot.acompletion("openai/gpt-4o-mini", USER)).choices[0].message.content == upstream.scene.text
+
+    def descriptors() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    for _ in range(5):
+        asyncio.run(one())
+    before, peak = descriptors(), 0
+    for _ in range(100):
+        asyncio.run(one())
+        peak = max(peak, descriptors())
+    assert peak <= before + 2, (before, peak)
+    threads = [threading.Thread(target=lambda: asyncio.run(one())) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    gc.collect()
+    deadline = time.monotonic() + 20  # the server's side of a connection closes when it has seen ours close
+    while descriptors() > before + 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert descriptors() <= before + 2
