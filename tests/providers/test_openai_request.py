@@ -288,3 +288,44 @@ def test_embeddings() -> None:
         groq.dialect.build_request(call, groq)
     with pytest.raises(ValueError, match="input="):
         target.dialect.build_request(Call([], {}, operation="embedding"), target)
+
+
+@pytest.mark.parametrize(
+    ("model", "efforts"),
+    [
+        ("openai/o3", {"none": "low", "minimal": "low", "medium": "medium", "xhigh": "high"}),
+        ("openai/gpt-5", {"none": "minimal", "minimal": "minimal", "xhigh": "high"}),
+        ("openai/gpt-5-mini-2025-08-07", {"none": "minimal", "low": "low"}),
+        ("openai/ft:gpt-5-mini:me", {"none": "minimal", "xhigh": "high"}),
+        ("openai/gpt-5.1", {"none": "none", "minimal": "low", "xhigh": "high"}),
+        ("openai/gpt-5.1-codex-max", {"xhigh": "xhigh"}),
+        ("openai/gpt-5.2", {"none": "none", "minimal": "low", "xhigh": "xhigh"}),
+        ("openai/gpt-5.10", {"xhigh": "xhigh"}),
+        ("groq/openai/gpt-oss-120b", {"none": "low", "minimal": "low", "xhigh": "high", "medium": "medium"}),
+        ("groq/qwen/qwen3-32b", {"none": "none", "high": "default"}),
+        ("together/openai/gpt-oss-120b", {"minimal": "low", "xhigh": "high"}),
+        ("fireworks/gpt-oss-120b", {"none": "none", "minimal": "low", "xhigh": "high"}),
+        ("perplexity/sonar-deep-research", {"none": "minimal", "minimal": "minimal", "xhigh": "high"}),
+        ("deepseek/deepseek-v4-pro", {"minimal": "low", "medium": "medium", "xhigh": "xhigh"}),
+        ("xai/grok-3-mini", {"minimal": "low", "high": "high"}),
+        ("xai/grok-4.20", {"low": "low"}),
+    ],
+)
+def test_an_effort_that_a_model_does_not_know_becomes_the_nearest_that_it_does(model: str, efforts: dict[str, str]) -> None:
+    assert {e: body(model, reasoning_effort=e)["reasoning_effort"] for e in efforts} == efforts
+
+
+@pytest.mark.parametrize("model", ["xai/grok-4", "xai/grok-4-fast-reasoning", "xai/grok-code-fast-1"])
+def test_models_without_a_switch_for_it_are_not_sent_one(model: str) -> None:
+    request = build(model, reasoning_effort="high")
+    assert "reasoning_effort" not in json.loads(request.body)
+    assert request.dropped == ("reasoning_effort",)
+
+
+@pytest.mark.parametrize("model", ["openai/gpt-4o-search-preview", "openai/gpt-5-search-api"])
+def test_models_that_search_take_no_sampling_settings(model: str) -> None:
+    request = build(model, temperature=0.2, top_p=0.5, n=1, web_search_options={}, max_tokens=5)
+    sent = json.loads(request.body)
+    assert "temperature" not in sent and "top_p" not in sent
+    assert sent["web_search_options"] == {}
+    assert set(request.dropped) == {"temperature", "top_p", "n"}

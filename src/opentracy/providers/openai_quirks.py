@@ -101,7 +101,7 @@ DEFAULT = Quirks()
 @lru_cache(maxsize=1024)
 def rule_for(quirks: Quirks, model: str) -> ModelRule | None:
     """The rule of the model's family, if it has one."""
-    name = model.lower()
+    name = model.lower().removeprefix("ft:")
     return next((rule for rule in quirks.rules if re.match(rule.pattern, name)), None)
 
 

@@ -15,12 +15,29 @@ _STORED = frozenset(
      "safety_identifier", "prompt_cache_key", "functions", "function_call"}
 )  # fmt: skip
 
-# o-series and gpt-5 take no sampling settings; from gpt-5.1 on only while they reason
+# o-series and gpt-5 take no sampling settings; from gpt-5.1 on only while they reason. Which efforts a model knows has
+# changed with nearly every one of them. Models that always search the web take no sampling settings at all.
 _OPENAI_RULES = (
+    ModelRule(r"gpt-[\w.-]*-search", drop=_SCORES | _SAMPLING.keys() | {"n", "seed"}),
     ModelRule(r"gpt-5[\w.-]*-chat", cap="max_completion_tokens"),
-    ModelRule(r"o[1-9]|gpt-5(?:$|-)", drop=_SCORES, only=_SAMPLING, cap="max_completion_tokens"),
-    ModelRule(r"gpt-(?:5\.|[6-9]|\d\d)", drop=_SCORES, only=_SAMPLING, when_effort=True, cap="max_completion_tokens"),
-)
+    ModelRule(
+        r"o[1-9]", drop=_SCORES, only=_SAMPLING, cap="max_completion_tokens",
+        effort={"none": "low", "minimal": "low", "xhigh": "high"},
+    ),
+    ModelRule(
+        r"gpt-5(?:$|-)", drop=_SCORES, only=_SAMPLING, cap="max_completion_tokens",
+        effort={"none": "minimal", "xhigh": "high"},
+    ),
+    ModelRule(
+        r"gpt-5\.1(?!\d|-codex-max)", drop=_SCORES, only=_SAMPLING, when_effort=True, cap="max_completion_tokens",
+        effort={"minimal": "low", "xhigh": "high"},
+    ),
+    ModelRule(
+        r"gpt-(?:5\.|[6-9]|\d\d)", drop=_SCORES, only=_SAMPLING, when_effort=True, cap="max_completion_tokens",
+        effort={"minimal": "low"},
+    ),
+)  # fmt: skip
+_THREE_EFFORTS = {"minimal": "low", "xhigh": "high"}
 
 OPENAI = Quirks(
     rules=_OPENAI_RULES,
@@ -31,8 +48,9 @@ GROQ = Quirks(
     drop=_SCORES | {"store", "metadata", "prediction", "audio", "modalities", "web_search_options", "verbosity",
                     "safety_identifier", "prompt_cache_key"},
     single=frozenset({"n"}),
-    effort={"minimal": "low", "xhigh": "high"},
+    effort=_THREE_EFFORTS,
     rules=(
+        ModelRule(r"openai/gpt-oss", effort={"none": "low", **_THREE_EFFORTS}),  # it cannot stop thinking altogether
         ModelRule(r"qwen/", effort=dict.fromkeys(("minimal", "low", "medium", "high", "xhigh"), "default")),
     ),
     names=False,
@@ -55,24 +73,30 @@ DEEPSEEK = Quirks(
     cap="max_tokens",
     drop=_STORED | {"logit_bias", "seed"},
     single=frozenset({"n"}),
+    effort={"minimal": "low"},
     effort_off={"thinking": {"type": "disabled"}},
     echo_tool_reasoning=True,
     schema=False,
     embeddings=False,
 )
 TOGETHER = Quirks(
-    cap="max_tokens", drop=_STORED, int_logprobs=True, think_tags=r"deepseek-ai/deepseek-r1|.*thinking"
+    cap="max_tokens",
+    drop=_STORED,
+    effort=_THREE_EFFORTS,
+    int_logprobs=True,
+    think_tags=r"deepseek-ai/deepseek-r1|.*thinking",
 )
 FIREWORKS = Quirks(
     cap="max_tokens",
     drop=_STORED - {"metadata", "service_tier", "prediction", "prompt_cache_key"},
+    effort=_THREE_EFFORTS,
     model_prefix="accounts/fireworks/models/",
 )
 CEREBRAS = Quirks(
     cap="max_completion_tokens",
     drop=(_STORED - {"service_tier", "prediction"}) | {"logit_bias", "frequency_penalty", "presence_penalty"},
     single=frozenset({"n"}),
-    effort={"minimal": "low", "xhigh": "high"},
+    effort=_THREE_EFFORTS,
     names=False,
     embeddings=False,
 )
@@ -80,7 +104,7 @@ SAMBANOVA = Quirks(
     cap="max_tokens",
     drop=_STORED | _SCORES | {"seed", "frequency_penalty", "presence_penalty"},
     single=frozenset({"n"}),
-    effort={"minimal": "low", "xhigh": "high"},
+    effort=_THREE_EFFORTS,
     names=False,
     think_tags=r"deepseek-r1|qwen3",
 )
@@ -88,6 +112,7 @@ PERPLEXITY = Quirks(
     cap="max_tokens",
     drop=(_STORED - {"web_search_options"}) | _SCORES | {"tools", "tool_choice", "parallel_tool_calls", "seed"},
     single=frozenset({"n"}),
+    effort={"none": "minimal", "xhigh": "high"},
     usage_option=False,
     files="file_url",
     alternate=True,
@@ -106,8 +131,12 @@ XAI = Quirks(
     drop=_STORED - {"metadata", "service_tier", "prompt_cache_key", "store"},
     rules=(
         ModelRule(
-            r"grok-3-mini|grok-4|grok-code|grok-[5-9]",
-            drop=frozenset({"presence_penalty", "frequency_penalty", "stop"}),
+            r"grok-4(?!\.)|grok-code",
+            drop=frozenset({"presence_penalty", "frequency_penalty", "stop", "reasoning_effort"}),
+        ),
+        ModelRule(
+            r"grok-3-mini|grok-4|grok-[5-9]", drop=frozenset({"presence_penalty", "frequency_penalty", "stop"}),
+            effort=_THREE_EFFORTS,
         ),
     ),
     embeddings=False,
