@@ -64,6 +64,8 @@ def test_pictures_in_tool_results_follow_the_results_as_the_users() -> None:
     assert out[4] == {"role": "user", "content": [PICTURE, PDF]}
     assert body("openai/gpt-4o", messages[:4])["messages"][-1]["content"] == [PICTURE, PDF]
     assert body("mistral/m", messages[:4])["messages"][-2]["content"] == first["content"], "takes them where they are"
+    cohere = body("cohere/command-a-vision-07-2025", [USER, CALLS, first])["messages"]
+    assert cohere[-1] == {"role": "user", "content": [PICTURE]}
     text = {**first, "content": [{"type": "text", "text": "here"}]}
     assert body("openai/gpt-4o", [USER, CALLS, text])["messages"][-1] == text
 

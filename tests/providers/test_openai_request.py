@@ -164,15 +164,6 @@ def test_where_schemas_are_unknown_the_schema_is_explained() -> None:
     assert request.dropped == ("response_format.json_schema",)
 
 
-def test_usage_of_a_stream_is_asked_for_unless_the_caller_said_otherwise() -> None:
-    assert body("openai/m", stream=True)["stream_options"] == {"include_usage": True}
-    assert body("openai/m", stream=True, stream_options={"include_usage": False})["stream_options"] == {
-        "include_usage": False
-    }
-    assert "stream_options" not in body("mistral/m", stream=True, stream_options={"include_usage": True})
-    assert "stream_options" not in body("openai/m", stream_options={"include_usage": True}), "refused without stream"
-
-
 def test_none_means_not_given_and_an_empty_tool_list_means_none() -> None:
     assert body("openai/m", temperature=None, tools=[]).keys() == {"model", "messages"}
 
@@ -329,3 +320,11 @@ def test_models_that_search_take_no_sampling_settings(model: str) -> None:
     assert "temperature" not in sent and "top_p" not in sent
     assert sent["web_search_options"] == {}
     assert set(request.dropped) == {"temperature", "top_p", "n"}
+
+
+def test_usage_of_a_stream_is_asked_for_whatever_the_caller_says_of_it() -> None:
+    for given in (None, {"include_usage": False}, {"include_obfuscation": False}):
+        kept = {k: v for k, v in (given or {}).items() if k != "include_usage"}
+        assert body("openai/gpt-4o", stream=True, stream_options=given)["stream_options"] == {**kept, "include_usage": True}
+    assert "stream_options" not in body("mistral/m", stream=True, stream_options={"include_usage": True}), "comes unasked"
+    assert "stream_options" not in body("openai/gpt-4o", stream_options={"include_usage": True}), "refused without a stream"

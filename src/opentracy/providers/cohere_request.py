@@ -20,6 +20,7 @@ from ..core.params import (
 )
 from ..core.wire import Call
 from .content import function_of, parts_of, text_of
+from .openai_parts import shown_after_results
 from .tools import allowed, choice_of, functions_of
 
 _HANDLED = frozenset(
@@ -44,7 +45,7 @@ def chat_body(call: Call, model: str) -> tuple[dict[str, Any], tuple[str, ...]]:
     params = call.params
     rest, dropped = sort_params(params, _HANDLED, strict=False, provider="cohere")
     missing = [name for name in dropped if name != "parallel_tool_calls" or params[name] is False]
-    messages = [_message(m, model) for m in call.messages]
+    messages = [_message(m, model) for m in shown_after_results(call.messages)]
     body: dict[str, Any] = {"model": model, "messages": messages, "stream": call.stream}
     for name in _SAME:
         if params.get(name) is not None:

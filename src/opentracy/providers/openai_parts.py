@@ -46,12 +46,12 @@ def _file(part: dict[str, Any], quirks: Quirks) -> dict[str, Any]:
     return {"type": "file_url", "file_url": {"url": media.url or media.data}, **named}
 
 
-def shown_after_results(messages: list[Message]) -> list[Message]:
+def shown_after_results(messages: Sequence[Any]) -> list[Message]:
     """Pictures and files of tool results in a user message after them: results themselves hold nothing but text."""
     out: list[Message] = []
     shown: list[Any] = []
     for message in messages:
-        if message.get("role") != "tool":
+        if not isinstance(message, dict) or message.get("role") != "tool":
             if shown:
                 out.append({"role": "user", "content": shown})
                 shown = []

@@ -20,6 +20,7 @@ from .openai_quirks import DEFAULT, ModelRule, Quirks, echoing, rule_for
 
 _RANGES = {"temperature": (0, 2), "top_p": (0, 1), "presence_penalty": (-2, 2), "frequency_penalty": (-2, 2)}
 _NO_RULE = ModelRule("")
+_WITH_USAGE = {"include_usage": True}
 
 
 class Ways(NamedTuple):
@@ -153,8 +154,12 @@ def _chat_body(call: Call, target: Target, ways: Ways, dropped: list[str]) -> di
             _Parameters(call, target.model, quirks, body, dropped).write()
     if call.stream:
         body["stream"] = True
-        if quirks.usage_option and "stream_options" not in body:
-            body["stream_options"] = {"include_usage": True}
+        if quirks.usage_option:
+            given = body.get("stream_options")
+            if given is None:
+                body["stream_options"] = _WITH_USAGE
+            elif not quirks.verbatim:
+                body["stream_options"] = {**given, **_WITH_USAGE}  # asked for always: without it no cost is known
     else:
         body.pop("stream_options", None)  # without `stream` it is refused
     return body
