@@ -409,3 +409,9 @@ def test_embeddings_on_vertex() -> None:
     request = embedding(to, input="a", dimensions=8)
     assert request.url.endswith("/publishers/google/models/text-embedding-005:predict")
     assert json.loads(request.body) == {"instances": [{"content": "a"}], "parameters": {"outputDimensionality": 8}}
+
+
+def test_a_link_of_unknown_type_is_told_by_the_part_it_stands_in() -> None:
+    parts = [{"type": "image_url", "image_url": {"url": "https://h/picture?id=1"}}, {"type": "file", "file": {"file_url": "https://h/paper"}}]
+    content = body_of("gemini/gemini-2.5-flash", [{"role": "user", "content": parts}])["contents"][0]["parts"]
+    assert [p["fileData"]["mimeType"] for p in content] == ["image/jpeg", "application/pdf"]

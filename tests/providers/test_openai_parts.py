@@ -36,6 +36,14 @@ def test_documents_take_the_form_that_the_provider_reads() -> None:
     assert sent("mistral/m", uploaded) == [uploaded]
 
 
+def test_bare_base64_becomes_the_data_url_that_it_must_be() -> None:
+    bare = {"type": "file", "file": {"filename": "a.pdf", "file_data": "AA=="}}
+    assert sent("openai/gpt-4o", bare) == [PDF]
+    assert sent("mistral/m", bare) == sent("mistral/m", PDF)
+    named = sent("openai/gpt-4o", {"type": "file", "file": {"file_data": "AA==", "format": "text/csv"}})[0]["file"]
+    assert named == {"filename": "file", "file_data": "data:text/csv;base64,AA=="}
+
+
 @pytest.mark.parametrize("model", ["openai/gpt-4o", "groq/m", "mistral/m", "perplexity/sonar", "openrouter/m"])
 def test_a_picture_named_by_its_url_alone_is_put_into_an_object(model: str) -> None:
     assert sent(model, {"type": "image_url", "image_url": "https://h/a.png"}) == [PICTURE]

@@ -20,6 +20,8 @@ _OWN_PARTS = frozenset(
      "codeExecutionResult", "thought", "videoMetadata")
 )  # fmt: skip
 
+_UNTOLD = {"image_url": "image/jpeg", "file": "application/pdf"}  # films of known services need none
+
 
 def convert(messages: Sequence[Mapping[str, Any]], model: Gemini) -> tuple[list[Part], list[dict[str, Any]]]:
     """(parts of the system instruction, contents); ValueError names a message that cannot be said on this wire."""
@@ -130,18 +132,20 @@ def _part(part: Part) -> Part | None:
     media = media_of(part)
     if media is None:
         raise ValueError(f"Gemini has no equivalent for a content part of type {part.get('type')!r}")
-    out = _media_part(media)
+    out = _media_part(media, _UNTOLD.get(str(part.get("type")), ""))
     if isinstance(part.get("video_metadata"), dict):
         out["videoMetadata"] = part["video_metadata"]
     return out
 
 
-def _media_part(media: Media) -> Part:
+def _media_part(media: Media, untold: str) -> Part:
+    """`untold`: the type of a link of which nothing tells it; it must have one."""
     if media.data is not None:
         media_type = "image/jpeg" if media.media_type == "image/jpg" else media.media_type
         return {"inlineData": {"mimeType": media_type or "application/octet-stream", "data": media.data}}
+    media_type = media.media_type or (untold if media.url else "")
     data = {"fileUri": media.url or media.file_id}
-    return {"fileData": {"mimeType": media.media_type, **data} if media.media_type else data}
+    return {"fileData": {"mimeType": media_type, **data} if media_type else data}
 
 
 def _model_parts(message: Mapping[str, Any], number: int, contents: _Contents, model: Gemini) -> list[Part]:

@@ -28,9 +28,23 @@ def _part(part: dict[str, Any], quirks: Quirks) -> dict[str, Any]:
     kind = part.get("type")
     if kind == "image_url" and isinstance(part.get("image_url"), str):
         return {**part, "image_url": {"url": part["image_url"]}}
-    if kind == "file" and quirks.files != "file":
-        return _file(part, quirks)
+    if kind == "file":
+        return _file(part, quirks) if quirks.files != "file" else _data_url(part)
     return part
+
+
+def _data_url(part: dict[str, Any]) -> dict[str, Any]:
+    """A file whose data is bare base64, in the data: URL that it must be."""
+    inner = part.get("file")
+    data = inner.get("file_data") if isinstance(inner, dict) else None
+    if not isinstance(inner, dict) or not isinstance(data, str) or data.startswith(("data:", "http://", "https://")):
+        return part
+    media = media_of(part)
+    if media is None or media.data is None:
+        return part
+    named = {"filename": media.name or "file"}
+    rest = {k: v for k, v in inner.items() if k != "format"}
+    return {**part, "file": {**named, **rest, "file_data": f"data:{media.media_type};base64,{media.data}"}}
 
 
 def _file(part: dict[str, Any], quirks: Quirks) -> dict[str, Any]:
