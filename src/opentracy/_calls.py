@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from . import _arguments as check
 from ._arguments import Place
-from ._job import Job, chain_of, check_keys, headed, resolve, secret_values, secrets_of
+from ._job import Job, chain_of, check_keys, engine_url, headed, resolve, secret_values, secrets_of
 from .core.plan import Completed, Guard, Opened, PlanFailed, Policy
 from .core.wire import Call, Target
 from .streams import AsyncRest, AsyncStream, Rest, Stream
@@ -163,6 +163,8 @@ async def prepare(place: Place) -> None:
     Once fetched they are kept, so that resolving the call finds them without waiting.
     """
     require_openai()
+    if engine_url(place):
+        return  # it has credentials of its own
     models = [place.model, *(place.fallbacks if isinstance(place.fallbacks, (list, tuple)) else ())]
     for model in models:
         chain = chain_of(model) if isinstance(model, str) and not place.api_key and not place.api_base else ""

@@ -131,14 +131,9 @@ def warn_dropped(target: Target, dropped: Sequence[str]) -> None:
 
 def resolve(place: Place) -> list[Target]:
     """The targets in order. ValueError as the reference page words it."""
-    env = os.environ
     if place.force_engine and place.force_direct:
         raise ValueError("force_engine and force_direct exclude each other; pass one of them")
-    url = None
-    if place.force_engine:
-        url = place.api_base or env.get("OPENTRACY_ENGINE_URL") or ENGINE_URL
-    elif not place.force_direct and not place.api_base:
-        url = env.get("OPENTRACY_ENGINE_URL")
+    url = engine_url(place)
     if url:
         return _at_engine(place, url)
     first = _direct(place.model, place.api_key, place.api_base)
@@ -149,6 +144,14 @@ def resolve(place: Place) -> list[Target]:
         base = fallback.api_base or (place.api_base if same else None)
         targets.append(_direct(fallback.model, key, base))
     return targets
+
+
+def engine_url(place: Place) -> str | None:
+    """Where the engine is that the call goes to; None when it goes to the provider."""
+    configured = os.environ.get("OPENTRACY_ENGINE_URL")
+    if place.force_engine:
+        return place.api_base or configured or ENGINE_URL
+    return None if place.force_direct or place.api_base else configured or None
 
 
 def _at_engine(place: Place, url: str) -> list[Target]:

@@ -122,7 +122,7 @@ class Router:
         **kwargs: Any,
     ) -> ModelResponse | AsyncStream:
         """As `opentracy.acompletion`; `model` is a group of this router, or any model string."""
-        _calls.require_openai()
+        await self._prepare(model)
         return await _calls.arun(self._chat(model, messages, stream, timeout, num_retries, kwargs), self._health)
 
     def embedding(self, model: str, input: str | list[str], **kwargs: Any) -> EmbeddingResponse:
@@ -131,8 +131,14 @@ class Router:
 
     async def aembedding(self, model: str, input: str | list[str], **kwargs: Any) -> EmbeddingResponse:
         """As `opentracy.aembedding`."""
-        _calls.require_openai()
+        await self._prepare(model)
         return await _calls.arun_embedding(self._vectors(model, input, kwargs), self._health)
+
+    async def _prepare(self, model: str) -> None:
+        """Before an asynchronous call: a cloud's credentials are fetched off the loop, for every member."""
+        for name in (model, *self._fallbacks.get(model, ())):
+            for member in self._groups.get(name, (Deployment(name, name),)):
+                await _calls.prepare(Place(member.model, member.api_key, member.api_base))
 
     def _chat(
         self, model: str, messages: Any, stream: bool, timeout: Any, num_retries: Any, kwargs: dict[str, Any]

@@ -63,6 +63,27 @@ def test_asynchronous_calls_ask_off_the_loop(asked: list[str], monkeypatch: pyte
     assert threads[0] != "MainThread"
 
 
+def test_a_routers_asynchronous_calls_ask_off_the_loop_too(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    import threading
+
+    threads: list[str] = []
+    real = chain.find
+    monkeypatch.setattr(chain, "find", lambda *a: (threads.append(threading.current_thread().name), real(*a))[1])
+    monkeypatch.setenv("BEDROCK_API_BASE", "http://127.0.0.1:9")
+    router = ot.Router([{"model_name": "x", "model": MODEL}])
+    with pytest.raises(ot.APIConnectionError):
+        asyncio.run(router.acompletion("x", [{"role": "user", "content": "x"}]))
+    assert threads[0] != "MainThread"
+
+
+def test_it_is_not_asked_for_what_goes_to_the_engine(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENTRACY_ENGINE_URL", "http://127.0.0.1:9")
+    for call in (ot.acompletion, ot.Router([{"model_name": MODEL, "model": MODEL}]).acompletion):
+        with pytest.raises(ot.APIConnectionError):
+            asyncio.run(call(MODEL, [{"role": "user", "content": "x"}]))
+    assert asked == []
+
+
 def test_there_are_two_chains() -> None:
     with pytest.raises(ValueError, match="no credential chain 'x'"):
         chain.find("x", {})
