@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -119,6 +121,46 @@ def test_metrics_of_two_workers_parse_and_never_fall(busy: Engine, upstream: Fau
     assert requests == len(busy.traces("limit=1000"))
     bad = [label for (_, labels) in before for label in labels if label[0] == "model" and "nobody" in label[1]]
     assert bad == []
+
+
+def test_counters_survive_their_workers(start_engine: Start, upstream: FaultServer) -> None:
+    """Workers are killed under load, one after the other: no counter falls, no gauge of a dead one stays."""
+    parser = pytest.importorskip("prometheus_client.parser", reason="prometheus-client is not installed")
+    engine = start_engine("[server]\nworkers = 3\n[limits]\nnum_retries = 0\n", upstream)
+    upstream(either)
+    children = Path(f"/proc/{engine.process.pid}/task/{engine.process.pid}/children")
+    before: dict[Any, float] = {}
+    started = set()
+
+    def read() -> None:
+        nonlocal before
+        families = list(parser.text_string_to_metric_families(engine.request("GET", "/metrics").body.decode()))
+        samples = {
+            (s.name, tuple(sorted(s.labels.items()))): s.value for f in families for s in f.samples
+            if f.type in ("counter", "histogram")
+        }  # fmt: skip
+        assert all(samples.get(name, -1) >= value for name, value in before.items())
+        before = samples
+        gauges = {f.name: f.samples[0].value for f in families if f.type == "gauge"}
+        started.add(gauges["opentracy_process_start_time_seconds"])
+        assert gauges["opentracy_in_flight"] == 0
+
+    served = 0
+    for _ in range(3):
+        with ThreadPoolExecutor(8) as pool:
+            replies = list(pool.map(lambda n: engine.chat(MODELS[n % 3], stream=n % 2 == 1).status, range(40)))
+        served += replies.count(200)
+        time.sleep(1.5)
+        read()
+        pid = int(children.read_text().split()[0])
+        os.kill(pid, signal.SIGKILL)
+        end = time.monotonic() + 30
+        while (pid in map(int, children.read_text().split()) or len(children.read_text().split()) < 3) and time.monotonic() < end:
+            time.sleep(0.05)
+        for _ in range(6):
+            read()
+    assert sum(v for (name, _), v in before.items() if name == "opentracy_requests_total") == served == 120
+    assert len(started) == 1
 
 
 def test_a_redacted_secret_is_in_no_file(start_engine: Start, upstream: FaultServer) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import secrets
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
@@ -44,6 +45,7 @@ _HELP = {
     "opentracy_traces_dropped_total": ("counter", "Traces that could not be kept, by reason"),
     "opentracy_process_start_time_seconds": ("gauge", "When the oldest worker started"),
 }
+_STARTED = "opentracy_process_start_time_seconds"
 _Series = dict[str, float]
 
 
@@ -72,7 +74,10 @@ class Metrics:
         self._written = 0.0
         self._dirty = False
         store = engine.traces.store
-        self._file = None if store is None else store.path.with_name(f"{store.path.name}.metrics.{os.getpid()}")
+        self._gauges: _Series = {}
+        # a process id may come again; what a dead worker counted must not be written over
+        name = f"{os.getpid()}-{secrets.token_hex(4)}"
+        self._file = None if store is None else store.path.with_name(f"{store.path.name}.metrics.{name}")
 
     def _add(self, key: str, amount: float = 1) -> None:
         self._counts[key] = self._counts.get(key, 0) + amount
@@ -159,6 +164,10 @@ class Metrics:
     def _series(self) -> _Series:
         """Everything counted so far, by the name of its series."""
         series = dict(self._counts)
+        writer = self._engine.traces.writer
+        if writer is not None:
+            for reason, count in list(writer.counters.dropped.items()):
+                series[f'opentracy_traces_dropped_total{{reason="{_safe(reason)}"}}'] = count
 
         def add(key: str, amount: float) -> None:
             if amount:
@@ -183,46 +192,65 @@ class Metrics:
         return series
 
     # ---------------------------------------------------------------- over all workers
+    def _now(self) -> _Series:
+        """What is so just now, in this worker."""
+        engine, writer = self._engine, self._engine.traces.writer
+        now: _Series = {_STARTED: engine.begun, "opentracy_in_flight": len(engine.calls)}
+        if writer is not None:
+            now["opentracy_trace_queue_depth"] = writer.counters.queue_rows
+            # drops count as soon as they happen, without any call that was observed
+            now["dropped"] = sum(writer.counters.dropped.values())
+        return now
+
     def flush(self, *, force: bool = False) -> None:
         """Writes this worker's counts where the others find them; called about once a second."""
         now = time.monotonic()
-        if self._file is None or not self._dirty or (not force and now - self._written < 1.0):
+        if self._file is None or (not force and now - self._written < 1.0):
             return
-        self._written, self._dirty = now, False
+        gauges = self._now()
+        if not self._dirty and gauges == self._gauges:
+            return
+        self._written, self._dirty, self._gauges = now, False, gauges
         with contextlib.suppress(OSError):
             fresh = self._file.with_suffix(".part")
-            fresh.write_bytes(msgspec.msgpack.encode(self._series()))
+            fresh.write_bytes(msgspec.msgpack.encode((gauges, self._series())))
             fresh.replace(self._file)
 
     def total(self) -> _Series:
-        """The counts of all workers, dead ones of this run included: a counter never falls."""
+        """The counts of all workers, dead ones of this run included: a counter never falls. Gauges of living ones."""
         self.flush(force=True)
         if self._file is None:
-            return self._series()
+            return self._series() | self._now()
         total: _Series = {}
         for path in self._file.parent.glob(f"{_stem(self._file)}.metrics.*"):
             if path.suffix == ".part":
                 continue
             try:
-                counts = msgspec.msgpack.decode(path.read_bytes(), type=dict[str, float])
+                gauges, counts = msgspec.msgpack.decode(path.read_bytes(), type=tuple[_Series, _Series])
             except (OSError, msgspec.DecodeError):
                 continue
             for key, amount in counts.items():
                 total[key] = total.get(key, 0) + amount
+            total[_STARTED] = min(total.get(_STARTED, gauges[_STARTED]), gauges.pop(_STARTED))
+            for key, amount in gauges.items():
+                total[key] = total.get(key, 0) + (amount if _lives(path) else 0)
         return total
 
     def text(self) -> str:
         """Everything in Prometheus' text form."""
-        engine = self._engine
-        series = self.total()
-        series["opentracy_in_flight"] = len(engine.calls)
-        series["opentracy_process_start_time_seconds"] = engine.begun
-        writer = engine.traces.writer
-        if writer is not None:
-            series["opentracy_trace_queue_depth"] = writer.counters.queue_rows
-            for reason, count in writer.counters.dropped.items():
-                series[f'opentracy_traces_dropped_total{{reason="{_safe(reason)}"}}'] = count
-        return _render(series)
+        return _render(self.total())
+
+
+def _lives(path: Path) -> bool:
+    """Whether the worker that wrote a file is still there."""
+    pid = path.name.rpartition(".")[2].partition("-")[0]
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _stem(path: Path) -> str:
