@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ._calls import sync_transport
 from ._job import ENGINE_URL
@@ -46,9 +46,11 @@ def add_traces(
 
 
 def import_traces(path: str | os.PathLike[str], *, engine_url: str | None = None, api_key: str | None = None) -> int:
-    """Gives the traces of a JSONL file (as `opentracy traces export` writes it) to the engine; returns their number.
+    """Gives the traces of a file to the engine; returns their number.
 
-    Raises ValueError with the number of the line that is no JSON object, before anything of its portion is sent.
+    The file has one JSON object a line, or is one JSON list: as `opentracy traces export` writes it, or as OpenAI's
+    logs and batch results, LiteLLM, Langfuse and Helicone do. Raises ValueError with the number of the line that is no
+    JSON object, before anything of its portion is sent.
     """
     target = _target(engine_url, api_key)
     return sum([len(_send(target, portion)) for portion in _portions(_lines(Path(path)))])
@@ -56,6 +58,9 @@ def import_traces(path: str | os.PathLike[str], *, engine_url: str | None = None
 
 def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
     with path.open("rb") as file:
+        if _is_list(file):
+            yield from _listed(path)
+            return
         for number, line in enumerate(file, 1):
             if line.strip():
                 try:
@@ -65,6 +70,24 @@ def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
                 if not isinstance(value, dict):
                     raise ValueError(f"{path}, line {number}: a trace is a JSON object")
                 yield value
+
+
+def _is_list(file: BinaryIO) -> bool:
+    """Whether a file is one JSON list over several lines, as some tools write it. Leaves it at its begin."""
+    head = file.read(4096).lstrip()
+    file.seek(0)
+    first, _, rest = head.partition(b"\n")
+    return head.startswith(b"[") and (not first.rstrip().endswith(b"]") or not rest.strip())
+
+
+def _listed(path: Path) -> Iterator[Mapping[str, Any]]:
+    try:
+        found = decode(path.read_bytes())
+    except BadJson as e:
+        raise ValueError(f"{path}: {e}") from None
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise ValueError(f"{path}: a list of objects is needed")
+    yield from found
 
 
 def _portions(traces: Iterable[Mapping[str, Any]]) -> Iterator[list[bytes]]:

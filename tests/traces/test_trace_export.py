@@ -156,3 +156,38 @@ def test_an_unknown_format_is_refused(reader: Reader, tmp_path: Path) -> None:
     with pytest.raises(QueryError, match="cannot be streamed"):
         export.lines_of("parquet", [])
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "openai"])
+def test_an_interrupted_export_goes_on(put: Put, reader: Reader, tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped after any page: the same words give the same file, others begin anew."""
+    monkeypatch.setattr(export, "_PAGE", 7)
+    put(*[make_record(n) for n in range(40)])
+    whole = tmp_path / "whole"
+    assert export.write(reader, EVERYTHING, form, whole) == 40
+    for stop in (1, 3, 5):
+        target = tmp_path / f"cut-{stop}"
+        pages = 0
+
+        def interrupt(rows: int, stop: int = stop) -> None:
+            nonlocal pages
+            pages += 1
+            if pages == stop:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            export.write(reader, EVERYTHING, form, target, asked="all", progress=interrupt)
+        with target.with_name(target.name + ".part").open("ab") as torn:
+            torn.write(b"half a li")
+        told: list[int] = []
+        assert not target.exists()
+        assert export.write(reader, EVERYTHING, form, target, asked="all", progress=told.append) == 40
+        assert sum(told) == 40 - 7 * stop
+        assert target.read_bytes() == whole.read_bytes()
+        assert sorted(p.name for p in tmp_path.glob(f"cut-{stop}*")) == [target.name]
+    other = tmp_path / "other"
+    with pytest.raises(KeyboardInterrupt):
+        export.write(reader, EVERYTHING, form, other, asked="all", progress=lambda rows: (_ for _ in ()).throw(KeyboardInterrupt))
+    told = []
+    export.write(reader, EVERYTHING, form, other, asked="something else", progress=told.append)
+    assert sum(told) == 40

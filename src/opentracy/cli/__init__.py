@@ -6,11 +6,14 @@ Exit codes: 0 ok, 1 failed, 2 usage or configuration, 3 engine unreachable, 130 
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     import click
 
 # command -> "module:attribute"; a module is imported only when its command (or the full help) is asked for
@@ -19,6 +22,7 @@ COMMANDS: dict[str, str] = {
     "route": "opentracy.cli.routing:route",
     "traces": "opentracy.cli.traces:traces",
     "stats": "opentracy.cli.traces:stats",
+    "feedback": "opentracy.cli.traces:feedback",
     "db": "opentracy.cli.db:db",
     "serve": "opentracy.cli.serve:serve",
     "config": "opentracy.cli.config:config",
@@ -61,7 +65,26 @@ def build() -> click.Group:
 def main() -> None:
     """Console entry point."""
     try:
-        import click  # noqa: F401  (only to say clearly what is missing)
+        import click
     except ImportError:
         sys.exit("opentracy: the command line needs the engine extra: pip install 'opentracy[engine]'")
-    build()(prog_name="opentracy")
+    sys.exit(_run(click, build()))
+
+
+def _run(click: ModuleType, command: click.Group) -> int:
+    """Runs the command; its exit code."""
+    try:
+        code = command.main(prog_name="opentracy", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return int(error.exit_code)
+    except click.Abort as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            return 130
+        print("Aborted!", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # whoever reads us has seen enough; the interpreter must not fail on flushing what is left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code if isinstance(code, int) else 0

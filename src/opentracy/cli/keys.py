@@ -78,7 +78,7 @@ def create(
 
 
 @keys.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
+@click.option("--json", "--jsonl", "as_json", is_flag=True, help="One JSON object per line.")
 @home_option
 def ls(as_json: bool, data_home: Path | None) -> None:
     """List the keys, newest first."""

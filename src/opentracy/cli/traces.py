@@ -1,20 +1,23 @@
-"""`opentracy traces` and `opentracy stats`: looking at what the engine recorded, from the local store.
+"""`opentracy traces`, `stats` and `feedback`: looking at what an engine recorded.
 
 Belongs here: arguments, and handing rows to `traces_view`. The store is read where the engine left it (`--store`, or
-OPENTRACY_DATA_HOME, or ~/.opentracy); no engine needs to run.
+OPENTRACY_DATA_HOME, or ~/.opentracy); no engine needs to run. With `--engine` or OPENTRACY_ENGINE_URL a running one is
+asked, here or elsewhere.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import click
+import msgspec
 
 from opentracy.cli import traces_view as view
+from opentracy.cli.remote import engine_option, pairs, remote
 from opentracy.traces.errors import TraceStoreError
 from opentracy.traces.export import FORMATS
 
@@ -25,7 +28,15 @@ if TYPE_CHECKING:
 store_option = click.option(
     "--store", type=click.Path(path_type=Path), default=None, help="Trace database (default: ~/.opentracy/traces.db)."
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
+json_option = click.option("--json", "--jsonl", "as_json", is_flag=True, help="One JSON object per line.")
+
+
+def form_option(command: Callable[..., None]) -> Callable[..., None]:
+    """`--json` (or `--jsonl`) and `--csv` of commands that list."""
+    command = click.option("--csv", "form", flag_value="csv", help="CSV with a header.")(command)
+    return click.option("--json", "--jsonl", "form", flag_value="json", help="One JSON object per line.")(command)
+
+
 filter_option = click.option("--filter", "-f", "query", default="", help="As in `ls`: model:gpt-4o status:error")
 since_option = click.option("--since", default=None, help="A time, or a span like 24h or 7d.")
 until_option = click.option("--until", default=None, help="A time, or a span like 1h.")
@@ -69,14 +80,27 @@ def traces() -> None:
 @since_option
 @until_option
 @store_option
-@json_option
+@engine_option
+@form_option
 def ls(
-    query: tuple[str, ...], limit: int, since: str | None, until: str | None, store: Path | None, as_json: bool
-) -> None:
+    query: tuple[str, ...], limit: int, since: str | None, until: str | None, store: Path | None,
+    engine_url: str | None, form: str | None,
+) -> None:  # fmt: skip
     """List traces, newest first. QUERY: model:gpt-4o status:error cost>0.01 "some text"."""
+    text = " ".join(query)
+    view.listing(_found(store, engine_url, text, since, until, limit), form=form)
+
+
+def _found(
+    store: Path | None, engine_url: str | None, query: str, since: str | None, until: str | None, limit: int,
+    text: str = "",
+) -> Iterator[TraceRow]:  # fmt: skip
+    """The rows of a list or search, from an engine or the local store."""
+    engine = remote(store, engine_url)
+    if engine is not None:
+        return engine.rows(pairs(query, since, until, text), limit)
     reader = open_reader(store)
-    filters = read_filters(" ".join(query), since, until)
-    view.listing(_take(reader, filters, limit), as_json=as_json)
+    return _take(reader, read_filters(query, since, until, text), limit)
 
 
 def _take(reader: Reader, filters: Filters, limit: int) -> Iterator[TraceRow]:
@@ -96,9 +120,17 @@ def _take(reader: Reader, filters: Filters, limit: int) -> Iterator[TraceRow]:
 @traces.command("show")
 @click.argument("trace_id")
 @store_option
+@engine_option
 @json_option
-def show(trace_id: str, store: Path | None, as_json: bool) -> None:
+def show(trace_id: str, store: Path | None, engine_url: str | None, as_json: bool) -> None:
     """Show one trace: where its time went, its attempts, its text. TRACE_ID may be `last`."""
+    engine = remote(store, engine_url)
+    if engine is not None:
+        newest = list(engine.rows([], 1)) if trace_id == "last" else []
+        if trace_id == "last" and not newest:
+            raise click.ClickException("No traces yet")
+        view.one(engine.record(newest[0].trace_id if newest else trace_id), as_json=as_json)
+        return
     reader = open_reader(store)
     try:
         if trace_id == "last":
@@ -118,9 +150,20 @@ def show(trace_id: str, store: Path | None, as_json: bool) -> None:
 @click.option("--last", "-n", type=click.IntRange(min=0), default=10, show_default=True, help="Begin with so many.")
 @filter_option
 @store_option
+@engine_option
 @json_option
-def tail(follow: bool, last: int, query: str, store: Path | None, as_json: bool) -> None:
+def tail(
+    follow: bool, last: int, query: str, store: Path | None, engine_url: str | None, as_json: bool
+) -> None:
     """Print traces as they arrive."""
+    engine = remote(store, engine_url)
+    if engine is not None:
+        asked = pairs(query, None, None)
+        view.lines(reversed(list(engine.rows(asked, last))), as_json=as_json)
+        for row in engine.tail(asked) if follow else ():
+            view.lines([row], as_json=as_json)
+            sys.stdout.flush()
+        return
     reader = open_reader(store)
     filters = read_filters(query)
     _, mark = reader.tail()
@@ -143,14 +186,14 @@ def tail(follow: bool, last: int, query: str, store: Path | None, as_json: bool)
 @since_option
 @until_option
 @store_option
-@json_option
+@engine_option
+@form_option
 def search(
-    text: str, limit: int, query: str, since: str | None, until: str | None, store: Path | None, as_json: bool
-) -> None:
+    text: str, limit: int, query: str, since: str | None, until: str | None, store: Path | None,
+    engine_url: str | None, form: str | None,
+) -> None:  # fmt: skip
     """Find traces by the words of their request or answer. TEXT: words, "a phrase", prefix*."""
-    reader = open_reader(store)
-    filters = read_filters(query, since, until, text)
-    view.listing(_take(reader, filters, limit), as_json=as_json)
+    view.listing(_found(store, engine_url, query, since, until, limit, text), form=form)
 
 
 @traces.command("export")
@@ -160,19 +203,31 @@ def search(
 @since_option
 @until_option
 @store_option
+@engine_option
 def export_(
-    form: str, output: Path | None, query: str, since: str | None, until: str | None, store: Path | None
-) -> None:
-    """Write the traces that match. `openai` is the form for fine-tuning."""
+    form: str, output: Path | None, query: str, since: str | None, until: str | None, store: Path | None,
+    engine_url: str | None,
+) -> None:  # fmt: skip
+    """Write the traces that match. `openai` is the form for fine-tuning. What was interrupted goes on where it was."""
     from opentracy.traces import export
 
-    reader = open_reader(store)
-    filters = read_filters(query, since, until)
     if form == "parquet" and output is None:
         raise click.UsageError("Parquet cannot be written to stdout: name a file with --output")
+    engine = remote(store, engine_url)
+    if engine is not None:
+        _download(engine.export(pairs(query, since, until, more=[("format", form)])), output)
+        return
+    reader = open_reader(store)
+    filters = read_filters(query, since, until)
     try:
         if output is not None:
-            count = export.write(reader, filters, form, output)
+            asked = msgspec.json.encode([query, since, until]).decode()
+            try:
+                with view.counting("exported", _total(reader, filters)) as step:
+                    count = export.write(reader, filters, form, output, asked=asked, progress=step)
+            except KeyboardInterrupt:
+                click.echo("interrupted: the same command goes on from here", err=True)
+                sys.exit(130)
             click.echo(f"{count} traces in {output}", err=True)
             return
         with view.counting("exported") as step:
@@ -184,16 +239,47 @@ def export_(
         raise click.ClickException(str(error)) from error
 
 
+def _download(pieces: Iterator[bytes], output: Path | None) -> None:
+    """An engine's export to stdout, or to a file that appears once it is whole."""
+    if output is None:
+        for piece in pieces:
+            sys.stdout.buffer.write(piece)
+        sys.stdout.buffer.flush()
+        return
+    part = output.with_name(output.name + ".part")
+    with part.open("wb") as out, view.counting("bytes") as step:
+        for piece in pieces:
+            step(out.write(piece))
+    part.replace(output)
+    click.echo(f"{output.stat().st_size} bytes in {output}", err=True)
+
+
+def _total(reader: Reader, filters: Filters) -> int | None:
+    """How many traces match; None where that would take a search."""
+    from opentracy.traces.compile import Query
+    from opentracy.traces.stats import answer
+
+    if filters.text:
+        return None
+    return int(str(answer(reader, Query(("requests",), filters=filters))[0]["requests"]))
+
+
 @traces.command("import")
 @click.argument("file", type=click.File("rb"))
 @store_option
 def import_(file: BinaryIO, store: Path | None) -> None:
-    """Take in the JSON lines of `traces export` (FILE, or - for stdin). Known traces are left alone."""
+    """Take in traces (FILE, or - for stdin): JSON lines of `traces export`, or what OpenAI, LiteLLM, Langfuse and
+    Helicone write, lines or one JSON list. Known traces are left alone."""
     from opentracy.traces import Store
     from opentracy.traces.export import import_lines
 
     try:
-        done = import_lines(Store.open(store), file)
+        lines = file.readlines()
+        if lines and lines[0].lstrip().startswith(b"[") and not lines[0].rstrip().endswith(b"]"):
+            # one JSON list over many lines
+            lines = [b"".join(lines)]
+        with view.counting("taken in") as step:
+            done = import_lines(Store.open(store), lines, progress=step)
     except TraceStoreError as error:
         raise click.ClickException(str(error)) from error
     for number, complaint in done.errors[:20]:
@@ -243,16 +329,26 @@ def rm(trace_ids: tuple[str, ...], query: str, yes: bool, store: Path | None) ->
 @until_option
 @filter_option
 @store_option
-@json_option
+@engine_option
+@form_option
 def stats(
     by: str, metrics: str, bucket: str | None, limit: int, since: str, until: str | None, query: str,
-    store: Path | None, as_json: bool,
+    store: Path | None, engine_url: str | None, form: str | None,
 ) -> None:  # fmt: skip
     """Sums and percentiles by model, key, tag, hour, ..."""
     from opentracy.traces.compile import Query
     from opentracy.traces.filters import span_ms
     from opentracy.traces.stats import answer
 
+    engine = remote(store, engine_url)
+    if engine is not None:
+        more = [("metric", metrics), ("group_by", by), ("limit", str(limit))]
+        try:
+            more += [("bucket", str(span_ms(bucket)))] if bucket else []
+        except TraceStoreError as error:
+            raise click.UsageError(str(error)) from error
+        view.figures(engine.figures(pairs(query, None if since == "all" else since, until, more=more)), form=form)
+        return
     reader = open_reader(store)
     filters = read_filters(query, None if since == "all" else since, until)
     try:
@@ -265,4 +361,47 @@ def stats(
         )
     except TraceStoreError as error:
         raise click.UsageError(str(error)) from error
-    view.figures(answer(reader, asked), as_json=as_json)
+    view.figures(answer(reader, asked), form=form)
+
+
+@click.command("feedback")
+@click.argument("trace_id")
+@click.option("--metric", "-m", required=True, help="A name: good, score, comment, ...")
+@click.option("--value", "-v", "text", required=True, help="true, false, a number, or a text.")
+@click.option("--author", default=None, help="Who says so (local store only; an engine knows its caller).")
+@store_option
+@engine_option
+def feedback(
+    trace_id: str, metric: str, text: str, author: str | None, store: Path | None, engine_url: str | None
+) -> None:
+    """Say what an answer was worth. TRACE_ID may be `last`."""
+    import contextlib
+
+    from opentracy.traces.feedback import add
+
+    value = _value(text)
+    engine = remote(store, engine_url)
+    if engine is not None:
+        newest = list(engine.rows([], 1)) if trace_id == "last" else []
+        engine.say({"trace_id": newest[0].trace_id if newest else trace_id, "metric": metric, "value": value})
+        return
+    reader = open_reader(store)
+    try:
+        page = reader.page(limit=1).rows if trace_id == "last" else []
+        record = reader.get(page[0].trace_id if page else trace_id, bodies=False)
+        if record is None:
+            raise click.ClickException("No such trace")
+        with contextlib.closing(reader.store.connect(durable=True)) as connection:
+            now = time.time_ns() // 1_000_000
+            add(connection, record.trace_id, metric, value, author=author, now_ms=now)
+    except (ValueError, TraceStoreError) as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _value(text: str) -> bool | float | str:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        return float(text)
+    except ValueError:
+        return text

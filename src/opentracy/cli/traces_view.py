@@ -6,6 +6,7 @@ Belongs here: formatting only. With `--json` or when the output is no terminal n
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 import sys
 import time
@@ -70,13 +71,26 @@ def _cells(row: TraceRow) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def listing(found: Iterable[TraceRow], *, as_json: bool) -> None:
-    """A table of list rows, or one JSON object per line."""
-    if as_json:
+def listing(found: Iterable[TraceRow], *, form: str | None) -> None:
+    """A table of list rows, one JSON object per line (`json`), or CSV with every column (`csv`)."""
+    if form == "json":
         for row in found:
             click.echo(row_json(row))
         return
+    if form == "csv":
+        comma_separated([json.loads(row_json(row)) for row in found], [*TraceRow.__struct_fields__, "cost_usd"])
+        return
     table([_cells(row) for row in found], _COLUMNS, empty="No traces match.")
+
+
+def comma_separated(found: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
+    """CSV on stdout, with a header also where nothing is found; no cell is a formula to a spreadsheet."""
+    from opentracy.traces.export import cell
+
+    write = csv.writer(sys.stdout, lineterminator="\n").writerow
+    write(columns)
+    for row in found:
+        write([cell(row[name]) for name in columns])
 
 
 def lines(found: Iterable[TraceRow], *, as_json: bool) -> None:
@@ -189,9 +203,12 @@ def pretty(body: bytes) -> str:
         return body.decode("utf-8", "replace")
 
 
-def figures(found: Sequence[dict[str, Any]], *, as_json: bool) -> None:
+def figures(found: Sequence[dict[str, Any]], *, form: str | None) -> None:
     """The answer of a query: one line per bucket and group."""
-    if as_json:
+    if form == "csv":
+        comma_separated(found, list(found[0]) if found else [])
+        return
+    if form == "json":
         for row in found:
             click.echo(json.dumps(row, ensure_ascii=False))
         return

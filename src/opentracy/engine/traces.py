@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -21,8 +23,9 @@ from starlette.responses import Response, StreamingResponse
 from opentracy.core.jsonio import encode
 from opentracy.traces import Filters, QueryError, Reader, TraceRecord, TraceRow, TraceStoreError
 from opentracy.traces.compile import Query
-from opentracy.traces.export import Imported, add_records, parse_trace
+from opentracy.traces.export import Imported, add_records, lines_of, parquet, parse_trace, records
 from opentracy.traces.filters import from_params
+from opentracy.traces.foreign import unfolded
 from opentracy.traces.ids import normalise_id
 from opentracy.traces.model import to_dict
 from opentracy.traces.stats import answer, facets, series
@@ -170,56 +173,51 @@ async def tail(engine: Engine, request: Request) -> Response:
 
 
 async def export(engine: Engine, request: Request) -> Response:
-    """`GET /v1/traces/export`: every trace that matches, one JSON object a line."""
+    """`GET /v1/traces/export`: every trace that matches, in one of the formats; `bodies=false` without the texts."""
     reader, filters = reader_of(engine), filters_of(request, _PAGING | {"format", "bodies"})
     kind = request.query_params.get("format", "jsonl")
-    if kind not in ("jsonl", "csv"):
-        raise Refused(400, "format must be jsonl or csv (the command line also writes Parquet)", param="format")
+    if kind not in _MEDIA:
+        raise Refused(400, f"format must be one of {', '.join(_MEDIA)}", param="format")
     with_bodies = request.query_params.get("bodies", "true").lower() not in ("0", "false", "no")
     await engine.traces.current()
-
-    async def lines() -> AsyncIterator[bytes]:
-        cursor: str | None = None
-        first = True
-        while True:
-            page = await off_loop(partial(reader.page, filters, limit=200, cursor=cursor))
-            rows = await off_loop(partial(_whole, reader, page.rows, bodies=with_bodies))
-            yield _csv(rows, header=first) if kind == "csv" else b"".join(encode(r) + b"\n" for r in rows)
-            first, cursor = False, page.next
-            if cursor is None:
-                return
-
-    media = "text/csv; charset=utf-8" if kind == "csv" else "application/x-ndjson"
-    name = {"content-disposition": f'attachment; filename="traces.{kind}"'}
-    return StreamingResponse(lines(), media_type=media, headers=name)
+    media, suffix = _MEDIA[kind]
+    name = {"content-disposition": f'attachment; filename="traces.{suffix}"'}
+    found = records(reader, filters, bodies=with_bodies)
+    pieces = _parquet(found) if kind == "parquet" else lines_of(kind, found)
+    return StreamingResponse(_gathered(pieces), media_type=media, headers=name)
 
 
-def _whole(reader: Reader, rows: list[TraceRow], *, bodies: bool) -> list[dict[str, Any]]:
-    records = (reader.get(r.trace_id, bodies=bodies) for r in rows)
-    return [to_dict(record) for record in records if record is not None]
+_MEDIA = {
+    "jsonl": ("application/x-ndjson", "jsonl"),
+    "csv": ("text/csv; charset=utf-8", "csv"),
+    "parquet": ("application/vnd.apache.parquet", "parquet"),
+    "openai": ("application/x-ndjson", "jsonl"),
+}
 
 
-def _csv(rows: list[dict[str, Any]], *, header: bool) -> bytes:
-    import csv
-    import io
+async def _gathered(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """Some pieces at a time, made on a thread."""
 
-    out = io.StringIO()
-    names = [n for n in (*TraceRecord.__struct_fields__, "cost_usd") if n != "content"]
-    writer = csv.writer(out)
-    if header:
-        writer.writerow(names)
-    for r in rows:
-        writer.writerow([_cell(r.get(name)) for name in names])
-    return out.getvalue().encode()
+    def some() -> bytes:
+        out = bytearray()
+        for piece in pieces:
+            out += piece
+            if len(out) >= 65_536:
+                break
+        return bytes(out)
+
+    while data := await off_loop(some):
+        yield data
 
 
-def _cell(value: Any) -> Any:
-    """Spreadsheets run what begins with = + - @, so text of others gets a quote in front."""
-    if isinstance(value, dict | list):
-        value = encode(value).decode()
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return "'" + value
-    return value
+def _parquet(found: Iterator[TraceRecord]) -> Iterator[bytes]:
+    """A file of its own, since the format is written from its end."""
+    with tempfile.TemporaryDirectory(prefix="opentracy-export-") as place:
+        target = Path(place) / "traces.parquet"
+        parquet(found, target)
+        with target.open("rb") as file:
+            while data := file.read(1 << 20):
+                yield data
 
 
 async def take(engine: Engine, request: Request) -> Response:
@@ -236,14 +234,14 @@ async def take(engine: Engine, request: Request) -> Response:
     given = body.get("traces", [body])
     if not isinstance(given, list) or not given or len(given) > MAX_IMPORT:
         raise Refused(400, f"traces must be a list of 1 to {MAX_IMPORT}", param="traces")
-    records = []
-    for number, item in enumerate(given):
+    found = []
+    for number, item in enumerate(unfolded(given)):
         try:
-            records.append(parse_trace(item))
+            found.append(parse_trace(item))
         except ValueError as e:
             raise Refused(400, f"traces[{number}]: {e}", param=f"traces[{number}]") from None
-    ids = [r.trace_id for r in records]
-    done = await commit(engine, records)
+    ids = [r.trace_id for r in found]
+    done = await commit(engine, found)
     return json_response({"object": "list", "data": [{"trace_id": i} for i in ids], "known": done.known}, 201)
 
 

@@ -11,7 +11,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ import msgspec
 from .codec import MAX_ROWS, encode_block
 from .errors import QueryError, StoreUnavailable
 from .filters import EVERYTHING, Filters
+from .foreign import translated, unfolded
 from .ids import new_trace_id, normalise_id
 from .model import TraceRecord, from_dict, to_dict
 from .reader import Reader, TraceRow
@@ -48,19 +49,21 @@ def rows(reader: Reader, filters: Filters = EVERYTHING, *, limit: int | None = N
             return
 
 
-def records(reader: Reader, filters: Filters = EVERYTHING, *, limit: int | None = None) -> Iterator[TraceRecord]:
-    """All whole records that match, with bodies, newest first."""
+def records(
+    reader: Reader, filters: Filters = EVERYTHING, *, limit: int | None = None, bodies: bool = True
+) -> Iterator[TraceRecord]:
+    """All whole records that match, newest first, with their texts unless `bodies` is False."""
     batch: list[int] = []
     for row in rows(reader, filters, limit=limit):
         batch.append(row.seq)
         if len(batch) == _PAGE:
-            yield from _loaded(reader, batch)
+            yield from _loaded(reader, batch, bodies=bodies)
             batch = []
-    yield from _loaded(reader, batch)
+    yield from _loaded(reader, batch, bodies=bodies)
 
 
-def _loaded(reader: Reader, seqs: list[int]) -> Iterator[TraceRecord]:
-    return (record for record in reader.load(seqs, bodies=True) if record is not None)
+def _loaded(reader: Reader, seqs: list[int], *, bodies: bool = True) -> Iterator[TraceRecord]:
+    return (record for record in reader.load(seqs, bodies=bodies) if record is not None)
 
 
 def jsonl(found: Iterable[TraceRecord]) -> Iterator[bytes]:
@@ -74,19 +77,30 @@ CSV_COLUMNS: Final = (
     "user_id", "session_id", "tags", "cluster_id", "stream", "cache_hit", "has_tools", "fallback_from", "attempts",
     "latency_ms", "ttft_ms", "tokens_in", "tokens_out", "tokens_cached", "tokens_cache_write", "tokens_reasoning",
     "cost_nano", "cost_usd", "cost_source", "error_type", "error_code", "error_msg", "finish_reason", "metadata",
-    "request", "response",
+    "request", "response", "operation", "parent_id", "cluster_label", "route_policy", "route_score",
+    "route_candidates", "counterfactual_nano", "router_version", "fallback_reason", "config_hash", "attempts_detail",
+    "queue_ms", "routing_ms", "embedding_ms", "cost_in_nano", "cost_out_nano", "cost_estimated", "region",
+    "sdk_version", "engine_version", "body_state",
 )  # fmt: skip
+# nothing that is known about a trace is left out
+assert set(TraceRecord.__struct_fields__) - {"content"} <= set(CSV_COLUMNS)
 
 
-def csv_lines(found: Iterable[TraceRecord]) -> Iterator[bytes]:
+def _flat(record: TraceRecord) -> dict[str, Any]:
+    """The columns of a record: the number of attempts beside what they were."""
+    row = to_dict(record)
+    return {**row, "attempts": len(record.attempts), "attempts_detail": row["attempts"]}
+
+
+def csv_lines(found: Iterable[TraceRecord], *, header: bool = True) -> Iterator[bytes]:
     """A header and one line per record; text that a spreadsheet would run as a formula begins with an apostrophe."""
     out = io.StringIO()
     write = csv.writer(out, lineterminator="\r\n").writerow
-    write(CSV_COLUMNS)
+    if header:
+        write(CSV_COLUMNS)
     for record in found:
-        row = to_dict(record)
-        row["attempts"] = len(record.attempts)
-        write([_cell(row[name]) for name in CSV_COLUMNS])
+        row = _flat(record)
+        write([cell(row[name]) for name in CSV_COLUMNS])
         if out.tell() > 65_536:
             yield out.getvalue().encode()
             out.seek(0)
@@ -94,7 +108,8 @@ def csv_lines(found: Iterable[TraceRecord]) -> Iterator[bytes]:
     yield out.getvalue().encode()
 
 
-def _cell(value: Any) -> Any:
+def cell(value: Any) -> Any:
+    """A value as a cell of CSV: lists and objects as JSON, formulas made harmless."""
     if isinstance(value, list | dict):
         value = json.dumps(value, ensure_ascii=False)
     if isinstance(value, str) and value.startswith(_FORMULA):
@@ -160,18 +175,20 @@ def parquet(found: Iterable[TraceRecord], target: Path) -> int:
     kinds = dict.fromkeys(CSV_COLUMNS, "VARCHAR")
     kinds |= dict.fromkeys(
         ("ts_ms", "http_status", "cluster_id", "attempts", "tokens_in", "tokens_out", "tokens_cached",
-         "tokens_cache_write", "tokens_reasoning", "cost_nano"), "BIGINT",
+         "tokens_cache_write", "tokens_reasoning", "cost_nano", "counterfactual_nano", "cost_in_nano",
+         "cost_out_nano"), "BIGINT",
     )  # fmt: skip
-    kinds |= dict.fromkeys(("latency_ms", "ttft_ms", "cost_usd"), "DOUBLE")
-    kinds |= dict.fromkeys(("stream", "cache_hit", "has_tools"), "BOOLEAN") | {"tags": "VARCHAR[]"}
+    times = ("latency_ms", "ttft_ms", "queue_ms", "routing_ms", "embedding_ms")
+    kinds |= dict.fromkeys((*times, "cost_usd", "route_score"), "DOUBLE")
+    kinds |= dict.fromkeys(("stream", "cache_hit", "has_tools", "cost_estimated"), "BOOLEAN") | {"tags": "VARCHAR[]"}
     lines = target.with_name(target.name + ".lines")
     count = 0
     try:
         with lines.open("wb") as out:
             for record in found:
-                row = to_dict(record)
-                row["attempts"] = len(record.attempts)
-                row["metadata"] = None if record.metadata is None else json.dumps(record.metadata, ensure_ascii=False)
+                row = _flat(record)
+                for name in ("metadata", "route_candidates", "attempts_detail"):
+                    row[name] = None if row[name] is None else json.dumps(row[name], ensure_ascii=False)
                 out.write(msgspec.json.encode({name: row[name] for name in CSV_COLUMNS}) + b"\n")
                 count += 1
         segments.lines_to_parquet(lines, target, kinds)
@@ -180,29 +197,75 @@ def parquet(found: Iterable[TraceRecord], target: Path) -> int:
     return count
 
 
-def write(reader: Reader, filters: Filters, form: str, target: Path) -> int:
+def write(
+    reader: Reader,
+    filters: Filters,
+    form: str,
+    target: Path,
+    *,
+    asked: str | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> int:
     """Exports to a file that appears only once it is whole; returns the number of rows written.
 
-    Raises QueryError for an unknown format.
+    `asked` is what was asked for, in words: an export of the same words that was interrupted is gone on with (but for
+    Parquet). `progress` is told of each page's rows. Raises QueryError for an unknown format.
     """
     if form not in FORMATS:
         raise QueryError(f"Unknown format {form!r}: {', '.join(FORMATS)}")
     if form == "parquet":
-        return parquet(records(reader, filters), target)
-    part = target.with_name(target.name + ".part")
-    count = 0
-
-    def counted() -> Iterator[TraceRecord]:
-        nonlocal count
-        for record in records(reader, filters):
-            count += 1
-            yield record
-
-    with part.open("wb") as out:
-        for piece in lines_of(form, counted()):
-            out.write(piece)
+        return parquet(_told(records(reader, filters), progress), target)
+    part, note = target.with_name(target.name + ".part"), target.with_name(target.name + ".part.json")
+    at = _interrupted(part, note, f"{form} {asked}") if asked is not None else None
+    if at is None:
+        at = _Mark(f"{form} {asked}", msgspec.json.encode(filters).decode())
+    else:
+        filters = msgspec.json.decode(at.filters, type=Filters)
+    with part.open("r+b" if at.size else "wb") as out:
+        out.truncate(at.size)
+        out.seek(at.size)
+        while not at.done:
+            page = reader.page(filters, limit=_PAGE, cursor=at.cursor)
+            found = _loaded(reader, [row.seq for row in page.rows])
+            for piece in csv_lines(found, header=not at.size) if form == "csv" else lines_of(form, found):
+                out.write(piece)
+            out.flush()
+            at = replace(at, cursor=page.next, size=out.tell(), rows=at.rows + len(page.rows), done=page.next is None)
+            if asked is not None:
+                note.write_bytes(msgspec.json.encode(at))
+            if progress is not None:
+                progress(len(page.rows))
     part.replace(target)
-    return count
+    note.unlink(missing_ok=True)
+    return at.rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """How far an export is: the words it was asked in, the filters they meant then, cursor, bytes and rows."""
+
+    asked: str
+    filters: str
+    cursor: str | None = None
+    size: int = 0
+    rows: int = 0
+    done: bool = False
+
+
+def _interrupted(part: Path, note: Path, asked: str) -> _Mark | None:
+    """Where an export of the same words stopped; None when there was none, or its file is shorter than noted."""
+    try:
+        mark = msgspec.json.decode(note.read_bytes(), type=_Mark)
+        return mark if mark.asked == asked and part.stat().st_size >= mark.size > 0 else None
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def _told(found: Iterable[TraceRecord], progress: Callable[[int], object] | None) -> Iterator[TraceRecord]:
+    for record in found:
+        yield record
+        if progress is not None:
+            progress(1)
 
 
 def lines_of(form: str, found: Iterable[TraceRecord]) -> Iterator[bytes]:
@@ -234,7 +297,9 @@ def import_lines(
     before_write: Callable[[TraceRecord], None] | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> Imported:
-    """Takes in JSON lines of `jsonl`'s form. Traces with a known id are left alone, so it may be repeated.
+    """Takes in JSON lines of `jsonl`'s form or of `foreign`'s; a line may be a list of them.
+
+    Traces with a known id are left alone, so it may be repeated.
 
     A line that is no trace is noted in `errors`; the others are taken in.
     """
@@ -245,11 +310,11 @@ def import_lines(
         if not line.strip():
             continue
         try:
-            batch.append(parse_trace(msgspec.json.decode(line)))
+            batch += [parse_trace(one) for one in unfolded(msgspec.json.decode(line))]
         except (ValueError, UnicodeDecodeError) as error:
             result.errors.append((number, str(error)))
             continue
-        if len(batch) == MAX_ROWS // 2:
+        if len(batch) >= MAX_ROWS // 2:
             _take_in(store, reader, batch, result, before_write)
             batch = []
             if progress is not None:
@@ -271,9 +336,11 @@ def add_records(
 
 
 def parse_trace(value: Any) -> TraceRecord:
-    """A trace as JSON brings it: `trace_id` and `ts_ms` are made where they are missing. Raises ValueError."""
+    """A trace as JSON brings it, ours or of a tool that `foreign` knows; `trace_id` and `ts_ms` are made where they are
+    missing. Raises ValueError."""
     if not isinstance(value, dict):
         raise ValueError("A trace must be an object")
+    value = translated(value)
     filled = {"ts_ms": time.time_ns() // 1_000_000, **value}
     filled["trace_id"] = normalise_id(str(value["trace_id"])) if value.get("trace_id") else new_trace_id()
     record = from_dict(filled)

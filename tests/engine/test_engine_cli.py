@@ -1,0 +1,151 @@
+"""The commands about traces against a running engine: the same rows as from its store, and the promised exit codes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from engine_process import Engine, Start, bare_environment, free_port
+
+from faultserver import FaultServer, answer, error
+
+ADMIN = {"authorization": "Bearer adm-1"}
+
+
+@pytest.fixture(scope="module")
+def served(start_engine: Start, upstream: FaultServer) -> Engine:
+    """An engine with some calls of three kinds."""
+    config = '[server]\nadmin_keys = ["env:ADMIN"]\n[limits]\nnum_retries = 0\n'
+    engine = start_engine(config, upstream, ADMIN="adm-1")
+    engine.headers = ADMIN
+    upstream(answer())
+    for number in range(6):
+        assert engine.chat("openai/gpt-4o" if number % 2 else "openai/gpt-4o-mini", user=f"=u{number}").status == 200
+    upstream(error(500))
+    assert engine.chat("openai/gpt-4o").status in (500, 502)
+    assert len(engine.traces()) == 7
+    return engine
+
+
+def run(*words: str, key: str = "adm-1", env: dict[str, str] | None = None, code: int = 0) -> str:
+    environ = {**bare_environment(), "OPENTRACY_API_KEY": key, "NO_COLOR": "1", **(env or {})}
+    done = subprocess.run([sys.executable, "-m", "opentracy", *words], env=environ, capture_output=True, text=True, timeout=90)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "\x1b" not in done.stdout
+    return done.stdout if code == 0 else done.stderr
+
+
+def rows(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("traces", "ls", "--json"),
+        ("traces", "ls", "model:gpt-4o", "status:error", "--jsonl"),
+        ("traces", "ls", "-n", "3", "--csv"),
+        ("traces", "search", "hello", "--json"),
+        ("traces", "show", "last", "--json"),
+        ("stats", "--by", "model", "--json", "--since", "all"),
+        ("stats", "--by", "model,user", "--csv"),
+        ("stats", "--by", "model", "--bucket", "1h", "--json"),
+        ("traces", "export", "--format", "csv"),
+        ("traces", "export", "--format", "openai"),
+    ],
+    ids=" ".join,
+)
+def test_an_engine_and_its_store_say_the_same(served: Engine, words: tuple[str, ...]) -> None:
+    store = run(*words, "--store", str(served.home / "traces.db"))
+    there = run(*words, "--engine", served.url)
+    assert store.strip()
+    assert there == store
+    assert run(*words, env={"OPENTRACY_ENGINE_URL": served.url}) == store
+
+
+def test_every_form_of_export_over_http(served: Engine, tmp_path: Path) -> None:
+    """JSONL, CSV, Parquet and fine-tuning, of exactly the filter; without texts when asked."""
+    duckdb = pytest.importorskip("duckdb", reason="duckdb is not installed")
+    lines = rows(served.request("GET", "/v1/traces/export?model=gpt-4o").body.decode())
+    assert len(lines) == 4
+    assert all(line["request"] for line in lines)
+    bare = rows(served.request("GET", "/v1/traces/export?model=gpt-4o&bodies=false").body.decode())
+    assert [line["trace_id"] for line in bare] == [line["trace_id"] for line in lines]
+    assert not any(line["request"] for line in bare)
+    cells = list(csv.DictReader(io.StringIO(served.request("GET", "/v1/traces/export?format=csv").body.decode())))
+    assert len(cells) == 7
+    assert all(cell["user_id"].startswith("'=") for cell in cells if cell["user_id"])
+    assert json.loads(cells[0]["attempts_detail"])[0]["provider"] == "openai"
+    file = tmp_path / "x.parquet"
+    file.write_bytes(served.request("GET", "/v1/traces/export?format=parquet&q=status:ok").body)
+    sums = duckdb.sql(f"SELECT count(*), sum(cost_nano), count(request) FROM read_parquet('{file}')").fetchall()[0]
+    assert sums == (6, sum(line["cost_nano"] or 0 for line in served.traces("status=ok")), 6)
+    tuning = rows(served.request("GET", "/v1/traces/export?format=openai").body.decode())
+    assert len(tuning) == 6
+    assert [message["role"] for message in tuning[0]["messages"]] == ["user", "assistant"]
+    assert served.request("GET", "/v1/traces/export?format=xml").error["param"] == "format"
+
+
+def test_feedback_from_the_command_line(served: Engine) -> None:
+    """Through the engine and into the store; a mistake is told."""
+    newest = served.traces("limit=1")[0]["trace_id"]
+    run("feedback", newest, "--metric", "good", "--value", "true", "--engine", served.url)
+    run("feedback", "last", "--metric", "score", "--value", "0.5", "--store", str(served.home / "traces.db"))
+    from opentracy.traces import Store
+    from opentracy.traces.feedback import of_trace
+
+    store = Store.open(served.home / "traces.db", read_only=True)
+    said = {one.metric: one.value for one in of_trace(store.reader(), newest)}
+    store.close()
+    assert said == {"good": True, "score": 0.5}
+    run("feedback", "f" * 32, "--metric", "good", "--value", "true", "--store", str(served.home / "traces.db"), code=1)
+    run("feedback", newest, "--metric", "no spaces", "--value", "1", "--store", str(served.home / "traces.db"), code=2)
+
+
+def test_exit_codes(served: Engine, tmp_path: Path) -> None:
+    """0 done, 1 failed, 2 asked wrongly, 3 nobody there; and the local store where there is one."""
+    away = f"http://127.0.0.1:{free_port()}"
+    assert "No engine answers" in run("traces", "ls", "--engine", away, code=3)
+    assert "No engine answers" in run("stats", env={"OPENTRACY_ENGINE_URL": away, "OPENTRACY_DATA_HOME": str(tmp_path)}, code=3)
+    home = {"OPENTRACY_ENGINE_URL": away, "OPENTRACY_DATA_HOME": str(served.home)}
+    assert len(rows(run("traces", "ls", "--json", env=home))) == 7
+    assert "not valid" in run("traces", "ls", "--engine", served.url, key="wrong", code=1)
+    assert "did you mean 'model'" in run("traces", "ls", "modle:x", "--engine", served.url, code=2)
+    assert "did you mean 'model'" in run("traces", "ls", "modle:x", "--store", str(served.home / "traces.db"), code=2)
+    run("traces", "show", "f" * 32, "--engine", served.url, code=1)
+    run("traces", "ls", "--engine", "nonsense", code=2)
+
+
+@pytest.mark.parametrize("where", ["engine", "store"])
+def test_tail_shows_a_trace_within_a_second_and_ends_with_130(served: Engine, upstream: FaultServer, where: str) -> None:
+    """Only what matches, as it comes; Ctrl-C is no failure of ours."""
+    place = ["--engine", served.url] if where == "engine" else ["--store", str(served.home / "traces.db")]
+    command = [sys.executable, "-m", "opentracy", "traces", "tail", "-n", "0", "--json", "-f", "model:gpt-4o-mini", *place]
+    tail = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**bare_environment(), "OPENTRACY_API_KEY": "adm-1"}
+    )
+    assert tail.stdout is not None
+    upstream(answer())
+    took = []
+    time.sleep(3.0)
+    for _ in range(3):
+        assert served.chat("openai/gpt-4o").status == 200
+        wanted = served.chat("openai/gpt-4o-mini").headers["x-opentracy-trace-id"]
+        began = time.monotonic()
+        assert json.loads(tail.stdout.readline())["trace_id"] == wanted
+        took.append(time.monotonic() - began)
+    assert min(took) < 1.0, took
+    os.kill(tail.pid, signal.SIGINT)
+    _, said = tail.communicate(timeout=30)
+    assert tail.returncode == 130
+    assert "Traceback" not in said
