@@ -22,6 +22,7 @@ NAMED = {
     "_calls.py": "`openai` is the package whose presence is asked for",
     "core/pricing.py": "a price belongs to a provider",
     "traces/export.py": "`openai` names a file format for fine-tuning",
+    "traces/foreign.py": "OpenAI's own logs and batch files do not say whose they are",
     "traces/otel.py": "OpenTelemetry has its own words for providers",
     "_openai_later.py": "`openai` is a Python package",
     "routing/embed.py": "`openai` names the embeddings wire format",

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from opentracy.traces.export import FORMATS
+
 from . import admin, feedback, metrics, models, openapi, otlp, pages, probes, traces
 from .dashboard_routes import DASHBOARD
 from .route import explain
@@ -51,7 +53,7 @@ ROUTES: tuple[Route, ...] = (
           accepts=("application/json", "application/x-protobuf")),
     Route("GET", "/v1/traces/facets", "read", traces.facet_counts, "Counts to narrow a list by", query=_FILTER),
     Route("GET", "/v1/traces/export", "read", traces.export, "Every trace that matches",
-          query={**_FILTER, "format": {"enum": ["jsonl", "csv", "parquet", "openai"]}},
+          query={**_FILTER, "format": {"enum": list(FORMATS)}},
           produces="application/x-ndjson"),
     Route("GET", "/v1/traces/tail", "read", traces.tail, "New traces as they come", query=_FILTER,
           produces="text/event-stream"),

@@ -23,7 +23,7 @@ from starlette.responses import Response, StreamingResponse
 from opentracy.core.jsonio import encode
 from opentracy.traces import Filters, QueryError, Reader, TraceRecord, TraceRow, TraceStoreError
 from opentracy.traces.compile import Query
-from opentracy.traces.export import Imported, add_records, lines_of, parquet, parse_trace, records
+from opentracy.traces.export import FORMATS, Imported, add_records, lines_of, parquet, parse_trace, records
 from opentracy.traces.filters import from_params
 from opentracy.traces.foreign import unfolded
 from opentracy.traces.ids import normalise_id
@@ -187,11 +187,11 @@ async def export(engine: Engine, request: Request) -> Response:
     return StreamingResponse(_gathered(pieces), media_type=media, headers=name)
 
 
-_MEDIA = {
-    "jsonl": ("application/x-ndjson", "jsonl"),
+_LINES = ("application/x-ndjson", "jsonl")
+#: content type and end of the file's name of each format; those that are not named are JSON lines
+_MEDIA = dict.fromkeys(FORMATS, _LINES) | {
     "csv": ("text/csv; charset=utf-8", "csv"),
     "parquet": ("application/vnd.apache.parquet", "parquet"),
-    "openai": ("application/x-ndjson", "jsonl"),
 }
 
 
