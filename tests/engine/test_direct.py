@@ -22,11 +22,12 @@ from hypothesis import strategies as st
 import opentracy.engine.direct as direct_module
 from opentracy.core.usual import UsualChat, doubled, read_usual
 from opentracy.engine.app import Engine
-from opentracy.engine.config import AliasConfig, Config, LimitsConfig
+from opentracy.engine.config import AliasConfig, AutoConfig, Config, LimitsConfig
 from opentracy.engine.errors import Refused
 from opentracy.engine.state import Snapshot
 from opentracy.engine.tracing import Tracing
 from opentracy.engine.validate import check_chat, decode_body
+from opentracy.routing import Router, load
 from opentracy.traces import TraceRecord
 
 USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
@@ -97,7 +98,7 @@ async def _message(reader: asyncio.StreamReader) -> bytes:
 
 
 @asynccontextmanager
-async def wire(config: Config = CONFIG) -> Any:
+async def wire(config: Config = CONFIG, router: Router | None = None) -> Any:
     script: list[bytes] = []
     state: dict[str, Wire] = {}
 
@@ -121,7 +122,7 @@ async def wire(config: Config = CONFIG) -> Any:
     port = upstream.sockets[0].getsockname()[1]
     env = {f"{name}_API_{kind}": value for name in ("OPENAI", "GROQ") for kind, value in
            (("BASE", f"http://127.0.0.1:{port}/v1"), ("KEY", "k"))}  # fmt: skip
-    engine = Engine(Snapshot(config, env), Tracing(config, None, {}))
+    engine = Engine(Snapshot(config, env, router=router), Tracing(config, None, {}))
     records: list[TraceRecord] = []
     engine.traces.put = records.append
     sock = socket.create_server(("127.0.0.1", 0))
@@ -214,7 +215,7 @@ SCRIPTS: dict[str, list[bytes]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("model", ["openai/gpt-4o", "pair"])
+@pytest.mark.parametrize("model", ["openai/gpt-4o", "pair", "openai/o3-mini", "openai/gpt-5"])
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_whatever_the_provider_says(name: str, model: str, ways: list[str]) -> None:
     body = json.dumps({"model": model, "messages": MESSAGES, "temperature": 0, "max_tokens": 9}).encode()
@@ -272,6 +273,45 @@ def test_streams_too(name: str, ways: list[str]) -> None:
     assert short == general
     assert ways == ["openai/gpt-4o"]
     assert short[1][0]["stream_options"] == {"include_usage": True}
+
+
+AUTO = msgspec.structs.replace(
+    CONFIG,
+    auto=AutoConfig(models=("openai/gpt-4o", "openai/gpt-4o-mini", "groq/llama-3.3-70b-versatile"), default="openai/gpt-4o"),
+)
+
+
+@pytest.mark.parametrize("routed", [True, False])
+@pytest.mark.parametrize("name", ["good", "tool calls", "500 twice", "400", "eof then good"])
+def test_auto_too(name: str, routed: bool, ways: list[str]) -> None:
+    """With a router, and without one, where the default answers."""
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Write a python function that adds."}]
+    body = json.dumps({"model": "auto", "messages": messages, "max_tokens": 9}).encode()
+    router = load("default") if routed else None
+
+    async def both() -> list[Any]:
+        found = []
+        for short in (False, True):
+            async with wire(AUTO, router) as w:
+                await w.warm({"model": "openai/gpt-4o-mini", "messages": MESSAGES})
+                if not short:
+                    w.writer.close()
+                    await w.connect()
+                w.script[:] = SCRIPTS[name]
+                reply = await w.post(body)
+                await asyncio.sleep(0)
+                one = compared(*reply, w.records[0])
+                for part in (one["headers"], one["row"], one["said"].get("_routing", {}), (one["stored"] or {}).get("_routing", {})):
+                    for time in ("x-opentracy-routing-ms", "routing_ms"):
+                        if time in part:
+                            part[time] = part[time] is not None
+                found.append((one, [json.loads(s) for s in w.seen], w.engine.metrics._decisions))
+        return found
+
+    general, short = asyncio.run(both())
+    assert short == general
+    assert ways == ["auto"]
+    assert ("x-opentracy-cluster-id" in short[0]["headers"]) is (routed and short[0]["status"] != 503)
 
 
 def test_a_client_that_leaves_stops_the_provider(ways: list[str]) -> None:

@@ -52,6 +52,7 @@ class UsualChat(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, 
 
 
 SETTINGS = tuple(name for name in UsualChat.__struct_fields__ if name not in ("model", "messages", "stream"))
+FIELDS = frozenset(UsualChat.__struct_fields__)
 _decode = msgspec.json.Decoder(UsualChat).decode
 
 

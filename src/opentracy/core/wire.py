@@ -267,9 +267,9 @@ class Forwarding(Protocol):
     model: str
     """As the provider is told."""
 
-    def request(self, chat: UsualChat) -> bytes | None:
-        """The body for the provider, equal to `build_request`'s; None where more would have to be done to it. The
-        value is used up."""
+    def request(self, chat: UsualChat) -> tuple[bytes, tuple[str, ...]] | None:
+        """The body for the provider and what was dropped, equal to `build_request`'s; None where more would have to be
+        done to it. The value is used up."""
         ...
 
     def answer(self, body: bytes) -> Forwarded | None:

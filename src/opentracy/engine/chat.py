@@ -27,7 +27,7 @@ from .errors import Refused, error_body, error_object, failure_object
 from .http import Exchange
 from .idempotency import Answer as Earlier
 from .idempotency import Recorder, replay
-from .lane import policy_of, served_by
+from .lane import policy_of, routing_headers, served_by
 from .route import auto
 from .state import Resolved
 from .stream import Stream
@@ -142,11 +142,11 @@ class ServedCall:
         self.attempts: list[Attempt] = []
 
     @classmethod
-    def in_place_of(cls, call: DirectCall, resolved: Resolved) -> ServedCall:
+    def in_place_of(cls, call: DirectCall, resolved: Resolved, routing: dict[str, Any] | None) -> ServedCall:
         """Goes on with a call whose first request is on its way, or is answered; see `go_on`."""
         self = cls(call.engine, call.exchange, "chat")
         self.trace_id, self.ts_ms, self.started = call.trace_id, call.ts_ms, call.started
-        self.identity, self.resolved = call.identity, resolved
+        self.identity, self.resolved, self.routing = call.identity, resolved, routing
         call.engine.replaced(call, self)
         call.exchange.owner = self
         self.read()
@@ -458,9 +458,7 @@ class ServedCall:
         if self.reservation is not None:
             lines += self.reservation.headers
         if self.routing is not None:
-            if self.routing.get("cluster_id") is not None:
-                lines += b"x-opentracy-cluster-id: %d\r\n" % self.routing["cluster_id"]
-            lines += b"x-opentracy-routing-ms: %.3f\r\n" % self.routing.get("routing_ms", 0.0)
+            lines += routing_headers(self.routing, self.routing.get("routing_ms"))
         return lines
 
     # ---------------------------------------------------------------- owner of the exchange

@@ -11,14 +11,19 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from opentracy.core.jsonio import encode
 from opentracy.core.pricing import cost_of_plain
 from opentracy.core.usual import doubled, read_usual
 from opentracy.core.wire import Forwarded
 from opentracy.traces import Attempt, TraceRecord
 
 from .auth import Identity
+from .errors import Refused
 from .http import Exchange
-from .lane import Lane, lane_of
+from .lane import Lane, lane_of, routing_headers
+from .record import add_routing
+from .route import Routed, auto_usual
+from .state import Snapshot
 
 if TYPE_CHECKING:
     from opentracy.transport.aconnection import Connection
@@ -42,15 +47,30 @@ def direct(engine: Engine, exchange: Exchange) -> bool:
     if chat is None:
         return False
     requested, streaming = chat.model, chat.stream is True
-    lanes = snapshot.lanes
-    lane: Any = lanes[requested] if requested in lanes else lane_of(snapshot, requested)
+    routed: Routed | None = None
+    if requested == "auto":
+        started = _monotonic()
+        try:
+            routed = auto_usual(snapshot, engine.health, chat)
+        except Refused:
+            return False  # the general way says why
+        lane: Any = routed.lane or _lane(snapshot, routed)
+        ms = round((_monotonic() - started) * 1000, 3)
+        guarded = len(routed.resolved.targets) > 1
+    else:
+        lanes = snapshot.lanes
+        lane = lanes[requested] if requested in lanes else lane_of(snapshot, requested)
+        ms, guarded = None, lane is not None and lane.guarded
     if lane is None or len(engine.calls) >= lane.room:
         return False
-    if lane.guarded and not engine.health.well(lane.target.name):
+    if guarded and not engine.health.well(lane.target.name):
         return False
-    body = lane.forwarding.request(chat)
+    written = lane.forwarding.request(chat)
+    if written is None:
+        return False
+    body, dropped = written
     # as long as what came, but for the name: then nothing stood there twice, or was left out
-    if body is None or (len(body) - len(data) != lane.longer and doubled(data)):
+    if len(body) + len(requested) - len(data) != lane.named and doubled(data):
         return False
     connection = engine.transport.ready(lane.origin)
     if connection is None:
@@ -58,16 +78,25 @@ def direct(engine: Engine, exchange: Exchange) -> bool:
     if connection.proxy is not None:
         engine.transport.release(connection)
         return False
-    DirectCall(engine, exchange, identity, lane, connection, requested, body, streaming)
+    DirectCall(engine, exchange, identity, lane, connection, requested, body, streaming, dropped, routed, ms)
     return True
+
+
+def _lane(snapshot: Snapshot, routed: Routed) -> Lane | None:
+    """The lane of what `auto` chose, and its routing as it stands in answers."""
+    name = routed.resolved.targets[0].name
+    lane = snapshot.lanes[name] if name in snapshot.lanes else lane_of(snapshot, name)
+    routed.members = encode(routed.routing)[1:-1]
+    routed.lane = lane
+    return routed.lane  # type: ignore[no-any-return]
 
 
 class DirectCall:
     """One such call, up to its clean answer. It owns its exchange until then, or until a `ServedCall` takes over."""
 
     __slots__ = (
-        "_connection", "_deadline", "_lane", "engine", "exchange", "identity", "requested", "slot", "started",
-        "trace_id", "ts_ms",
+        "_connection", "_deadline", "_dropped", "_lane", "_routed", "_routing_ms", "engine", "exchange", "identity",
+        "requested", "slot", "started", "trace_id", "ts_ms",
     )  # fmt: skip
 
     def __init__(
@@ -80,13 +109,19 @@ class DirectCall:
         requested: str,
         body: bytes,
         streaming: bool,
+        dropped: tuple[str, ...],
+        routed: Routed | None,
+        routing_ms: float | None,
     ) -> None:
-        """Sends the request."""
+        """Sends the request. `routed`, `routing_ms`: what `auto` decided and how long it took."""
         self.engine = engine
         self.exchange = exchange
         self.identity = identity
         self.requested = requested
         self._lane = lane
+        self._dropped = dropped
+        self._routed = routed
+        self._routing_ms = routing_ms
         self._connection: Connection | None = connection
         self.ts_ms = ts_ms = _time_ns() // 1_000_000
         self.trace_id = trace_id = engine.new_id(ts_ms)
@@ -141,6 +176,12 @@ class DirectCall:
         marker = trace_id.encode()
         latency = round((_monotonic() - self.started) * 1000, 3)
         before_cost, before_latency, before_trace = lane.extras
+        routed, more = self._routed, b""
+        if routed is not None:
+            before_trace = lane.auto_extras
+            more = b',%b,"routing_ms":%a' % (routed.members, self._routing_ms)
+        if self._dropped:
+            more += b',"dropped_params":%b' % encode(self._dropped)
         if price is None:
             total, cost, headers = None, b"null", lane.headers % (marker, marker)
         else:
@@ -148,9 +189,11 @@ class DirectCall:
             usd = total / 1e9
             cost = b"%a" % usd
             headers = lane.priced_headers % (marker, marker, usd)
-        body = b'%b%b%b%b%a%b%b"}}' % (
-            body.rstrip()[:-1], before_cost, cost, before_latency, latency, before_trace, marker,
+        body = b'%b%b%b%b%a%b%b"%b}}' % (
+            body.rstrip()[:-1], before_cost, cost, before_latency, latency, before_trace, marker, more,
         )  # fmt: skip
+        if routed is not None:
+            headers += routing_headers(routed.routing, self._routing_ms)
         request = self.exchange.body
         self.exchange.respond_json(body, headers)
         tokens_in, tokens_out = usage.prompt_tokens, usage.completion_tokens
@@ -167,6 +210,10 @@ class DirectCall:
             record.cost_out_nano = price.output
         if not usage.flat:
             _add_details(record, usage)
+        if routed is not None:
+            record.alias = None
+            add_routing(record, self.routing())
+            engine.metrics.decided(target.provider, target.model, record.cluster_id)
         engine.traces.put(record)
         engine.calls.discard(self)
         engine.traces.end(self.slot)
@@ -181,7 +228,15 @@ class DirectCall:
         """The call that goes on in this one's place."""
         from .chat import ServedCall  # it knows this module
 
-        return ServedCall.in_place_of(self, self._lane.resolved)
+        if self._routed is None:
+            return ServedCall.in_place_of(self, self._lane.resolved, None)
+        return ServedCall.in_place_of(self, self._routed.resolved, self.routing())
+
+    def routing(self) -> dict[str, Any]:
+        """What `auto` says of this call."""
+        routed = self._routed
+        assert routed is not None
+        return {**routed.routing, "routing_ms": self._routing_ms, "selected_by_router": routed.first}
 
     def _goes_on(self, outcome: Any) -> None:
         call = self._general()

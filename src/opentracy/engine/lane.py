@@ -6,6 +6,9 @@ itself (`direct`), what may be sent untranslated (the dialect's `Forwarding`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from opentracy.core.jsonio import encode
 from opentracy.core.plan import Policy
 from opentracy.core.wire import Forwarding, HttpRequest, Target, split_url
@@ -23,8 +26,8 @@ class Lane:
     """The short way to one target, and what its answers say in every case."""
 
     __slots__ = (
-        "extras", "first", "forwarding", "guarded", "headers", "longer", "origin", "priced_headers", "resolved", "room",
-        "seconds", "stream_head", "tally", "target", "whole_head",
+        "auto_extras", "extras", "first", "forwarding", "guarded", "headers", "named", "origin",
+        "priced_headers", "resolved", "room", "seconds", "stream_head", "tally", "target", "whole_head",
     )  # fmt: skip
 
     def __init__(self, snapshot: Snapshot, resolved: Resolved, target: Target, forwarding: Forwarding) -> None:
@@ -37,8 +40,7 @@ class Lane:
         policy = policy_of(snapshot, resolved)
         self.seconds = policy.timeout
         self.first = policy.timeout if policy.first_token is None else policy.first_token
-        #: by how much the provider's request is longer than the caller's
-        self.longer = len(forwarding.model.encode()) - len(resolved.requested.encode())
+        self.named = len(forwarding.model.encode())  # bytes of the name that the provider is told
         self.origin, path = split_url(forwarding.url)
         request = HttpRequest("POST", forwarding.url, forwarding.headers, b"")
         host = authority(self.origin)
@@ -60,6 +62,7 @@ class Lane:
             b',"_latency_ms":',
             b',"_routing":%b,"trace_id":"' % encode(routing)[:-1],
         )
+        self.auto_extras = b',"_routing":%b,"trace_id":"' % encode({**routing, "requested_model": "auto"})[:-1]
 
 
 def policy_of(snapshot: Snapshot, resolved: Resolved) -> Policy:
@@ -85,6 +88,13 @@ def served_by(target: Target) -> bytes:
         known = b"x-opentracy-provider: %b\r\nx-opentracy-selected-model: %b\r\n" % names
         target.memo["engine_headers"] = known
     return known
+
+
+def routing_headers(routing: Mapping[str, Any], ms: float | None) -> bytes:
+    """The header lines that say what `auto` decided."""
+    lines = b"x-opentracy-routing-ms: %.3f\r\n" % (ms or 0.0)
+    cluster = routing.get("cluster_id")
+    return lines if cluster is None else b"x-opentracy-cluster-id: %d\r\n%b" % (cluster, lines)
 
 
 def lane_of(snapshot: Snapshot, model: str) -> Lane | None:

@@ -121,9 +121,7 @@ class Metrics:
             tally.upstream += attempt.ms
         if record.fallback_from is not None:
             tally.fallbacks += 1
-        if record.cluster_id is not None:
-            decision = (record.cluster_id, provider, model)
-            self._decisions[decision] = self._decisions.get(decision, 0) + 1
+        self.decided(provider, record.model, record.cluster_id)
         self._dirty = True
 
     def _tally(self, provider: str, model: str, outcome: str, status: int) -> Tally:
@@ -132,6 +130,12 @@ class Metrics:
         if tally is None:
             tally = self._tallies[key] = Tally()
         return tally
+
+    def decided(self, provider: str, model: str, cluster_id: int | None) -> None:
+        """`auto` chose a model for a prompt of this cluster."""
+        if cluster_id is not None:
+            decision = (cluster_id, provider, self._names.get((provider, model)) or self._model(provider, model))
+            self._decisions[decision] = self._decisions.get(decision, 0) + 1
 
     def answers_of(self, provider: str, model: str) -> Tally:
         """Where `answered` counts the good answers of a model."""

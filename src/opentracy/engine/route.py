@@ -10,20 +10,21 @@ import dataclasses
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from opentracy.core.wire import Target
+from opentracy.core.usual import UsualChat
+from opentracy.routing.policy import Requirements
 
 from .errors import Refused
 from .routes import json_body, json_response
 from .state import Resolved, Snapshot, candidate
 
 if TYPE_CHECKING:
-    from opentracy.routing import Candidate, Decision, Requirements
+    from opentracy.routing import Candidate, Decision
 
     from .app import Engine
     from .health import Health
@@ -32,19 +33,68 @@ log = logging.getLogger("opentracy.engine")
 _CHARS_PER_TOKEN = 4
 
 
+@dataclasses.dataclass(slots=True)
+class Routed:
+    """A decision as the engine uses it: where the request goes, and the routing that explains it (nobody changes it).
+    The last two are made when first needed."""
+
+    snapshot: Snapshot
+    first: str
+    resolved: Resolved
+    routing: Mapping[str, Any]
+    members: bytes = b""  # `routing` as the members of a JSON object
+    lane: Any = None
+
+
 def auto(
     snapshot: Snapshot, health: Health, body: Mapping[str, Any], models: frozenset[str] | None = None
 ) -> tuple[Resolved, dict[str, Any]]:
     """Targets for `model="auto"` and the routing that explains them; Refused 503 when nothing can be chosen."""
     started = time.perf_counter()
     candidates = available(snapshot, health, models)
-    order, routing = _decide(snapshot, candidates, body, snapshot.config.auto.cost_weight)
-    targets = _targets(snapshot, order)
+    routed = _routed(snapshot, candidates, body["messages"], lambda: requirements(body))
+    routing = dict(routed.routing)
+    routing["routing_ms"] = round((time.perf_counter() - started) * 1000, 3)
+    routing["selected_by_router"] = routed.first
+    return routed.resolved, routing
+
+
+def auto_usual(snapshot: Snapshot, health: Health, chat: UsualChat) -> Routed:
+    """`auto` for a request of texts; the same answer, and the same refusals."""
+    candidates = available(snapshot, health)
+    messages = [{"role": m.role, "content": m.content} for m in chat.messages]
+    return _routed(snapshot, candidates, messages, lambda: _requirements_of(chat))
+
+
+def _routed(
+    snapshot: Snapshot,
+    candidates: Sequence[Candidate],
+    messages: Sequence[Mapping[str, Any]],
+    needs: Callable[[], Requirements],
+) -> Routed:
+    decision = _decision(snapshot, candidates, messages, needs, snapshot.config.auto.cost_weight)
+    if not isinstance(decision, str):
+        known = decision.memo
+        if isinstance(known, Routed) and known.snapshot is snapshot:
+            return known
+        order = decision.ranked()[: 1 + snapshot.config.auto.fallbacks]
+        found = Routed(snapshot, order[0], _resolved(snapshot, order), decision.routing())
+        decision.memo = found
+        return found
+    order, routing = _without_router(snapshot, decision)
+    return Routed(snapshot, order[0], _resolved(snapshot, order), routing)
+
+
+def _resolved(snapshot: Snapshot, order: Sequence[str]) -> Resolved:
+    targets = []
+    for model in order:
+        try:
+            targets.append(snapshot.resolve(model).targets[0])
+        except Refused as e:
+            log.warning("auto: %s cannot be called: %s", model, e)
     if not targets:
         raise Refused(503, "None of the models of 'auto' can be called", code="router_unavailable", param="model")
-    routing["routing_ms"] = round((time.perf_counter() - started) * 1000, 3)
-    routing["selected_by_router"] = order[0]
-    return Resolved("auto", None, targets, snapshot.config.limits.num_retries, None), routing
+    return Resolved("auto", None, tuple(targets), snapshot.config.limits.num_retries, None)
 
 
 def available(snapshot: Snapshot, health: Health, models: frozenset[str] | None = None) -> tuple[Candidate, ...]:
@@ -58,46 +108,39 @@ def available(snapshot: Snapshot, health: Health, models: frozenset[str] | None 
     return candidates
 
 
-def _decide(
-    snapshot: Snapshot, candidates: Sequence[Candidate], body: Mapping[str, Any], cost_weight: float,
-    *, explained: bool = False,
-) -> tuple[list[str], dict[str, Any]]:
-    """Models in the order of preference, and why. Whatever the router does, the default answers."""
-    default = snapshot.auto_default
-    problem = snapshot.router_problem
+def _decision(
+    snapshot: Snapshot,
+    candidates: Sequence[Candidate],
+    messages: Sequence[Mapping[str, Any]],
+    needs: Callable[[], Requirements],
+    cost_weight: float,
+) -> Decision | str:
+    """The router's decision, or why there is none. Whatever the router does, the default answers."""
     if not candidates:
         known = ", ".join(snapshot.config.auto.models) or "no model with published figures"
         raise Refused(503, f"'auto' has nothing to choose from: no provider key for {known}", code="router_unavailable")
-    if snapshot.router is not None:
-        prompt, system = prompt_of(body["messages"])
-        try:
-            decision: Decision = snapshot.router.decide(
-                prompt, system=system, candidates=candidates, default=default, cost_weight=cost_weight,
-                requirements=requirements(body),
-            )  # fmt: skip
-            return decision.ranked()[: 1 + snapshot.config.auto.fallbacks], (
-                decision.explained() if explained else decision.routing()
-            )
-        except ValueError as e:
-            raise Refused(400, f"No model of 'auto' can serve this request: {e}", code="no_capable_model") from None
-        except Exception as e:
-            log.exception("the router failed")
-            problem = f"router_error: {e.__class__.__name__}"
+    if snapshot.router is None:
+        return snapshot.router_problem or "no router"
+    prompt, system = prompt_of(messages)
+    try:
+        return snapshot.router.decide(
+            prompt, system=system, candidates=candidates, default=snapshot.auto_default, cost_weight=cost_weight,
+            requirements=needs(),
+        )  # fmt: skip
+    except ValueError as e:
+        raise Refused(400, f"No model of 'auto' can serve this request: {e}", code="no_capable_model") from None
+    except Exception as e:
+        log.exception("the router failed")
+        return f"router_error: {e.__class__.__name__}"
+
+
+def _without_router(snapshot: Snapshot, problem: str) -> tuple[list[str], dict[str, Any]]:
+    default = snapshot.auto_default
     if default is None:
         raise Refused(
             503, f"The router is not available ({problem}) and no auto.default is set", code="router_unavailable"
         )
     return [default], {"fallback_reason": problem, "strategy": "default", "scores": {}}
-
-
-def _targets(snapshot: Snapshot, order: Sequence[str]) -> tuple[Target, ...]:
-    targets = []
-    for model in order:
-        try:
-            targets.append(snapshot.target(model))
-        except ValueError as e:
-            log.warning("auto: %s cannot be called: %s", model, e)
-    return tuple(targets)
 
 
 def prompt_of(messages: Sequence[Mapping[str, Any]]) -> tuple[str, str | None]:
@@ -124,8 +167,6 @@ def text_of(content: Any) -> str:
 
 def requirements(body: Mapping[str, Any]) -> Requirements:
     """What the request needs of whoever answers it."""
-    from opentracy.routing import Requirements
-
     characters = 0
     images = False
     for message in body["messages"]:
@@ -143,6 +184,15 @@ def requirements(body: Mapping[str, Any]) -> Requirements:
         tools=bool(body.get("tools")),
         images=images,
         json_schema=isinstance(form, dict) and form.get("type") == "json_schema",
+    )
+
+
+def _requirements_of(chat: UsualChat) -> Requirements:
+    """`requirements` of a request of texts."""
+    characters = sum([len(message.content) for message in chat.messages])
+    cap = chat.max_completion_tokens or chat.max_tokens
+    return Requirements(
+        tokens=math.ceil(characters / _CHARS_PER_TOKEN) or None, output_tokens=cap if isinstance(cap, int) else None
     )
 
 
@@ -166,7 +216,11 @@ async def explain(engine: Engine, request: Request) -> Response:
         raise Refused(400, "cost_weight must be a number from 0 to 1", param="cost_weight")
     started = time.perf_counter()
     candidates = _asked(snapshot, body.get("models")) or available(snapshot, engine.health)
-    order, routing = _decide(snapshot, candidates, body, weight, explained=True)
+    decision = _decision(snapshot, candidates, messages, lambda: requirements(body), weight)
+    if isinstance(decision, str):
+        order, routing = _without_router(snapshot, decision)
+    else:
+        order, routing = decision.ranked()[: 1 + snapshot.config.auto.fallbacks], decision.explained()
     routing["routing_ms"] = round((time.perf_counter() - started) * 1000, 3)
     routing["cost_weight"] = weight
     return json_response(

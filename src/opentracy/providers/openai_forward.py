@@ -12,11 +12,11 @@ from msgspec import UNSET, Meta
 
 from ..core.jsonio import encode
 from ..core.usage import PlainUsage
-from ..core.usual import SETTINGS, UsualChat, UsualOptions
+from ..core.usual import FIELDS, SETTINGS, UsualChat, UsualOptions
 from ..core.wire import Forwarded, Target
 from .openai_messages import passes
 from .openai_quirks import thinks_in_text
-from .openai_request import Ways, ways_of
+from .openai_request import Ways, adapted, ways_of
 from .openai_response import CleanChoice
 
 _Text = Annotated[str, Meta(min_length=1)]
@@ -40,21 +40,22 @@ _decode = msgspec.json.Decoder(_Clean).decode
 class OpenAIForwarding:
     """`core.wire.Forwarding` for one target."""
 
-    __slots__ = ("_touched", "_usage_option", "headers", "model", "url")
+    __slots__ = ("_model", "_quirks", "_touched", "_usage_option", "headers", "model", "url")
 
-    def __init__(self, ways: Ways) -> None:
+    def __init__(self, ways: Ways, target: Target) -> None:
         self.url = ways.chat_url
         self.headers = ways.headers
         self.model = ways.model
+        self._quirks, self._model = ways.quirks, target.model
         self._usage_option = ways.quirks.usage_option
         known = SETTINGS if ways.quirks.verbatim else tuple(name for name in SETTINGS if name not in ways.plain)
         self._touched = tuple(name for name in known if name != "stream_options")
 
-    def request(self, chat: UsualChat) -> bytes | None:
-        """The body; None where a setting has a rule of its own here."""
-        for name in self._touched:
-            if getattr(chat, name) is not UNSET:
-                return None
+    def request(self, chat: UsualChat) -> tuple[bytes, tuple[str, ...]] | None:
+        """The body, and the settings that are not in it; None where a setting becomes one that is not usual."""
+        dropped = self._adapted(chat) if self._touched else ()
+        if dropped is None:
+            return None
         chat.model = self.model
         if chat.stream is True:
             if chat.stream_options is UNSET and self._usage_option:
@@ -63,7 +64,21 @@ class OpenAIForwarding:
                 return None
         elif chat.stream is not UNSET or chat.stream_options is not UNSET:
             chat.stream = chat.stream_options = UNSET
-        return encode(chat)
+        return encode(chat), dropped
+
+    def _adapted(self, chat: UsualChat) -> tuple[str, ...] | None:
+        """Settings with a rule of their own here are written as it says."""
+        given = {name: value for name in self._touched if (value := getattr(chat, name)) is not UNSET}
+        if not given:
+            return ()
+        found, dropped = adapted(given, self._model, self._quirks)
+        if not FIELDS.issuperset(found):
+            return None
+        for name in given:
+            setattr(chat, name, UNSET)
+        for name, value in found.items():
+            setattr(chat, name, value)
+        return dropped
 
     def answer(self, body: bytes) -> Forwarded | None:
         """What it says of itself."""
@@ -85,4 +100,4 @@ def forwarding(target: Target) -> OpenAIForwarding | None:
     quirks = ways.quirks
     if not (quirks.verbatim or passes(quirks)) or thinks_in_text(quirks, target.model):
         return None
-    return OpenAIForwarding(ways)
+    return OpenAIForwarding(ways, target)

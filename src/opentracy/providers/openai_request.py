@@ -165,6 +165,14 @@ def _chat_body(call: Call, target: Target, ways: Ways, dropped: list[str]) -> di
     return body
 
 
+def adapted(params: Mapping[str, Any], model: str, quirks: Quirks) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Parameters as a model wants them, and the names of those that it does not take."""
+    body: dict[str, Any] = {}
+    dropped: list[str] = []
+    _Parameters(Call([], params), model, quirks, body, dropped).write()
+    return body, tuple(dropped)
+
+
 class _Parameters:
     """Writes the parameters of one call into its body: one method per parameter that has rules."""
 

@@ -51,7 +51,9 @@ def _tokens(e: Estimate, extra: int, needs: Requirements) -> int:
 class Decision:
     """Which model answers, and everything that explains it; what only explains is put together when it is asked for."""
 
-    __slots__ = ("_choice", "_clusters", "_estimate", "_figures", "_guard", "_plan", "_scores", "router_version")
+    __slots__ = (
+        "_choice", "_clusters", "_estimate", "_figures", "_guard", "_plan", "_scores", "memo", "router_version",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -66,6 +68,7 @@ class Decision:
         self._clusters, self._guard = of.manifest.clusters, of.manifest.policy.guard
         self.router_version = of.manifest.version
         self._scores: tuple[Score, ...] | None = None
+        self.memo: object = None  # what a caller made of it; decisions are remembered, and so is this
 
     @property
     def model(self) -> str:
