@@ -9,6 +9,8 @@ VENV := .venv
 DEMO := .venv-demo
 RUN := $(VENV)/bin/python
 PYTEST_ARGS ?=
+# every engine that a test starts would otherwise compile the sources anew: seconds each
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test check bench fuzz clean
 .DELETE_ON_ERROR:
