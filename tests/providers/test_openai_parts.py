@@ -91,3 +91,20 @@ def test_signatures_go_back_to_google_and_to_nobody_else() -> None:
     assert told["extra_content"] == extra
     assert "extra_content" not in json.dumps(body("openai/gpt-4o", messages))
     assert "extra_content" not in json.dumps(body("openai/gpt-4o", messages, api_base="https://googleapis.com.evil/v1"))
+
+
+@pytest.mark.parametrize("model", ["groq/openai/gpt-oss-120b", "cohere/command-a-03-2025"])
+def test_where_tools_and_a_form_of_the_answer_exclude_each_other_the_form_is_asked_for_in_words(model: str) -> None:
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}]
+    schema = {"type": "object", "properties": {"a": {"type": "string"}}}
+    for fmt in ({"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}, {"type": "json_object"}):
+        request = build(model, response_format=fmt, tools=tools)
+        told = json.loads(request.body)
+        assert "response_format" not in told and told["tools"]
+        assert request.dropped == ("response_format",)
+        assert told["messages"][0]["role"] == "system" and "JSON" in told["messages"][0]["content"]
+        assert ('{"type":"object"' in told["messages"][0]["content"]) == (fmt["type"] == "json_schema")
+        assert told["messages"][1:] == [USER]
+        alone = json.loads(build(model, response_format=fmt).body)
+        assert alone["response_format"]["type"] in ("json_schema", "json_object") and alone["messages"] == [USER]
+    assert build(model, response_format={"type": "text"}, tools=tools).dropped == ()

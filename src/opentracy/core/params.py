@@ -114,6 +114,14 @@ def json_schema_of(fmt: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return schema if isinstance(schema, dict) else {}
 
 
+def json_hint(schema: dict[str, Any] | None) -> str:
+    """The wish for a JSON answer in words, for providers that cannot be asked for one, or not together with tools."""
+    if not schema:
+        return "When you give the final answer, write one JSON object and nothing else."
+    wish = "When you give the final answer, write one JSON object, and nothing else, that follows this JSON schema:\n"
+    return wish + msgspec.json.encode(schema).decode()
+
+
 def strict_schema(schema: dict[str, Any]) -> dict[str, Any]:
     """A JSON schema in the form that strict decoding asks for: objects closed, every property required.
 

@@ -11,6 +11,7 @@ from typing import Any
 from ..core import jsonio
 from ..core.params import (
     EMBEDDING_PARAMS,
+    json_hint,
     json_schema_of,
     max_tokens,
     refuse_dropped,
@@ -61,7 +62,7 @@ def chat_body(call: Call, model: str) -> tuple[dict[str, Any], tuple[str, ...]]:
         body["stop_sequences"] = stops
     if params.get("logprobs"):
         body["logprobs"] = True
-    _format(body, params)
+    missing += _format(body, params)
     missing += _reasoning(body, params, model)
     _tools(body, params)
     refuse_dropped(missing, strict=call.strict_params, provider="cohere")
@@ -69,17 +70,21 @@ def chat_body(call: Call, model: str) -> tuple[dict[str, Any], tuple[str, ...]]:
     return body, tuple(missing)
 
 
-def _format(body: dict[str, Any], params: Any) -> None:
+def _format(body: dict[str, Any], params: Any) -> list[str]:
+    """The form of the answer; beside tools, where it is refused, in words. What of it was dropped."""
     fmt = response_format(params.get("response_format"))
     if fmt is None or fmt.get("type") == "text":
-        return
-    body["response_format"] = {"type": "json_object"}
-    if (schema := json_schema_of(fmt)) is not None:
-        body["response_format"]["json_schema"] = schema
-    elif fmt.get("type") != "json_object":
-        raise ValueError(f"response_format of type {fmt.get('type')!r} is not known; use json_schema or json_object")
-    elif schema := fmt.get("json_schema") or fmt.get("schema"):
-        body["response_format"]["json_schema"] = schema
+        return []
+    schema = json_schema_of(fmt)
+    if schema is None:
+        if fmt.get("type") != "json_object":
+            raise ValueError(f"unknown response_format type {fmt.get('type')!r}: use json_schema or json_object")
+        schema = fmt.get("json_schema") or fmt.get("schema")
+    if params.get("tools"):
+        body["messages"] = [{"role": "system", "content": json_hint(schema)}, *body["messages"]]
+        return ["response_format"]
+    body["response_format"] = {"type": "json_object", **({"json_schema": schema} if schema is not None else {})}
+    return []
 
 
 def _reasoning(body: dict[str, Any], params: Any, model: str) -> list[str]:

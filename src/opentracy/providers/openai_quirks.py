@@ -69,6 +69,8 @@ class Quirks:
     """`cache_control` on content parts and tools is understood."""
     schema: bool = True
     """`response_format` of type json_schema is understood."""
+    format_with_tools: bool = True
+    """`response_format` may be asked for together with tools."""
     int_logprobs: bool = False
     """`logprobs` is a number."""
     files: Literal["file", "document_url", "file_url"] = "file"

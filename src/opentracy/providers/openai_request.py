@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
 from ..core.jsonio import encode
-from ..core.params import CHAT_PARAMS, json_schema_of, max_tokens, refuse_dropped, response_format
+from ..core.params import CHAT_PARAMS, json_hint, json_schema_of, max_tokens, refuse_dropped, response_format
 from ..core.wire import Call, HttpRequest, Target
 from .legacy import modern
 from .openai_messages import outgoing
@@ -247,7 +247,10 @@ class _Parameters:
         if fmt is None:
             return
         schema = json_schema_of(fmt)
-        if schema is None:
+        if self.params.get("tools") and not self.quirks.format_with_tools and fmt.get("type") != "text":
+            self._say(json_hint(schema))
+            self.dropped.append("response_format")
+        elif schema is None:
             self.body[name] = fmt
         elif self.quirks.schema:
             inner = fmt.get("json_schema")
@@ -255,10 +258,11 @@ class _Parameters:
             self.body[name] = fmt if named else {**fmt, "json_schema": {"name": "response", **(inner or {})}}
         else:
             self.body[name] = {"type": "json_object"}
-            hint = "Answer with one JSON object, and nothing else, that follows this JSON schema:\n"
-            text = hint + encode(schema).decode()
-            self.body["messages"] = [{"role": "system", "content": text}, *self.body["messages"]]
+            self._say(json_hint(schema))
             self.dropped.append("response_format.json_schema")
+
+    def _say(self, text: str) -> None:
+        self.body["messages"] = [{"role": "system", "content": text}, *self.body["messages"]]
 
     def stream_options(self, name: str, value: Any) -> None:
         """Where usage comes unasked the field is unknown, and nothing is lost without it."""

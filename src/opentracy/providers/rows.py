@@ -45,6 +45,7 @@ OPENAI = Quirks(
     headers={"OpenAI-Organization": "organization", "OpenAI-Project": "project"},
 )
 GROQ = Quirks(
+    format_with_tools=False,
     drop=_SCORES | {"store", "metadata", "prediction", "audio", "modalities", "web_search_options", "verbosity",
                     "safety_identifier", "prompt_cache_key"},
     single=frozenset({"n"}),
