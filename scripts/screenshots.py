@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "dashboard"))
 
 import dashboard_seed as seed  # noqa: E402
+from dashboard_states import furnish, settled, states  # noqa: E402
 
 CHROMIUM = "/usr/bin/chromium"
 SIZES = {"wide": (1600, 1000), "narrow": (390, 844)}
@@ -39,13 +40,14 @@ def free_port() -> int:
 
 
 @contextmanager
-def engine(home: Path) -> Iterator[str]:
-    """A real engine with stand-in providers on the store in `home`; its address."""
+def engine(home: Path, *arguments: str, demo: bool = True, **environment: str) -> Iterator[str]:
+    """A real engine on the store in `home`, with stand-in providers unless `demo` is false; its address."""
     port = free_port()
     ours = ("_API_KEY", "_API_BASE", "_BASE_URL")
     environ = {k: v for k, v in os.environ.items() if not k.startswith("OPENTRACY_") and not k.endswith(ours)}
-    environ["OPENTRACY_DATA_HOME"] = str(home)
-    command = [sys.executable, "-m", "opentracy", "serve", "--demo", "--port", str(port)]
+    environ |= {"OPENTRACY_DATA_HOME": str(home), **environment}
+    options = [*(["--demo"] if demo else []), *arguments]
+    command = [sys.executable, "-m", "opentracy", "serve", "--port", str(port), *options]
     with (home / "log").open("wb") as log:
         process = subprocess.Popen(command, env=environ, stdout=log, stderr=log)
     url = f"http://127.0.0.1:{port}"
@@ -64,89 +66,81 @@ def engine(home: Path) -> Iterator[str]:
         process.wait(40)
 
 
-def prepare(url: str) -> None:
-    """Keys, a dataset and an evaluation, so that their screens have something to show."""
-    def post(path: str, body: dict[str, Any]) -> Any:
-        request = urllib.request.Request(
-            f"{url}{path}", json.dumps(body).encode(), {"content-type": "application/json"}
-        )
-        with urllib.request.urlopen(request, timeout=30) as answer:
+def samples(url: str) -> tuple[str, str, str, int]:
+    """Ids of a routed, a failed and a tool-using trace, and a cluster with traffic."""
+
+    def ask(path: str) -> Any:
+        with urllib.request.urlopen(f"{url}{path}", timeout=60) as answer:
             return json.load(answer)
 
-    post(
-        "/v1/dashboard/keys",
-        {"name": "support-bot", "owner": "Customer care", "daily_usd": 20, "monthly_usd": 400, "rpm": 600},
-    )
-    post(
-        "/v1/dashboard/keys",
-        {"name": "batch-nightly", "owner": "Data", "monthly_usd": 50, "models": ["openai/gpt-4o-mini"]},
-    )
-    post("/v1/dashboard/keys", {"name": "dashboards", "owner": "Platform", "scopes": ["read"]})
-    filters = {"since": seed.NOW_MS - 7 * seed.DAY_MS, "until": seed.NOW_MS + 1}
-    post("/v1/dashboard/datasets/support-questions", {"q": "order status:ok", "limit": 120, **filters})
-    post("/v1/dashboard/datasets/sql-help", {"q": "SQL query", "limit": 60, **filters})
-    models = ["openai/gpt-4o-mini", "anthropic/claude-sonnet-4-6"]
-    run = {"dataset": "support-questions", "version": 1, "models": models, "limit": 20}
-    post("/v1/dashboard/evaluations", run)
+    wanted = ("q=requested%3Aauto+status%3Aok", "q=status%3Aerror+attempts%3E1", "q=tools%3Atrue+status%3Aok")
+    first, failed, tools = (ask(f"/v1/traces?{q}&limit=4")["data"][-1]["trace_id"] for q in wanted)
+    return first, failed, tools, ask("/v1/dashboard/routing/clusters")["clusters"][0]["id"]
 
 
-def screens(first: str, cluster: int) -> dict[str, str]:
-    """Name -> address; `first`: the id of a routed trace; `cluster`: one with traffic."""
-    return {
-        "overview": "/",
-        "overview-week": "/?range=7d",
-        "traces": "/traces",
-        "trace": f"/traces?q=requested%3Aauto&open={first}",
-        "trace-page": f"/traces/{first}",
-        "routing": f"/routing?range=7d&cluster={cluster}&prompt=Write+a+SQL+query+that+finds+customers+without+orders",
-        "playground": "/playground?models=gpt-4o-mini,claude-sonnet-4-6,auto&prompt=Why+is+the+sky+blue%3F",
-        "spend": "/spend?range=7d",
-        "spend-model": "/spend?range=7d&by=model",
-        "datasets": "/datasets",
-        "dataset": "/datasets/support-questions",
-        "system": "/system",
-    }
+def browser_of(p: Any) -> Any:
+    """Debian's Chromium."""
+    return p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+
+
+def pages(browser: Any, errors: list[str], clock: bool = True) -> Iterator[tuple[str, Any]]:
+    """A page for each theme and width, with the name of the two; what its console says is kept in `errors`."""
+    for theme in ("light", "dark"):
+        for width, (w, h) in SIZES.items():
+            context = browser.new_context(viewport={"width": w, "height": h}, color_scheme=theme, timezone_id="UTC")
+            page = context.new_page()
+            if clock:
+                page.clock.set_fixed_time(seed.NOW_MS / 1000 + 1)  # seconds here, milliseconds everywhere else
+            page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
+            page.on("pageerror", lambda e: errors.append(str(e)))
+            yield f"{theme}-{width}", page
+            context.close()
 
 
 def shoot(url: str, out: Path, only: str | None) -> int:
-    """Takes them all; returns how many errors stood in the console."""
+    """Takes the states of a furnished engine; returns how many errors stood in the console."""
     from playwright.sync_api import sync_playwright
 
     out.mkdir(parents=True, exist_ok=True)
-    with urllib.request.urlopen(f"{url}/v1/dashboard/routing/clusters", timeout=30) as answer:
-        cluster = json.load(answer)["clusters"][0]["id"]
+    wanted = {n: s for n, s in states(*samples(url)).items() if not only or n.startswith(only)}
     errors: list[str] = []
     with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        for theme in ("light", "dark"):
-            for width, (w, h) in SIZES.items():
-                context = browser.new_context(viewport={"width": w, "height": h}, color_scheme=theme, timezone_id="UTC")  # type: ignore[arg-type]
-                page = context.new_page()
-                page.clock.set_fixed_time(seed.NOW_MS / 1000 + 1)  # seconds here, milliseconds everywhere else
-                page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
-                page.on("pageerror", lambda e: errors.append(str(e)))
-                page.goto(f"{url}/traces?q=requested%3Aauto")
-                page.wait_for_selector(".grid-body .grid-row")
-                page.locator(".grid-body .grid-row").nth(3).click()
-                first = page.url.partition("open=")[2]
-                for name, path in screens(first, cluster).items():
-                    if only and not name.startswith(only):
-                        continue
-                    page.goto(url + path)
-                    page.wait_for_load_state("networkidle")
-                    if name == "playground":
-                        page.get_by_role("button", name="Run", exact=True).click()
-                        page.wait_for_timeout(2500)
-                    page.wait_for_timeout(350)
-                    whole = width == "narrow" or name not in ("traces", "trace")
-                    page.screenshot(path=out / f"{name}-{theme}-{width}.png", full_page=whole)
-                    if f"{name}-{theme}-{width}" in README:
-                        page.screenshot(path=out / f"readme-{README[f'{name}-{theme}-{width}']}.png")
-                context.close()
+        browser = browser_of(p)
+        for look, page in pages(browser, errors):
+            for name, state in wanted.items():
+                page.goto(url + state.path)
+                settled(page)
+                if state.act is not None:
+                    state.act(page)
+                page.wait_for_timeout(300)
+                page.screenshot(path=out / f"{name}-{look}.png", full_page=state.whole)
+                if f"{name}-{look}" in README:
+                    page.screenshot(path=out / f"readme-{README[f'{name}-{look}']}.png")
         browser.close()
     for text in dict.fromkeys(errors):
         print("console:", text, file=sys.stderr)
     return len(errors)
+
+
+def shoot_beginnings(out: Path, only: str | None) -> None:
+    """The sign-in and an engine without traces."""
+    from playwright.sync_api import sync_playwright
+
+    for name in ("login", "empty"):
+        if only and not name.startswith(only):
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            config = Path(folder) / "opentracy.toml"
+            config.write_text('[server]\nadmin_keys = ["env:ADMIN_KEY"]\n' if name == "login" else "")
+            more = ("--config", str(config))
+            with engine(Path(folder), *more, demo=False, ADMIN_KEY="a" * 32) as url, sync_playwright() as p:
+                browser = browser_of(p)
+                for look, page in pages(browser, [], clock=False):
+                    page.goto(url)
+                    settled(page)
+                    page.wait_for_timeout(300)
+                    page.screenshot(path=out / f"{name}-{look}.png", full_page=True)
+                browser.close()
 
 
 def main() -> None:
@@ -161,8 +155,9 @@ def main() -> None:
         home = Path(folder)
         seed.fill(home / "traces.db", options.rows)
         with engine(home) as url:
-            prepare(url)
+            furnish(url)
             wrong = shoot(url, options.out, options.only)
+    shoot_beginnings(options.out, options.only)
     if options.readme:
         images = ROOT / "docs" / "images"
         images.mkdir(parents=True, exist_ok=True)

@@ -74,6 +74,14 @@ def test_a_prompt_that_no_weight_moves_stays_with_its_model_and_excluded_ones_ar
     assert {tuple(p["shares"]) for p in project([barred], 1)["points"]} == {("a",)}
 
 
+def test_what_was_decided_is_told_by_the_same_estimates() -> None:
+    scores = {"good": (0.9, 0.010), "fair": (0.8, 0.002)}
+    found = project([routed(scores, "good"), routed(scores, "fair"), routed(scores, "from elsewhere")], total=30)
+    assert found["actual"]["cost"] == pytest.approx(30 * 0.006)
+    assert found["actual"]["quality"] == pytest.approx(0.85)
+    assert project([routed(scores, "from elsewhere")], 1)["actual"] is None
+
+
 def test_nothing_to_project_from_is_said_so() -> None:
     assert project([], 0)["points"] == []
     assert project([TraceRecord(new_trace_id(), 1, requested_model="auto")], 1)["points"] == []

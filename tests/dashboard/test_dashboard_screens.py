@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest_names import AXE, Open, Served, until
+from conftest_names import AXE, Open, Served, serving
+from dashboard_states import State, furnish, settled, states
 
 pytestmark = pytest.mark.browser
 
@@ -21,11 +23,6 @@ SCREENS = {
 }
 
 
-def settled(page: Any) -> None:
-    page.wait_for_load_state("networkidle")
-    until(page, "() => !document.querySelector('.skeleton, .hold')")
-
-
 @pytest.mark.parametrize("width", [390, 1600])
 @pytest.mark.parametrize("path", SCREENS)
 def test_a_screen_shows_what_it_is_for(seeded: Served, open_page: Open, path: str, width: int) -> None:
@@ -37,15 +34,73 @@ def test_a_screen_shows_what_it_is_for(seeded: Served, open_page: Open, path: st
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page is wider than the window"
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("path", [*SCREENS, "/traces?open=FIRST", "/routing?range=7d&cluster=FIRST"])
-def test_no_serious_barrier(seeded: Served, open_page: Open, path: str, theme: str) -> None:
+STATES = states("ROUTED", "FAILED", "TOOLS", -1)
+
+
+@pytest.fixture(scope="module")
+def furnished(seeded: Served) -> dict[str, State]:
+    """The states with real ids, on an engine that has keys, datasets and an evaluation."""
+    furnish(seeded.url)
+
+    def one(q: str) -> str:
+        return str(seeded.call("GET", f"/v1/traces?limit=1&q={q}")[1]["data"][0]["trace_id"])
+
+    cluster = seeded.call("GET", "/v1/dashboard/routing/clusters")[1]["clusters"][0]["id"]
+    return states(one("requested%3Aauto+status%3Aok"), one("status%3Aerror"), one("tools%3Atrue"), cluster)
+
+
+SERIOUS = """axe.run().then(r => r.violations.filter(v => ['serious', 'critical'].includes(v.impact)).map(v =>
+  [v.id, v.nodes.slice(0, 4).map(n => n.html.slice(0, 160) + ' ' + n.failureSummary.slice(0, 240))]))"""
+
+
+def barriers(page: Any) -> Any:
     if not AXE.exists():
         pytest.skip("axe-core is not installed: npm ci in web/")
-    first = seeded.call("GET", "/v1/traces?limit=1&requested=auto")[1]["data"][0]
-    path = path.replace("cluster=FIRST", f"cluster={first['cluster_id']}").replace("open=FIRST", f"open={first['trace_id']}")
-    page = open_page(seeded.url + path, theme=theme)
-    settled(page)
     page.evaluate(AXE.read_text(encoding="utf-8"))
-    found = page.evaluate("axe.run().then(r => r.violations.filter(v => ['serious', 'critical'].includes(v.impact)).map(v => [v.id, v.nodes.slice(0, 4).map(n => n.html.slice(0, 160) + ' ' + n.failureSummary.slice(0, 200))]))")
-    assert found == []
+    return page.evaluate(SERIOUS)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("name", STATES)
+def test_no_serious_barrier(seeded: Served, furnished: dict[str, State], open_page: Open, name: str, theme: str) -> None:
+    state = furnished[name]
+    page = open_page(seeded.url + state.path, theme=theme)
+    settled(page)
+    if state.act is not None:
+        state.act(page)
+    assert barriers(page) == []
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_nothing_is_wider_than_a_telephone(seeded: Served, furnished: dict[str, State], open_page: Open, name: str) -> None:
+    state = furnished[name]
+    page = open_page(seeded.url + state.path, width=390, height=844)
+    settled(page)
+    if state.act is not None:
+        state.act(page)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page is wider than the window"
+    assert page.evaluate(STICKS_OUT) == []
+
+
+#: what a reader on a telephone could not see and not scroll to
+STICKS_OUT = """() => [...document.querySelectorAll('main *, dialog[open] *, .drawer *')].filter(e => {
+  const box = e.getBoundingClientRect();
+  if (!box.width || box.right <= innerWidth + 1 || getComputedStyle(e).position === 'absolute') return false;
+  for (let p = e.parentElement; p; p = p.parentElement)
+    if (['auto', 'scroll', 'hidden', 'clip'].includes(getComputedStyle(p).overflowX) && p.getBoundingClientRect().right <= innerWidth + 1) return false;
+  return true;
+}).map(e => e.outerHTML.slice(0, 120))"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_no_serious_barrier_before_signing_in_or_before_the_first_trace(tmp_path: Path, open_page: Open, theme: str) -> None:
+    config = tmp_path / "opentracy.toml"
+    config.write_text('[server]\nadmin_keys = ["env:ADMIN_KEY"]\n')
+    with serving(tmp_path, "--config", str(config), demo=False, ADMIN_KEY="a" * 32) as served:
+        page = open_page(served.url, theme=theme, clock=None, expect="401")
+        page.get_by_label("Key").wait_for()
+        assert barriers(page) == []
+        page.get_by_label("Key").fill("a" * 32)
+        page.get_by_role("button", name="Sign in").click()
+        page.get_by_text("No traces yet").wait_for()
+        assert barriers(page) == []

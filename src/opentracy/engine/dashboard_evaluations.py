@@ -15,6 +15,8 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from opentracy.core.jsonio import encode
+
 from .auth import Identity
 from .dashboard_audit import data_home, note
 from .dashboard_calls import ask
@@ -22,6 +24,7 @@ from .dashboard_datasets import of as datasets_of
 from .datasets import MAX_ROWS, Example
 from .errors import Refused
 from .evaluations import GRADERS, Evaluation, Runs, evaluate
+from .route import prompt_of
 from .routes import json_body, json_response
 from .traces import off_loop
 
@@ -93,6 +96,34 @@ async def begin(engine: Engine, request: Request) -> Response:
     task.add_done_callback(_RUNNING.discard)
     note(engine, request, "evaluation begun", f"{name} version {version}: {', '.join(models)}")
     return json_response({"id": run.id}, 202)
+
+
+async def labels(engine: Engine, request: Request) -> Response:
+    """`GET /v1/dashboard/evaluations/{id}/labels`: the scores as what a router is trained from, a JSON line a prompt.
+
+    {"prompt", "s:MODEL": 0..1, "c:MODEL": USD}, as `opentracy routing train` and `add-model` read them.
+    """
+    runs, sets = runs_of(engine), datasets_of(engine)
+    run_id = request.path_params["run_id"]
+
+    def work() -> bytes:
+        run, cells = runs.one(run_id), runs.cells(run_id)
+        found: dict[int, dict[str, Any]] = {}
+        for cell in cells:
+            line = found.setdefault(cell.row, {})
+            line[f"s:{cell.model}"] = cell.score
+            if cell.cost is not None:
+                line[f"c:{cell.model}"] = cell.cost
+        rows = (row for row in sets.rows(run.dataset, run.version) if row.answer is not None)
+        lines = ({"prompt": prompt_of(row.messages)[0], **found[at]} for at, row in enumerate(rows) if at in found)
+        return b"".join(encode(line) + b"\n" for line in lines)
+
+    try:
+        content = await off_loop(work)
+    except (KeyError, ValueError) as e:
+        raise Refused(404, str(e.args[0]), code="not_found") from None
+    attachment = {"content-disposition": f'attachment; filename="labels-{run_id}.jsonl"'}
+    return Response(content, 200, attachment, "application/x-ndjson")
 
 
 async def stop(engine: Engine, request: Request) -> Response:

@@ -64,6 +64,8 @@ DASHBOARD: tuple[Route, ...] = (
     Route("GET", f"{_P}/evaluations", "read", dashboard_evaluations.listing, "Evaluations and their progress"),
     Route("POST", f"{_P}/evaluations", "admin", dashboard_evaluations.begin, "Run models on a dataset", _OBJECT,
           answers={202: "It runs"}),
+    Route("GET", f"{_P}/evaluations/{{run_id}}/labels", "read", dashboard_evaluations.labels, "Scores to train from",
+          produces="application/x-ndjson"),
     Route("POST", f"{_P}/evaluations/{{run_id}}/stop", "admin", dashboard_evaluations.stop, "Stop one", _OBJECT),
     Route("GET", f"{_P}/system", "read", dashboard_system.system, "Providers, aliases, store, alerts"),
     Route("POST", f"{_P}/providers/{{name}}/test", "admin", dashboard_system.test_provider, "Ask a provider", _OBJECT),

@@ -61,19 +61,37 @@ async def clusters(engine: Engine, request: Request) -> Response:
 
     def work() -> list[dict[str, Any]]:
         traffic = _traffic(reader, filters) if reader is not None else {}
-        rows = [{**row, **traffic.get(row["id"], _NOTHING)} for row in profile(router, candidates, default, weight)]
+        shares = _shares(reader, filters) if reader is not None else {}
+        total = sum(row["requests"] for row in traffic.values())
+        rows = []
+        for row in profile(router, candidates, default, weight):
+            own = traffic.get(row["id"], _NOTHING)
+            share = own["requests"] / total if total else None
+            # a cluster of which nothing was seen before had no share, unless nothing at all was seen
+            rows.append({**row, **own, "share": share, "share_before": shares.get(row["id"], 0.0) if shares else None})
         return sorted(rows, key=lambda row: (-row["requests"], -row["size"], row["id"]))
 
     found["clusters"] = await off_loop(work)
     return json_response(found)
 
 
-_NOTHING = {"requests": 0, "cost_nano": 0, "errors": 0}
+_NOTHING: dict[str, Any] = {"requests": 0, "cost_nano": 0, "errors": 0, "p50": None}
 
 
 def _traffic(reader: Reader, filters: Filters) -> dict[int, dict[str, Any]]:
     rows = answer(reader, Query(tuple(_NOTHING), ("cluster",), filters=filters))
     return {int(str(r["cluster"])): {k: r[k] for k in _NOTHING} for r in rows if r["cluster"] is not None}
+
+
+def _shares(reader: Reader, filters: Filters) -> dict[int, float]:
+    """Share of the traffic per cluster in the period before, of the same length; empty where nothing was routed."""
+    if filters.since is None or filters.until is None:
+        return {}
+    before = dataclasses.replace(filters, since=2 * filters.since - filters.until, until=filters.since)
+    rows = answer(reader, Query(("requests",), ("cluster",), filters=before))
+    counts = {int(str(r["cluster"])): int(str(r["requests"])) for r in rows if r["cluster"] is not None}
+    total = sum(counts.values())
+    return {cluster: count / total for cluster, count in counts.items()} if total else {}
 
 
 def profile(
@@ -178,7 +196,8 @@ def project(records: Iterable[TraceRecord], total: int) -> dict[str, Any]:
     """
     rows = [(r, found) for r in records if (found := able(r))]
     if not rows:
-        return {"points": [], "best": {"cost": 0.0, "quality": 0.0}, "cheapest": {"cost": 0.0, "quality": 0.0}}
+        nothing = {"cost": 0.0, "quality": 0.0}
+        return {"points": [], "best": nothing, "cheapest": nothing, "actual": None}
     dearest = sum(max(c for _, c in found.values()) for _, found in rows) / len(rows) or 1.0
     scale = total / len(rows)
 
@@ -194,7 +213,11 @@ def project(records: Iterable[TraceRecord], total: int) -> dict[str, Any]:
         points.append({"weight": weight, **summed(picks), "shares": shares})
     best = [max(((n, q, c) for n, (q, c) in found.items()), key=lambda p: (p[1], -p[2])) for _, found in rows]
     cheapest = [min(((n, q, c) for n, (q, c) in found.items()), key=lambda p: (p[2], -p[1])) for _, found in rows]
-    return {"points": points, "best": summed(best), "cheapest": summed(cheapest)}
+    chosen = [(own, *found[own]) for r, found in rows if (own := _chosen(r, found)) is not None]
+    actual = summed(chosen) if chosen else None
+    if actual is not None:  # by the estimates, as the points are; an answer from elsewhere counts as the mean one
+        actual["cost"] *= len(rows) / len(chosen)
+    return {"points": points, "best": summed(best), "cheapest": summed(cheapest), "actual": actual}
 
 
 def _pick(record: TraceRecord, found: dict[str, tuple[float, float]], per_usd: float) -> tuple[str, float, float]:

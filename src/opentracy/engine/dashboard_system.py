@@ -13,11 +13,9 @@ from starlette.responses import Response
 
 from opentracy.core.pricing import table_info
 from opentracy.providers import registry
-from opentracy.traces import Filters, Reader
-from opentracy.traces.compile import Query
-from opentracy.traces.stats import answer
 
 from .config import shown
+from .dashboard_alerts import alerts
 from .dashboard_audit import recent
 from .dashboard_calls import ask, message_of
 from .dashboard_trace import store_health
@@ -28,11 +26,6 @@ from .traces import off_loop
 if TYPE_CHECKING:
     from .app import Engine
 
-HOUR_MS = 3_600_000
-ERROR_SHARE = 0.05
-SLOW_MS = 30_000.0
-_FEW = 20  # requests below which a share means nothing
-
 
 async def system(engine: Engine, request: Request) -> Response:
     """`GET /v1/dashboard/system`."""
@@ -41,7 +34,8 @@ async def system(engine: Engine, request: Request) -> Response:
     store = await store_health(engine)
     reader = engine.traces.reader
     await engine.traces.current()
-    recent_hour = await off_loop(lambda: _alerts(reader, store)) if reader is not None else []
+    dropped = int(store.get("dropped") or 0)
+    watched = await off_loop(lambda: alerts(engine, reader, dropped))
     return json_response(
         {
             "version": engine.version,
@@ -64,7 +58,7 @@ async def system(engine: Engine, request: Request) -> Response:
                 "content": config.traces.content, "durability": config.traces.durability,
                 "metrics_days": config.traces.metrics_days, "bodies_days": config.traces.bodies_days,
             },
-            "alerts": recent_hour,
+            "alerts": watched,
             "prices": {"updated": info.date, "source": info.source, "models": info.models},
             "config": shown(config),
             "audit": await off_loop(lambda: recent(engine)),
@@ -129,35 +123,3 @@ def _model_of(engine: Engine, provider: str) -> str | None:
         except ValueError:
             continue
     return None
-
-
-# ---------------------------------------------------------------- alerts
-def _alerts(reader: Reader, store: dict[str, Any]) -> list[dict[str, Any]]:
-    """What a person should be told, from the newest hour of traffic."""
-    newest = store.get("newest_ms")
-    filters = Filters(since=newest - HOUR_MS) if newest is not None else Filters(since=0, until=0)
-    whole = answer(reader, Query(("requests", "error_rate", "p95", "unpriced", "cost"), filters=filters))[0]
-    providers = answer(reader, Query(("requests", "errors"), ("provider",), filters=filters))
-    few = int(str(whole["requests"])) < _FEW
-    down = [
-        str(r["provider"])
-        for r in providers
-        if r["provider"] and r["requests"] == r["errors"] and int(str(r["requests"])) >= 3
-    ]
-    share = float(str(whole["error_rate"] or 0.0))
-    slow = float(str(whole["p95"] or 0.0))
-    unpriced = int(str(whole["unpriced"]))
-    return [
-        _alert("Errors", f"more than {ERROR_SHARE:.0%} of requests failed", few, share > ERROR_SHARE, f"{share:.1%}"),
-        _alert("Latency", f"p95 above {SLOW_MS / 1000:.0f} s", few, slow > SLOW_MS, f"{slow / 1000:.1f} s"),
-        _alert(
-            "Provider down", "every request to a provider failed", not providers, bool(down), ", ".join(down) or "none"
-        ),
-        _alert("Unpriced", "requests whose cost is not known", few and not unpriced, unpriced > 0, str(unpriced)),
-        _alert("Traces", "traces were dropped", False, store.get("dropped", 0) > 0, str(store.get("dropped", 0))),
-    ]
-
-
-def _alert(name: str, text: str, silent: bool, firing: bool, value: str) -> dict[str, Any]:
-    state = "firing" if firing else "no data" if silent else "ok"
-    return {"name": name, "text": text, "state": state, "value": value}

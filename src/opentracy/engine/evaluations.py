@@ -91,6 +91,15 @@ class Failure(msgspec.Struct):
     answer: str
 
 
+class Cell(msgspec.Struct):
+    """One answer that was scored: which row, which model, 0..1, and USD or None."""
+
+    row: int
+    model: str
+    score: float
+    cost: float | None
+
+
 class Evaluation(msgspec.Struct):
     """What is kept of a run."""
 
@@ -129,6 +138,27 @@ class Runs:
         part.write_bytes(encode(msgspec.to_builtins(run)))
         part.replace(path)
 
+    def save_cells(self, run_id: str, cells: Sequence[Cell]) -> None:
+        """Keeps every score beside the run, once, when it is over."""
+        part = self.path(run_id).with_suffix(".part")
+        part.write_bytes(b"".join(encode(msgspec.to_builtins(cell)) + b"\n" for cell in cells))
+        part.replace(self.path(run_id).with_suffix(".cells"))
+
+    def cells(self, run_id: str) -> list[Cell]:
+        """Every score of a run that is over. Raises KeyError when there are none."""
+        try:
+            lines = self.path(run_id).with_suffix(".cells").read_bytes().splitlines()
+        except FileNotFoundError:
+            raise KeyError(f"There are no scores of an evaluation {run_id}") from None
+        return [msgspec.json.decode(line, type=Cell) for line in lines]
+
+    def one(self, run_id: str) -> Evaluation:
+        """A run. Raises KeyError when there is none."""
+        try:
+            return msgspec.json.decode(self.path(run_id).read_bytes(), type=Evaluation)
+        except FileNotFoundError:
+            raise KeyError(f"There is no evaluation {run_id}") from None
+
     def stop(self, run_id: str) -> None:
         """Asks a run to stop, whichever worker runs it. Raises KeyError when there is none."""
         if not self.path(run_id).exists():
@@ -161,12 +191,15 @@ async def evaluate(run: Evaluation, rows: Sequence[Example], ask: Ask, runs: Run
     work = [(at, row, result) for result in run.results for at, row in enumerate(rows)]
     work.reverse()
     saved = 0.0
+    cells: list[Cell] = []
 
     async def worker() -> None:
         nonlocal saved
         while work and run.state == "running":
             at, row, result = work.pop()
-            await _one(run, at, row, result, ask)
+            cell = await _one(run, at, row, result, ask)
+            if cell is not None:
+                cells.append(cell)
             run.done += 1
             if loop.time() - saved > SAVE_S:
                 saved = loop.time()
@@ -186,10 +219,11 @@ async def evaluate(run: Evaluation, rows: Sequence[Example], ask: Ask, runs: Run
         raise
     finally:
         run.ended_ms = time.time_ns() // 1_000_000
+        runs.save_cells(run.id, cells)
         runs.save(run)
 
 
-async def _one(run: Evaluation, at: int, row: Example, result: Result, ask: Ask) -> None:
+async def _one(run: Evaluation, at: int, row: Example, result: Result, ask: Ask) -> Cell | None:
     body: dict[str, Any] = {"model": result.model, "messages": row.messages}
     if row.tools:
         body["tools"] = row.tools
@@ -199,7 +233,7 @@ async def _one(run: Evaluation, at: int, row: Example, result: Result, ask: Ask)
         error = answer.get("error")
         reason = str(error.get("message")) if isinstance(error, dict) else f"status {status}"
         _fail(run, Failure(at, result.model, reason[:300], ""))
-        return
+        return None
     text = _text(answer)
     score = GRADERS[run.grader](text, row.answer or "")
     n = result.scored
@@ -213,6 +247,7 @@ async def _one(run: Evaluation, at: int, row: Example, result: Result, ask: Ask)
         result.cost += float(cost)
     if score == 0.0:
         _fail(run, Failure(at, result.model, "scored 0", text[:2000]))
+    return Cell(at, result.model, score, None if cost is None else float(cost))
 
 
 def _fail(run: Evaluation, failure: Failure) -> None:

@@ -68,16 +68,24 @@ def evaluate(reader: Reader, rules: Sequence[Rule], now_ms: int, *, dropped: int
             if dropped > rule.above:
                 alerts.append(Alert(rule.name, rule.metric, None, float(dropped), rule.above))
             continue
-        group = rule.by or {"provider_down": "provider", "unpriced": "model"}.get(rule.metric)
-        filters = rule.filters.between(now_ms - round(rule.minutes * MINUTE_MS), now_ms + 1)
-        metric = "errors" if rule.metric == "provider_down" else rule.metric
-        query = Query(("requests", metric), (group,) if group else (), filters=filters)
-        for row in answer(reader, query):
-            value = _value(rule, row, metric)
-            if value is not None and value > rule.above:
-                name = None if group is None else str(row[group])
+        for name, value in measured(reader, rule, now_ms):
+            if value > rule.above:
                 alerts.append(Alert(rule.name, rule.metric, name, value, rule.above))
     return alerts
+
+
+def measured(reader: Reader, rule: Rule, now_ms: int) -> list[tuple[str | None, float]]:
+    """(group, figure) of a rule for everything about which enough is known; not for `dropped`, which no trace tells."""
+    group = rule.by or {"provider_down": "provider", "unpriced": "model"}.get(rule.metric)
+    filters = rule.filters.between(now_ms - round(rule.minutes * MINUTE_MS), now_ms + 1)
+    metric = "errors" if rule.metric == "provider_down" else rule.metric
+    query = Query(("requests", metric), (group,) if group else (), filters=filters)
+    found = []
+    for row in answer(reader, query):
+        value = _value(rule, row, metric)
+        if value is not None:
+            found.append((None if group is None else str(row[group]), value))
+    return found
 
 
 def _value(rule: Rule, row: dict[str, object], metric: str) -> float | None:

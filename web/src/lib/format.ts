@@ -24,6 +24,17 @@ export function usd(value: number | null | undefined): string {
   return `${sign}$${size.toFixed(digits)}`;
 }
 
+/** USD on an axis: the digits that the steps need, the same on every label. */
+export function usdAxis(values: Array<number | null>): string[] {
+  const known = values.filter((v): v is number => v !== null && v !== 0);
+  // the fewest digits that tell every step exactly, two of them as soon as there are cents
+  const exact = (digits: number) => known.every((v) => Math.abs(v - Number(v.toFixed(digits))) <= Math.abs(v) * 1e-6);
+  let digits = 0;
+  while (digits < 9 && !exact(digits)) digits++;
+  if (digits === 1) digits = 2;
+  return values.map((v) => (v === null ? "" : v === 0 ? "$0" : `$${v >= 1000 ? grouped.format(v) : v.toFixed(digits)}`));
+}
+
 export const nano = (value: number | null | undefined) =>
   usd(value === null || value === undefined ? null : value / 1e9);
 
@@ -45,7 +56,7 @@ export function percent(share: number | null | undefined): string {
   if (share === null || share === undefined || Number.isNaN(share)) return "–";
   const value = share * 100;
   if (value === 0) return "0 %";
-  if (Math.abs(value) < 0.1) return "<0.1 %";
+  if (Math.abs(value) < 0.1) return value < 0 ? ">−0.1 %" : "<0.1 %";
   return `${value.toFixed(Math.abs(value) < 10 ? 1 : 0)} %`;
 }
 

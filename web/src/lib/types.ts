@@ -153,6 +153,10 @@ export interface Cluster {
   requests: number;
   cost_nano: number;
   errors: number;
+  p50: number | null;
+  /** of the routed requests in the range, and in the period before */
+  share: number | null;
+  share_before: number | null;
   winner: string | null;
   models: Record<string, Score>;
 }
@@ -173,6 +177,7 @@ export interface Projection {
   points: Array<{ weight: number; cost: number; quality: number; shares: Record<string, number> }>;
   best: { cost: number; quality: number };
   cheapest: { cost: number; quality: number };
+  actual: { cost: number; quality: number } | null;
 }
 
 export interface Savings {
@@ -241,6 +246,20 @@ export interface Evaluation {
   problem: string | null;
 }
 
+export interface Rule {
+  name: string;
+  metric: "cost" | "error_rate" | "p95" | "provider_down" | "unpriced" | "dropped";
+  above: number;
+  minutes: number;
+  by: string | null;
+  filter: string;
+  again: number;
+  state: "ok" | "firing" | "no data";
+  value: number | null;
+  over: Array<{ group: string | null; value: number }>;
+  groups: number;
+}
+
 export interface SystemAnswer {
   version: string;
   uptime_s: number;
@@ -265,7 +284,7 @@ export interface SystemAnswer {
     bodies_dropped: number;
   };
   retention: { content: string; durability: string; metrics_days: number | null; bodies_days: number | null };
-  alerts: Array<{ name: string; text: string; state: "ok" | "firing" | "no data"; value: string }>;
+  alerts: { usual: boolean; told: string | null; every: number; rules: Rule[] };
   prices: { updated: string; source: string; models: number };
   config: Record<string, unknown>;
   audit: Array<{ ts_ms: number; who: string; what: string; detail: string }>;

@@ -214,6 +214,16 @@ function Run({ run: e, again }: { run: Evaluation; again: () => void }) {
           <Ago at={e.started_ms} />
         </span>
         <Chip tone={e.state === "done" ? "accent" : e.state === "failed" ? "bad" : ""}>{e.state}</Chip>
+        {e.state === "done" && (
+          <a
+            class="button small"
+            download
+            href={address(`/v1/dashboard/evaluations/${e.id}/labels`, {})}
+            title="What opentracy routing train and add-model read: a line a prompt, with the score and cost of each model"
+          >
+            <Icon name="download" size={14} /> Router labels
+          </a>
+        )}
       </header>
       {e.state === "running" && (
         <div class="row">
@@ -227,14 +237,15 @@ function Run({ run: e, again }: { run: Evaluation; again: () => void }) {
         </div>
       )}
       {e.problem && <p class="bad-text">{e.problem}</p>}
+      <div class="scroll" tabIndex={0} role="group" aria-label="Leaderboard">
       <table>
         <thead>
           <tr>
             <th scope="col">Model</th>
             <th scope="col" class="r">Score</th>
-            <th scope="col" class="r">Rows</th>
+            <th scope="col" class="r hide-narrow">Rows</th>
             <th scope="col" class="r">Failed</th>
-            <th scope="col" class="r">Mean latency</th>
+            <th scope="col" class="r hide-narrow">Mean latency</th>
             <th scope="col" class="r">Cost</th>
           </tr>
         </thead>
@@ -245,9 +256,9 @@ function Run({ run: e, again }: { run: Evaluation; again: () => void }) {
                 <Model name={r.model} />
               </td>
               <td class="r num">{percent(r.score)}</td>
-              <td class="r num">{count(r.scored)}</td>
+              <td class="r num hide-narrow">{count(r.scored)}</td>
               <td class={`r num ${r.errors ? "bad-text" : ""}`}>{count(r.errors)}</td>
-              <td class="r num">{ms(r.latency_ms)}</td>
+              <td class="r num hide-narrow">{ms(r.latency_ms)}</td>
               <td class="r num" title={r.unpriced ? `${r.unpriced} calls without a known price` : undefined}>
                 {usd(r.cost)}
                 {r.unpriced ? " +" : ""}
@@ -256,6 +267,7 @@ function Run({ run: e, again }: { run: Evaluation; again: () => void }) {
           ))}
         </tbody>
       </table>
+      </div>
       {e.failures.length > 0 && (
         <details>
           <summary>{plural(e.failures.length, "row")} that went wrong</summary>
@@ -298,10 +310,12 @@ function lastQuestion(row: Example): string {
 }
 
 function Rows({ name, version }: { name: string; version: number }) {
-  const from = useLoad<{ rows: Example[]; total: number }>(`${base(name)}/rows`, () => ({ version, limit: 25 }), `${name} ${version}`);
+  const [most, setMost] = useState(25);
+  const from = useLoad<{ rows: Example[]; total: number }>(`${base(name)}/rows`, () => ({ version, limit: most }), `${name} ${version} ${most}`);
   return (
-    <LoadedCard from={from} title="Rows" note={from.data ? `first ${Math.min(25, from.data.total)} of ${count(from.data.total)}` : ""}>
+    <LoadedCard from={from} title="Rows" note={from.data ? `first ${count(from.data.rows.length)} of ${count(from.data.total)}` : ""}>
       {(data) => (
+        <>
         <ol class="examples rows">
           {data.rows.map((row, i) => (
             <li key={i}>
@@ -332,6 +346,12 @@ function Rows({ name, version }: { name: string; version: number }) {
             </li>
           ))}
         </ol>
+        {data.rows.length < data.total && data.rows.length === most && (
+          <button type="button" class="small" onClick={() => setMost(most * 4)}>
+            Show more
+          </button>
+        )}
+        </>
       )}
     </LoadedCard>
   );
@@ -344,10 +364,11 @@ function One({ name }: { name: string }) {
   const info = all.data?.datasets.find((d) => d.name === name);
   const last = info?.versions[info.versions.length - 1];
   const version = Number(param("version")) || last?.version || 0;
+  const shown = info?.versions.find((v) => v.version === version);
   return (
     <Screen
       title={name}
-      lead={last && `${plural(last.rows, "row")} in version ${last.version}`}
+      lead={shown && `${plural(shown.rows, "row")} in version ${shown.version}${shown.source ? `, from ${shown.source}` : ""}`}
       tools={
         info && (
           <>

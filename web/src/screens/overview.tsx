@@ -1,7 +1,7 @@
 // Overview: is it well, what does it cost, what changed. Every card asks for itself and fails alone.
 import { useMemo } from "preact/hooks";
 import { colorOf, colorVar, cssVar } from "../lib/colors";
-import { bare, count, ms, percent, plural, usd } from "../lib/format";
+import { bare, bytes, count, ms, percent, plural, usd, usdAxis } from "../lib/format";
 import { useLoad } from "../lib/load";
 import { term } from "../lib/query";
 import { loadSession, session } from "../lib/session";
@@ -71,6 +71,7 @@ function Tiles() {
   const then = useOverview(TOTALS, {}, before);
   const line = useOverview("requests,errors,cost,p50,p95,ttft_avg", {}, bounds, 48);
   const auto = useOverview("requests,cost,counterfactual_cost", { requested: "auto" });
+  const autoLine = useOverview("cost,counterfactual_cost", { requested: "auto" }, bounds, 48);
   return (
     <LoadedCard from={now} class="bare">
       {(data) => {
@@ -81,6 +82,11 @@ function Tiles() {
         const routed = auto.data?.rows[0];
         const best = num(routed, "counterfactual_cost") ?? 0;
         const saved = best - (num(routed, "cost") ?? 0);
+        const savedLine = () => {
+          const at = grid(autoLine.data!);
+          const [most, spent] = [column(autoLine.data!.rows, at, "counterfactual_cost", 0), column(autoLine.data!.rows, at, "cost", 0)];
+          return at.map((_, i) => Math.max(0, (most[i] ?? 0) - (spent[i] ?? 0)));
+        };
         const tile = (label: string, name: string, show: (v: number | null) => string, good: number, color: string, more = {}) => (
           <Tile
             label={label}
@@ -114,6 +120,7 @@ function Tiles() {
               now={null}
               then={null}
               good={1}
+              spark={best > 0 && autoLine.data ? savedLine() : undefined}
               color="var(--ok)"
               href={link("/routing")}
               sub={best > 0 ? `${percent(saved / best)} saved` : "auto was not used"}
@@ -161,7 +168,7 @@ function ByModel() {
   }, [from.data, mode, metric]);
   return (
     <LoadedCard from={from} title={metric === "cost" ? "Cost by model" : "Requests by model"} actions={picker} class="wide">
-      {() => <Chart label={`${metric} by model`} times={chart!.times} series={chart!.series} format={format} kind="bars" stacked height={220} legend />}
+      {() => <Chart label={`${metric} by model`} times={chart!.times} series={chart!.series} format={format} labels={metric === "cost" ? usdAxis : undefined} kind="bars" stacked height={220} legend />}
     </LoadedCard>
   );
 }
@@ -293,7 +300,7 @@ function Errors() {
             {data.rows.filter((row) => row.error !== OTHER).map((row) => (
               <li key={`${row.error} ${row.model}`}>
                 <a href={link("/traces", { q: ["status:error", row.error ? term("error", String(row.error)) : "", row.model ? term("model", String(row.model)) : ""].join(" ").trim() })}>
-                  <span class="bad-text">
+                  <span class="bad-text cut">
                     <Icon name="cross" size={13} /> {row.error ?? "without a type"}
                   </span>
                   <span class="note cut">{row.model || "no model"}</span>
@@ -343,6 +350,7 @@ interface Store {
   bytes: number;
   queue: number;
   dropped: number;
+  free_bytes: number;
   problem: string | null;
 }
 
@@ -353,7 +361,7 @@ function StoreLine() {
   return (
     <p class={`store-line note num ${s.problem || s.dropped ? "bad-text" : ""}`}>
       <Icon name={s.problem || s.dropped ? "warn" : "check"} size={13} />
-      {s.problem ?? `${plural(s.traces, "trace")} stored, ${plural(s.queue, "trace")} waiting, ${s.dropped ? `${count(s.dropped)} dropped` : "none dropped"}`}
+      {s.problem ?? `${plural(s.traces, "trace")} stored, ${plural(s.queue, "trace")} waiting, ${s.dropped ? `${count(s.dropped)} dropped` : "none dropped"}; ${bytes(s.bytes)} on disk${s.free_bytes ? `, ${bytes(s.free_bytes)} free` : ""}`}
     </p>
   );
 }

@@ -56,7 +56,6 @@ async function run(body: Record<string, unknown>, signal: AbortSignal, show: (ru
         }
         if (delta.extras) {
           now.cost = (delta.extras._cost as number | null) ?? null;
-          now.latency = (delta.extras._latency_ms as number | null) ?? null;
           const routing = delta.extras._routing as { selected_model?: string } | undefined;
           now.model = routing?.selected_model ?? now.model;
         }
@@ -66,7 +65,8 @@ async function run(body: Record<string, unknown>, signal: AbortSignal, show: (ru
     );
     now.state = "done";
     now.traceId = end.traceId;
-    now.latency ??= performance.now() - begun;
+    // as the first token is: seen from here, so that the two can be compared
+    now.latency = performance.now() - begun;
   } catch (error) {
     if ((error as Error).name === "AbortError") now.state = "done";
     else {

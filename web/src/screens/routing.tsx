@@ -3,15 +3,15 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { ApiError, send } from "../lib/api";
 import { colorVar, cssVar } from "../lib/colors";
-import { bare, count, ms, percent, plural, usd } from "../lib/format";
-import { useLoad } from "../lib/load";
+import { ago, bare, bothClocks, count, ms, nano, percent, plural, usd, usdAxis } from "../lib/format";
+import { useLoad, type Loaded } from "../lib/load";
 import { may } from "../lib/session";
 import { term } from "../lib/query";
 import { shade } from "../lib/theme";
 import { attempt, toast } from "../lib/toast";
 import { bounds, bucketFor, DAY, fixed, range } from "../lib/time";
 import { link, param, params, set } from "../lib/url";
-import type { Cluster, Projection, RoutingAnswer, Savings, Score, Version } from "../lib/types";
+import type { Cluster, Projection, RoutingAnswer, Row, Savings, Score, Version } from "../lib/types";
 import { Ago, Card, Chip, LoadedCard, Model, Screen } from "../ui/basics";
 import { Chart } from "../ui/chart";
 import { Dialog } from "../ui/dialog";
@@ -56,10 +56,10 @@ function SavingsCard() {
         const best = total(data.best);
         return data.traces ? (
           <>
-            <Chart label="Cost of auto" times={chart!.times} series={chart!.series} format={(v) => usd(v)} height={240} />
+            <Chart label="Cost of auto" times={chart!.times} series={chart!.series} format={(v) => usd(v)} labels={usdAxis} height={240} />
             <p class="sentence num">
               <b>{usd(actual)}</b> spent; always asking the best model would have cost <b>{usd(best)}</b>
-              {best > 0 ? `: ${percent(1 - actual / best)} saved.` : "."}
+              {best > 0 ? `: ${percent(1 - actual / best)} saved` : ""}; always the cheapest about <b>{usd(total(data.cheapest))}</b>.
             </p>
           </>
         ) : (
@@ -121,12 +121,11 @@ function Slider() {
                   {at.quality.toFixed(3)} <small class="note">{at === now ? "" : change(at.quality, now.quality)}</small>
                 </dd>
               </div>
-              <div>
-                <dt>Always best / cheapest</dt>
-                <dd class="num">
-                  {usd(data.best.cost)} <small class="note">at {data.best.quality.toFixed(3)}</small> / {usd(data.cheapest.cost)} <small class="note">at {data.cheapest.quality.toFixed(3)}</small>
-                </dd>
-              </div>
+              {data.actual && (
+                <Against title="As it was decided" of={data.actual} />
+              )}
+              <Against title="Always the best" of={data.best} />
+              <Against title="Always the cheapest" of={data.cheapest} />
             </dl>
             <div class="shares" role="img" aria-label={Object.entries(at.shares).map(([m, s]) => `${bare(m)} ${percent(s)}`).join(", ")}>
               {Object.entries(at.shares)
@@ -154,30 +153,47 @@ function Slider() {
   );
 }
 
+const Against = ({ title, of }: { title: string; of: { cost: number; quality: number } }) => (
+  <div class="minor">
+    <dt>{title}</dt>
+    <dd class="num">
+      {usd(of.cost)} <small class="note">at {of.quality.toFixed(3)}</small>
+    </dd>
+  </div>
+);
+
 /** Quality over cost for all weights, with where the slider stands. */
 function Frontier({ data, at }: { data: Projection; at: Projection["points"][number] }) {
-  const all = [...data.points, data.best, data.cheapest];
+  const all = [...data.points, data.best, data.cheapest, ...(data.actual ? [data.actual] : [])];
   const costs = all.map((p) => p.cost);
   const marks = all.map((p) => p.quality);
   const [c0, c1] = [Math.min(...costs), Math.max(...costs)];
   const [q0, q1] = [Math.min(...marks), Math.max(...marks)];
-  const x = (c: number) => 6 + ((c - c0) / (c1 - c0 || 1)) * 288;
-  const y = (q: number) => 84 - ((q - q0) / (q1 - q0 || 1)) * 72;
+  const x = (c: number) => 20 + ((c - c0) / (c1 - c0 || 1)) * 560;
+  const y = (q: number) => 98 - ((q - q0) / (q1 - q0 || 1)) * 82;
   const line = [...data.points].sort((a, b) => a.cost - b.cost);
   return (
-    <svg class="frontier" viewBox="0 0 300 96" role="img" aria-label="Quality against cost for every cost weight">
-      <line x1="6" y1="90" x2="294" y2="90" class="axis" />
+    <svg class="frontier" viewBox="0 0 600 124" role="img" aria-label="Quality against cost for every cost weight">
+      <line x1="20" y1="106" x2="580" y2="106" class="axis" />
+      <line x1="20" y1="8" x2="20" y2="106" class="axis" />
+      <text x="26" y="16">quality</text>
+      <text x="580" y="119" class="last">cost</text>
       <polyline points={line.map((p) => `${x(p.cost)},${y(p.quality)}`).join(" ")} />
       {data.points.map((p) => (
-        <circle key={p.weight} cx={x(p.cost)} cy={y(p.quality)} r="1.8" class="dot" />
+        <circle key={p.weight} cx={x(p.cost)} cy={y(p.quality)} r="2.2" class="dot" />
       ))}
-      <circle cx={x(data.best.cost)} cy={y(data.best.quality)} r="3" class="mark">
-        <title>always the best</title>
-      </circle>
-      <circle cx={x(data.cheapest.cost)} cy={y(data.cheapest.quality)} r="3" class="mark">
-        <title>always the cheapest</title>
-      </circle>
-      <circle cx={x(at.cost)} cy={y(at.quality)} r="5" class="here" />
+      <circle cx={x(data.best.cost)} cy={y(data.best.quality)} r="4.5" class="mark" />
+      <text x={x(data.best.cost) - 9} y={y(data.best.quality) + 18} class="last">
+        always the best
+      </text>
+      <circle cx={x(data.cheapest.cost)} cy={y(data.cheapest.quality)} r="4.5" class="mark" />
+      <text x={x(data.cheapest.cost) + 10} y={y(data.cheapest.quality) + 4}>always the cheapest</text>
+      {data.actual && (
+        <circle cx={x(data.actual.cost)} cy={y(data.actual.quality)} r="4.5" class="mark was">
+          <title>as it was decided</title>
+        </circle>
+      )}
+      <circle cx={x(at.cost)} cy={y(at.quality)} r="7" class="here" />
     </svg>
   );
 }
@@ -301,6 +317,20 @@ function Map2d({ clusters, at, pick }: { clusters: Cluster[]; at: number | null;
   );
 }
 
+/** How many points of the traffic a cluster won or lost. */
+function drift(c: Cluster): string {
+  if (c.share === null || c.share_before === null) return "–";
+  const points = (c.share - c.share_before) * 100;
+  return Math.abs(points) < 0.05 ? "0" : `${points > 0 ? "+" : "−"}${Math.abs(points).toFixed(1)}`;
+}
+
+/** What the winner is expected to be worse by than the best; null when it is not known. */
+function regret(c: Cluster): number | null {
+  const won = c.winner ? c.models[c.winner]?.quality : null;
+  const marks = Object.values(c.models).map((s) => s.quality).filter((q): q is number => q !== null);
+  return won === null || won === undefined || !marks.length ? null : Math.max(0, Math.max(...marks) - won);
+}
+
 type Shade = "quality" | "cost";
 
 /** The share between the lowest and the highest of a row, for the shade of a cell. */
@@ -316,7 +346,11 @@ function HeatMap({ data, by, at, pick }: { data: RoutingAnswer; by: Shade; at: n
         <thead>
           <tr>
             <th scope="col">Cluster</th>
-            <th scope="col" class="r">Requests</th>
+            <th scope="col" class="r" title="Routed requests in the range, and their share">Requests</th>
+            <th scope="col" class="r" title="Change of the share against the period before, in points">Drift</th>
+            <th scope="col" class="r" title="What a thousand requests cost">$ / 1k</th>
+            <th scope="col" class="r" title="Median latency">p50</th>
+            <th scope="col" class="r" title="Expected quality that the choice gives away against the best model">Regret</th>
             {data.models.map((m) => (
               <th scope="col" key={m} title={m}>
                 <Model name={m} />
@@ -332,7 +366,13 @@ function HeatMap({ data, by, at, pick }: { data: RoutingAnswer; by: Shade; at: n
                   <span class="num note">{c.id}</span> {shortest(c)}
                 </button>
               </th>
-              <td class="r num">{count(c.requests)}</td>
+              <td class="r num">
+                {count(c.requests)} <small class="note">{c.requests ? percent(c.share) : ""}</small>
+              </td>
+              <td class="r num note">{drift(c)}</td>
+              <td class="r num">{c.requests ? usd((c.cost_nano / 1e9 / c.requests) * 1000) : "–"}</td>
+              <td class="r num">{ms(c.p50)}</td>
+              <td class="r num">{regret(c)?.toFixed(2) ?? "–"}</td>
               {data.models.map((m) => {
                 const s = c.models[m];
                 const v = s?.[by] ?? null;
@@ -395,12 +435,7 @@ function clusterSentence(c: Cluster): string {
   return `${bare(c.winner)} expected quality ${won.quality?.toFixed(2)} against ${best[1].quality?.toFixed(2)} for ${bare(best[0])}${ratio && ratio > 1.05 ? `, ${ratio.toFixed(ratio < 10 ? 1 : 0)}× cheaper` : ""}.`;
 }
 
-function Clusters() {
-  const from = useLoad<RoutingAnswer>(
-    "/v1/dashboard/routing/clusters",
-    () => ({ ...bounds(), weight: param("weight") || undefined }),
-    `${key()} ${param("weight")}`,
-  );
+function Clusters({ from }: { from: Loaded<RoutingAnswer> }) {
   const by: Shade = param("heat") === "cost" ? "cost" : "quality";
   const at = param("cluster") === "" ? null : Number(param("cluster"));
   const detail = useRef<HTMLDivElement>(null);
@@ -442,6 +477,63 @@ function Clusters() {
   );
 }
 
+// ---------------------------------------------------------------- log
+function Decisions({ clusters }: { clusters: Cluster[] }) {
+  const from = useLoad<{ data: Row[] }>("/v1/traces", () => ({ q: "requested:auto", ...bounds(), limit: 8 }), key(), fixed.value ? 0 : 15_000);
+  const name = (id: number) => clusters.find((c) => c.id === id);
+  return (
+    <LoadedCard
+      from={from}
+      title="Latest decisions"
+      actions={
+        <a class="button small" href={link("/traces", { q: "requested:auto", cols: "time,status,model,cluster,latency,cost" })}>
+          All of them
+        </a>
+      }
+    >
+      {(data) =>
+        data.data.length ? (
+          <table class="log">
+            <thead>
+              <tr>
+                <th scope="col">When</th>
+                <th scope="col">Answered</th>
+                <th scope="col" class="hide-narrow">Cluster</th>
+                <th scope="col" class="r">Cost</th>
+                <th scope="col" class="r hide-narrow" title="What the model with the best expected quality would have cost">Best</th>
+              </tr>
+            </thead>
+            <tbody>
+              {data.data.map((r) => {
+                const cluster = r.cluster_id === null ? undefined : name(r.cluster_id);
+                return (
+                  <tr key={r.trace_id}>
+                    <td>
+                      <a href={`/traces/${r.trace_id}`} class="num" title={bothClocks(r.ts_ms)}>
+                        {ago(r.ts_ms)}
+                      </a>
+                    </td>
+                    <td>
+                      <Model name={r.model || "no model"} />
+                    </td>
+                    <td class="hide-narrow cut note">
+                      {r.cluster_id === null ? "–" : `${r.cluster_id}${cluster ? ` ${shortest(cluster)}` : ""}`}
+                    </td>
+                    <td class="r num">{nano(r.cost_nano)}</td>
+                    <td class="r num note hide-narrow">{nano(r.counterfactual_nano)}</td>
+                  </tr>
+                );
+              })}
+            </tbody>
+          </table>
+        ) : (
+          <p class="empty">No request was routed by auto in this range.</p>
+        )
+      }
+    </LoadedCard>
+  );
+}
+
 // ---------------------------------------------------------------- versions
 function Versions() {
   const from = useLoad<{ versions: Version[]; can_change: boolean; note: string }>("/v1/dashboard/routing/versions", () => ({}), "");
@@ -463,8 +555,8 @@ function Versions() {
               <tr>
                 <th scope="col">Version</th>
                 <th scope="col" class="hide-narrow">Made</th>
-                <th scope="col" class="r">Labelled prompts</th>
-                <th scope="col" class="r">Models</th>
+                <th scope="col" class="r">Prompts</th>
+                <th scope="col" class="r hide-narrow">Models</th>
                 <th scope="col" />
               </tr>
             </thead>
@@ -477,7 +569,9 @@ function Versions() {
                   </td>
                   <td class="hide-narrow">{v.created_ms ? <Ago at={v.created_ms} /> : <span class="note">bundled</span>}</td>
                   <td class="r num">{count(v.rows)}</td>
-                  <td class="r num">{count(v.models)}</td>
+                  <td class="r num hide-narrow" title={v.models ? "" : "any model, from published figures"}>
+                    {v.models ? count(v.models) : "any"}
+                  </td>
                   <td class="r">
                     {!v.current && (
                       <button type="button" class="small" disabled={!may("admin")} onClick={() => setAsked(v)}>
@@ -513,16 +607,24 @@ function Versions() {
 }
 
 export function RoutingScreen() {
+  const clusters = useLoad<RoutingAnswer>(
+    "/v1/dashboard/routing/clusters",
+    () => ({ ...bounds(), weight: param("weight") || undefined }),
+    `${key()} ${param("weight")}`,
+  );
   return (
     <Screen title="Routing" lead='How "auto" chooses, and what that saves' tools={<RangePicker />}>
       <div class="cards two">
         <SavingsCard />
         <Slider />
       </div>
-      <Clusters />
+      <Clusters from={clusters} />
       <div class="cards two">
         <Explain />
-        <Versions />
+        <div class="stack">
+          <Decisions clusters={clusters.data?.clusters ?? []} />
+          <Versions />
+        </div>
       </div>
     </Screen>
   );

@@ -94,6 +94,7 @@ function Spend() {
             </div>
             <p class={`reconcile num ${agrees === false ? "bad-text" : ""}`}>
               {agrees !== null && <Icon name={agrees ? "check" : "warn"} size={14} />}
+              <span>
               {agrees === null
                 ? by === "tag"
                   ? `A trace may have several tags, so these rows may add up to more than the total of ${usd(Number(whole?.cost_nano ?? 0) / 1e9)}.`
@@ -101,7 +102,14 @@ function Spend() {
                 : agrees
                   ? `Reconciled: the rows add up to the total of ${usd(Number(whole!.cost_nano) / 1e9)}, to the nano-dollar.`
                   : `The rows differ from the total of ${usd(Number(whole!.cost_nano) / 1e9)}; requests arrived in between, or something is wrong.`}{" "}
-              {unpriced > 0 ? <span class="note">{plural(unpriced, "request")} without a known price are in no sum.</span> : <span class="note">Every request has a price.</span>}
+              {unpriced > 0 ? (
+                <span class="note">
+                  {plural(unpriced, "request")} without a known price {unpriced === 1 ? "is" : "are"} in no sum.
+                </span>
+              ) : (
+                <span class="note">Every request has a price.</span>
+              )}
+              </span>
             </p>
           </>
         );
@@ -221,10 +229,10 @@ function Budget({ spent, limit, what }: { spent: number; limit: number | null; w
   const share = limit > 0 ? spent / limit : 1;
   return (
     <span class="budget">
-      <Bar share={share} tone={share >= 1 ? "bad" : share > 0.8 ? "warn" : ""} label={`Budget ${what}`} />
       <span class="num note">
         {usd(spent)} of {usd(limit)} {what}
       </span>
+      <Bar share={share} tone={share >= 1 ? "bad" : share > 0.8 ? "warn" : ""} label={`Budget ${what}`} />
     </span>
   );
 }
@@ -289,11 +297,11 @@ function Keys({ from }: { from: Loaded<KeysAnswer> }) {
                 <thead>
                   <tr>
                     <th scope="col">Key</th>
-                    <th scope="col">May</th>
+                    <th scope="col" class="hide-narrow">May</th>
                     <th scope="col">Budget</th>
-                    <th scope="col">Runs out</th>
-                    <th scope="col">Limits</th>
-                    <th scope="col">Last used</th>
+                    <th scope="col" class="hide-narrow">Runs out</th>
+                    <th scope="col" class="hide-narrow">Limits</th>
+                    <th scope="col" class="hide-narrow">Last used</th>
                     <th scope="col" />
                   </tr>
                 </thead>
@@ -308,7 +316,7 @@ function Keys({ from }: { from: Loaded<KeysAnswer> }) {
                             ot_{key.id}_… {key.owner && `· ${key.owner}`}
                           </small>
                         </td>
-                        <td>
+                        <td class="hide-narrow">
                           {key.scopes.join(", ")}
                           <small class="note">{key.models?.length ? key.models.map(bare).join(", ") : "all models"}</small>
                         </td>
@@ -316,12 +324,12 @@ function Keys({ from }: { from: Loaded<KeysAnswer> }) {
                           <Budget spent={key.spent_day_usd} limit={key.daily_usd} what="today" />
                           <Budget spent={key.spent_month_usd} limit={key.monthly_usd} what="this month" />
                         </td>
-                        <td class="num">{runsOut(key, data.now_ms)}</td>
-                        <td class="num">
+                        <td class="num hide-narrow">{runsOut(key, data.now_ms)}</td>
+                        <td class="num hide-narrow">
                           {key.rpm ? `${count(key.rpm)} / min` : "–"}
                           <small class="note">{key.tpm ? `${count(key.tpm)} tokens / min` : ""}</small>
                         </td>
-                        <td>{key.last_used_ms ? <Ago at={key.last_used_ms} /> : <span class="note">never</span>}</td>
+                        <td class="hide-narrow">{key.last_used_ms ? <Ago at={key.last_used_ms} /> : <span class="note">never</span>}</td>
                         <td class="r">
                           {!key.revoked_ms && admin && (
                             <span class="row end">

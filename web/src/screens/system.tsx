@@ -1,11 +1,11 @@
 // System: what is configured, what is well, and what would change. Secrets are never sent to this page.
 import { useState } from "preact/hooks";
 import { send } from "../lib/api";
-import { bare, bytes, count, ms, plural } from "../lib/format";
+import { bare, bytes, count, ms, percent, plural, usd } from "../lib/format";
 import { useLoad } from "../lib/load";
 import { may } from "../lib/session";
 import { attempt, toast } from "../lib/toast";
-import type { SystemAnswer } from "../lib/types";
+import type { Rule, SystemAnswer } from "../lib/types";
 import { Ago, Bar, Card, Chip, Code, Field, LoadedCard, Screen } from "../ui/basics";
 import { Dialog } from "../ui/dialog";
 import { Icon } from "../ui/icons";
@@ -241,7 +241,8 @@ function Aliases({ from }: { from: From }) {
 }
 
 // ---------------------------------------------------------------- store
-const days = (n: number | null) => (n === null ? "kept" : plural(n, "day"));
+const days = (n: number | null) => (n ? plural(n, "day") : "kept for ever");
+const REDACTION: Record<string, string> = { all: "off: texts as they are", redacted: "on: masked before writing", none: "no texts to mask" };
 
 function Store({ from }: { from: From }) {
   return (
@@ -276,10 +277,12 @@ function Store({ from }: { from: From }) {
               <dd class="num">{count(store.bodies_dropped)}</dd>
             </div>
             <div>
-              <dt>Texts kept</dt>
-              <dd>
-                {retention.content} · {days(retention.bodies_days)}
-              </dd>
+              <dt>Texts of prompts and answers</dt>
+              <dd>{retention.content === "none" ? "not kept" : days(retention.bodies_days)}</dd>
+            </div>
+            <div>
+              <dt>Redaction</dt>
+              <dd title="Addresses, telephone and card numbers, keys and the like, before anything is written">{REDACTION[retention.content] ?? retention.content}</dd>
             </div>
             <div>
               <dt>Figures kept</dt>
@@ -314,24 +317,77 @@ function Store({ from }: { from: From }) {
 }
 
 // ---------------------------------------------------------------- alerts
+const FIGURES: Record<Rule["metric"], (v: number) => string> = {
+  cost: usd,
+  error_rate: percent,
+  p95: ms,
+  provider_down: count,
+  unpriced: count,
+  dropped: count,
+};
+
+/** A span of minutes as people say it. */
+const span = (minutes: number) => (minutes % 1440 === 0 ? plural(minutes / 1440, "day") : minutes % 60 === 0 ? plural(minutes / 60, "hour") : `${minutes} min`);
+
+function ruleText(r: Rule): string {
+  const what = {
+    cost: `cost above ${usd(r.above)}`,
+    error_rate: `more than ${percent(r.above)} of requests failed`,
+    p95: `p95 above ${ms(r.above)}`,
+    provider_down: "every request to a provider failed",
+    unpriced: r.above ? `more than ${count(r.above)} requests without a known price` : "requests without a known price",
+    dropped: r.above ? `more than ${count(r.above)} traces dropped` : "traces were dropped",
+  }[r.metric];
+  const where = r.metric === "dropped" ? "" : ` in ${span(r.minutes)}`;
+  return `${what}${where}${r.by ? `, for each ${r.by}` : ""}${r.filter ? `, of ${r.filter}` : ""}`;
+}
+
+function RuleLine({ rule: r }: { rule: Rule }) {
+  const tone = r.state === "firing" ? "bad" : r.state === "ok" ? "ok" : "mild";
+  const show = FIGURES[r.metric];
+  return (
+    <li>
+      <span class={`outcome ${tone}`}>
+        <Icon name={r.state === "firing" ? "warn" : r.state === "ok" ? "check" : "help"} size={13} />
+        {r.state}
+      </span>
+      <span>
+        <b>{r.name}</b> <span class="note">{ruleText(r)}</span>
+        {r.over.map((o) => (
+          <small key={o.group ?? ""} class="bad-text">
+            {o.group ?? "all"}: {show(o.value)}
+          </small>
+        ))}
+      </span>
+      <span class="num" title="the highest now">
+        {r.value === null ? "–" : show(r.value)}
+      </span>
+    </li>
+  );
+}
+
 function Alerts({ from }: { from: From }) {
   return (
-    <LoadedCard from={from} title="Alerts" note="over the last hour">
-      {(data) => (
-        <ul class="alerts">
-          {data.alerts.map((a) => (
-            <li key={a.name}>
-              <span class={`outcome ${a.state === "firing" ? "bad" : a.state === "ok" ? "ok" : "mild"}`}>
-                <Icon name={a.state === "firing" ? "warn" : a.state === "ok" ? "check" : "close"} size={13} />
-                {a.state === "firing" ? "firing" : a.state}
-              </span>
-              <span>
-                <b>{a.name}</b> <span class="note">{a.text}</span>
-              </span>
-              <span class="num">{a.value}</span>
-            </li>
-          ))}
-        </ul>
+    <LoadedCard from={from} title="Alerts" note={from.data ? (from.data.alerts.usual ? "the usual rules: none is configured" : plural(from.data.alerts.rules.length, "configured rule")) : ""}>
+      {({ alerts }) => (
+        <>
+          <ul class="alerts">
+            {alerts.rules.map((r) => (
+              <RuleLine key={r.name} rule={r} />
+            ))}
+          </ul>
+          <p class="note">
+            {alerts.told ? (
+              <>
+                Looked at every {alerts.every} s; messages go to <code>{alerts.told}</code>.
+              </>
+            ) : (
+              <>
+                Nobody is told: set <code>webhook</code> under <code>[alerts]</code>, and rules of your own under <code>[alerts.rules.NAME]</code>.
+              </>
+            )}
+          </p>
+        </>
       )}
     </LoadedCard>
   );

@@ -188,7 +188,7 @@ export function Scores({ scores, chosen, word = "answered" }: { scores: Record<s
             <th scope="col">Candidate</th>
             <th scope="col" class="r">Quality</th>
             <th scope="col" class="r">Cost</th>
-            <th scope="col" class="r">Utility</th>
+            <th scope="col" class="r hide-narrow">Utility</th>
           </tr>
         </thead>
         <tbody>
@@ -200,7 +200,7 @@ export function Scores({ scores, chosen, word = "answered" }: { scores: Record<s
               </td>
               <td class="r num">{s.quality === null ? "–" : `${s.quality.toFixed(2)}${s.quality_error ? ` ±${s.quality_error.toFixed(2)}` : ""}`}</td>
               <td class="r num">{usd(s.cost)}</td>
-              <td class="r num">{s.utility === null ? "–" : s.utility.toFixed(3)}</td>
+              <td class="r num hide-narrow">{s.utility === null ? "–" : s.utility.toFixed(3)}</td>
             </tr>
           ))}
         </tbody>
@@ -233,7 +233,7 @@ function Routing({ trace }: { trace: Trace }) {
       </h3>
       <p class="sentence">{sentence(trace)}</p>
       {reason && <p class="note">{REASONS[reason] ?? reason}</p>}
-      {trace.counterfactual_nano !== null && trace.cost_nano !== null && trace.counterfactual_nano > 0 && (
+      {trace.counterfactual_nano !== null && trace.cost_nano !== null && trace.counterfactual_nano > trace.cost_nano && (
         <p class="note num">
           The best model would have cost about {nano(trace.counterfactual_nano)}; this was {nano(trace.cost_nano)} (
           {percent(1 - trace.cost_nano / trace.counterfactual_nano)} less).
@@ -526,9 +526,12 @@ export function TraceDetail({ id, close, previous, next }: DetailProps) {
               </span>
             </div>
           )}
-          <Waterfall trace={trace} />
-          <Messages answer={answer} />
-          <Tools request={trace.request} />
+          <div class="trace-main">
+            <Waterfall trace={trace} />
+            <Messages answer={answer} />
+            <Tools request={trace.request} />
+          </div>
+          <div class="trace-side">
           <Routing trace={trace} />
           <Cost answer={answer} />
           <Replay trace={trace} />
@@ -548,6 +551,7 @@ export function TraceDetail({ id, close, previous, next }: DetailProps) {
             {trace.metadata && <Code text={JSON.stringify(trace.metadata, null, 2)} what="Metadata" />}
           </section>
           <Feedback answer={answer} again={from.reload} />
+          </div>
         </>
       )}
     </div>

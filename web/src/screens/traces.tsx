@@ -35,7 +35,7 @@ interface Column {
 
 const COLUMNS: Column[] = [
   { id: "time", title: "Time", width: "92px", show: (r) => <time class="num" dateTime={new Date(r.ts_ms).toISOString()} title={bothClocks(r.ts_ms)}>{ago(r.ts_ms)}</time> },
-  { id: "status", title: "Status", width: "138px", show: (r) => <Outcome outcome={r.outcome} http={r.http_status} /> },
+  { id: "status", title: "Status", width: "158px", show: (r) => <Outcome outcome={r.outcome} http={r.http_status} /> },
   { id: "model", title: "Model", width: "minmax(150px, 1.6fr)", show: (r) => <Model name={r.model || r.requested_model} /> },
   { id: "requested", title: "Asked for", width: "minmax(90px, 1fr)", show: (r) => <span class="cut note" title={r.requested_model}>{bare(r.requested_model)}{r.fallback ? " ⤳" : ""}</span> },
   { id: "latency", title: "Latency", width: "84px", right: true, show: (r) => <span class="num">{ms(r.latency_ms)}</span> },
@@ -52,6 +52,8 @@ const COLUMNS: Column[] = [
   { id: "error", title: "Error", width: "minmax(90px, 1fr)", show: (r) => <span class="cut bad-text">{r.error_type ?? ""}</span> },
 ];
 const DEFAULT_COLUMNS = ["time", "status", "model", "requested", "latency", "ttft", "tokens", "cost"];
+/** What stays in view beside an open trace. */
+const BESIDE: Record<string, string> = { time: "84px", status: "44px", model: "minmax(110px, 1fr)", latency: "70px", cost: "80px" };
 /** What a telephone shows: columns and their widths. */
 const NARROW: Record<string, string> = { time: "70px", status: "44px", model: "minmax(0, 1fr)", cost: "76px" };
 
@@ -164,7 +166,8 @@ function FacetRail() {
               <ul>
                 {values.map(({ value, count: n }) => {
                   const text = FLAGS.has(field) ? (Number(value) ? "true" : "false") : String(value);
-                  const shown = FLAGS.has(field) ? (Number(value) ? "yes" : "no") : field === "model" ? bare(text) : text.replaceAll("_", " ");
+                  const named = field === "model" || (field === "requested" && values.filter((v) => bare(String(v.value)) === bare(text)).length === 1);
+                  const shown = FLAGS.has(field) ? (Number(value) ? "yes" : "no") : named ? bare(text) : text.replaceAll("_", " ");
                   const on = has(query(), field, text);
                   return (
                     <li key={text}>
@@ -243,7 +246,9 @@ function useRows(): Rows {
     get<{ data: Row[]; next: string | null }>("/v1/traces", { ...frozen.current, limit: PAGE }, abort.signal)
       .then((page) => setState({ rows: page.data, next: page.next, loading: false, error: null }))
       .catch((error: Error) => error.name !== "AbortError" && setState({ rows: [], next: null, loading: false, error }))
-      .finally(() => (busy.current = false));
+      .finally(() => {
+        if (!abort.signal.aborted) busy.current = false; // the next question is under way already
+      });
     return () => abort.abort();
   }, [key, turn]);
 
@@ -350,12 +355,13 @@ class Line extends Component<LineProps> {
 interface TableProps {
   from: Rows;
   columns: Column[];
+  terse: boolean;
   open: string;
   pick: (id: string) => void;
   scroller: preact.RefObject<HTMLDivElement | null>;
 }
 
-function Table({ from, columns, open, pick, scroller }: TableProps) {
+function Table({ from, columns, terse, open, pick, scroller }: TableProps) {
   const [view, setView] = useState({ first: 0, height: 600 });
   const template = columns.map((c) => c.width).join(" ");
   const moment = Math.floor(Date.now() / 20_000);
@@ -390,7 +396,7 @@ function Table({ from, columns, open, pick, scroller }: TableProps) {
 
   const shown = rows.slice(view.first, last);
   return (
-    <div class="grid">
+    <div class={terse ? "grid terse" : "grid"}>
       <div
         class="grid-scroll"
         ref={scroller}
@@ -535,8 +541,10 @@ export function Traces() {
   const live = params.value.get("live") === "1" && !worded;
   const open = param("open");
   const wide = window.innerWidth > 720;
-  const chosen = params.value.get("cols")?.split(",") ?? (wide ? DEFAULT_COLUMNS : Object.keys(NARROW));
-  const columns = COLUMNS.filter((c) => chosen.includes(c.id)).map((c) => (wide || !NARROW[c.id] ? c : { ...c, width: NARROW[c.id] }));
+  const beside = open && window.innerWidth < 1900; // the open trace needs the room of some columns
+  const chosen = params.value.get("cols")?.split(",") ?? (!wide ? Object.keys(NARROW) : beside ? Object.keys(BESIDE) : DEFAULT_COLUMNS);
+  const widths = !wide ? NARROW : beside && !params.value.get("cols") ? BESIDE : {};
+  const columns = COLUMNS.filter((c) => chosen.includes(c.id)).map((c) => (widths[c.id] ? { ...c, width: widths[c.id] } : c));
   const tail = useTail(live, () => hovering.current || (scroller.current?.scrollTop ?? 0) > 4, from.prepend);
 
   const problem = from.error instanceof ApiError && from.error.status === 400 ? from.error.message : null;
@@ -604,7 +612,7 @@ export function Traces() {
               {count(tail.waiting)} new
             </button>
           )}
-          <Table from={from} columns={columns} open={open} pick={pick} scroller={scroller} />
+          <Table from={from} columns={columns} terse={widths === BESIDE} open={open} pick={pick} scroller={scroller} />
         </div>
         {open && path.value === "/traces" && (
           <aside class="drawer" aria-label="Trace">

@@ -19,6 +19,8 @@ interface Props {
   times: number[]; // milliseconds, the beginning of each bucket
   series: Series[];
   format: (value: number | null) => string;
+  /** the labels of the axis, where they need one look for all */
+  labels?: (values: Array<number | null>) => string[];
   kind?: "lines" | "bars";
   stacked?: boolean;
   height?: number;
@@ -129,7 +131,9 @@ function options(props: Props, width: number, box: HTMLElement): uPlot.Options {
         size: 58,
         font: "11px system-ui, sans-serif",
         splits: log ? (_, __, low, high) => decades(low, high) : undefined,
-        values: (_, at) => at.map((v) => (v === null ? "" : format(v))),
+        // uPlot would leave the labels between the powers of ten away
+        filter: (_, at) => at,
+        values: (_, at) => (props.labels ? props.labels(at) : at.map((v) => (v === null ? "" : format(v)))),
       },
     ],
     series: [
