@@ -9,6 +9,8 @@ prompt, and no column for any of the labelled models, because the models a user 
 - `prior:difficulty`: chance that a middling model answers the prompt right, from a one-parameter item response fit.
 The two
   sets share no model; they are linked by MMLU questions, which both contain, being equally hard on average in both.
+- `prior:weak`, `prior:strong`: chance that a weak and that a strong model answers it right. How far they lie apart says
+  how much a better model is worth for this prompt. The models that stand for them are about equally good in both sets.
 - `prior:<domain>`: one of five domains, by the task a prompt belongs to.
 """
 
@@ -26,7 +28,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from opentracy.routing import Labels, Options, fit
-from opentracy.routing.appraise import DIFFICULTY
+from opentracy.routing.appraise import DIFFICULTY, STRONG, WEAK
 from opentracy.routing.artifact import Artifact, Policy, write
 from opentracy.routing.embed import static_embedder
 from opentracy.routing.prior import DOMAINS, logit
@@ -48,6 +50,15 @@ OUTPUT_TOKENS = {
     "commonsense": 300.0,
     "reasoning": 1000.0,
     "all": 700.0,
+}
+
+# Right on the MMLU questions that both sets have: .71 and .68, .85 and .81.
+LEVELS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "llmrouter9": (
+        ("llama-3.1-8b-instruct",),
+        ("llama-3.1-nemotron-51b-instruct", "llama-3.3-nemotron-super-49b-v1"),
+    ),
+    "routellm2": (("mixtral-8x7b-instruct",), ("gpt-4-1106-preview",)),
 }
 
 MATH = {
@@ -114,31 +125,38 @@ def item_response(scores: Floats, rounds: int = 60) -> Floats:
 
 
 def rows_of(path: Path, split: str | None = None) -> tuple[list[str], list[str], Floats]:
-    """(prompts, tasks, difficulty linked so that MMLU questions have mean 0). split: only these rows; None = all."""
+    """(prompts, tasks, columns difficulty, weak and strong). Difficulty is linked: MMLU questions have mean 0.
+
+    split: only these rows; None = all.
+    """
     read = pq.read_table(path)
     table = (read if split is None else read.filter(pc.equal(read["split"], split))).to_pydict()
     scores = np.stack([np.asarray(v, dtype=np.float64) for k, v in table.items() if k.startswith("s:")], 1)
     difficulty = item_response(scores)
     mmlu = np.array([t.startswith("mmlu") for t in table["task"]])
-    return table["prompt"], table["task"], difficulty - difficulty[mmlu].mean()
+    levels = [
+        np.mean([np.asarray(table["s:" + m], dtype=np.float64) for m in models], axis=0) for models in LEVELS[path.stem]
+    ]
+    return table["prompt"], table["task"], np.stack([difficulty - difficulty[mmlu].mean(), *levels], 1)
 
 
 def labels(folder: Path, names: Sequence[str] = SETS, split: str | None = None) -> tuple[Labels, list[str]]:
     """(heads as labels, domain per row)."""
     prompts: list[str] = []
     tasks: list[str] = []
-    difficulty: list[float] = []
+    columns: list[Floats] = []
     for name in names:
-        p, t, d = rows_of(folder / f"{name}.parquet", split)
+        p, t, found = rows_of(folder / f"{name}.parquet", split)
         keep = sorted(range(len(p)), key=lambda i: hashlib.sha256(p[i].encode()).digest())[:PER_SET]
         prompts += [p[i] for i in keep]
         tasks += [t[i] for i in keep]
-        difficulty += [float(d[i]) for i in keep]
-    easy = 1 / (1 + np.exp(np.asarray(difficulty) - 0.5))
+        columns.append(found[keep])
+    levels = np.concatenate(columns)
+    levels[:, 0] = 1 / (1 + np.exp(levels[:, 0] - 0.5))  # as a score: easy prompts near 1
     domains = [domain_of(t) for t in tasks]
     shares = np.array([[float(d == name) for name in DOMAINS] for d in domains])
-    heads = (DIFFICULTY, *(f"prior:{d}" for d in DOMAINS))
-    return Labels(tuple(prompts), heads, np.concatenate([easy[:, None], shares], 1)), domains
+    heads = (DIFFICULTY, WEAK, STRONG, *(f"prior:{d}" for d in DOMAINS))
+    return Labels(tuple(prompts), heads, np.concatenate([levels, shares], 1)), domains
 
 
 def options_for(rows: Labels) -> Options:
@@ -146,16 +164,29 @@ def options_for(rows: Labels) -> Options:
     return Options(extra_heads=rows.models, prototypes=6000, policy=Policy(guard=0.75, novelty=NOVELTY))
 
 
+def reference_of(difficulty: Floats, gain: Floats, groups: int = 41) -> tuple[list[float], list[float]]:
+    """(difficulties, gaps between strong and weak) of groups of prompts of like difficulty, easiest first."""
+    parts = np.array_split(np.argsort(difficulty, kind="stable"), min(groups, len(difficulty)))
+    return (
+        [round(float(difficulty[p].mean()), 4) for p in parts],
+        [round(float(gain[p].mean()), 4) for p in parts],
+    )
+
+
 def with_reference(artifact: Artifact) -> Artifact:
-    """Difficulty quantiles per domain from the out-of-fold estimates, weighted by the domain's label."""
+    """What published figures are solved against: difficulty and gain from the out-of-fold estimates, overall and per
+    domain (by the domain's label).
+    """
     heads = artifact.manifest.heads
-    oof, scores = artifact.out_of_fold, artifact.prototypes.scores
-    d = -logit(oof[:, heads.index(DIFFICULTY)].astype(np.float64))
-    at = np.linspace(1, 99, 41)
-    reference = {"all": [round(float(v), 4) for v in np.percentile(d, at)]}
+    oof, scores = artifact.out_of_fold.astype(np.float64), artifact.prototypes.scores
+    d = -logit(oof[:, heads.index(DIFFICULTY)])
+    gain = logit(oof[:, heads.index(STRONG)]) - logit(oof[:, heads.index(WEAK)])
+    reference: dict[str, list[float]] = {}
+    reference["all"], reference["all:gain"] = reference_of(d, gain)
     for domain in DOMAINS:
         mine = scores[:, heads.index("prior:" + domain)] > 0.5
-        reference[domain] = [round(float(v), 4) for v in np.percentile(d[mine], at)]
+        if mine.any():
+            reference[domain], reference[domain + ":gain"] = reference_of(d[mine], gain[mine])
     manifest = msgspec.structs.replace(
         artifact.manifest,
         reference=reference,

@@ -8,11 +8,23 @@ import pytest
 from routing_kit import MODELS, labelled
 
 from opentracy.routing import Candidate, load
+from opentracy.routing.appraise import _FAR_FROM, _NEAR_UNTIL
 from opentracy.routing.artifact import Artifact, decode, encode
 from opentracy.routing.embed import static_embedder
 from opentracy.routing.extend import add_model
 from opentracy.routing.predict import predict_table
-from opentracy.routing.prior import Abilities, Ability, Figure, published, shrunk_domains, solve_ability
+from opentracy.routing.prior import (
+    Abilities,
+    Ability,
+    Bend,
+    Figure,
+    bent_gain,
+    bent_reference,
+    published,
+    shrunk_domains,
+    solve_ability,
+)
+from opentracy.routing.reader import Estimate
 from opentracy.routing.router import Router
 from opentracy.routing.train import fit
 
@@ -127,7 +139,48 @@ def test_every_published_figure_has_a_source() -> None:
             assert 0 < figure["se"] < 0.2
             assert figure["source"]
             assert len(figure["date"]) >= 7
-    assert len(published()) > 20
+            # what was not compared with its source yet must not weigh as much as what was
+            assert figure["checked"] or figure["se"] >= 0.04
+    assert sum(row["overall"]["checked"] is not None for row in raw["rows"]) >= 30
+    assert sum(len(row["domains"]) > 1 for row in raw["rows"]) >= 20
+
+
+def test_models_of_every_maker_have_figures() -> None:
+    for model in (
+        "openai/gpt-5", "anthropic/claude-sonnet-4-5", "gemini/gemini-2.5-flash", "groq/llama-3.3-70b-versatile",
+        "mistral/mistral-small-2506", "deepseek/deepseek-chat", "together/meta-llama/Llama-3.3-70B-Instruct-Turbo",
+        "fireworks/accounts/fireworks/models/llama-v3p3-70b-instruct", "cerebras/gpt-oss-120b",
+        "sambanova/Meta-Llama-3.3-70B-Instruct", "perplexity/sonar", "cohere/command-a-03-2025",
+        "bedrock/amazon.nova-pro-v1:0", "xai/grok-4", "moonshot/kimi-k2-0905-preview",
+    ):  # fmt: skip
+        assert published().find(model) is not None, model
+    assert published().find("openai/a-model-nobody-measured") is None
+
+
+def test_a_text_far_from_the_training_prompts_is_judged_by_the_plain_curve() -> None:
+    """Near them the gain of strong models per text counts as well; in between the two are mixed."""
+    appraiser = load("default")._appraiser
+    assert appraiser._near.gain > 0 == appraiser._far.gain
+    plan = appraiser.plan((Candidate("openai/gpt-5"), Candidate("groq/llama-3.1-8b-instant")), None)
+    e = load("default").estimate("Which of these planets is the largest: Mars, Venus, Jupiter or Mercury?")
+
+    def gap(novelty: float) -> float:
+        strong, weak = appraiser._from_abilities(plan, Estimate(None, e.quality, e.cluster, novelty, 10))
+        return strong - weak
+
+    near, middle, far = gap(0.0), gap((_NEAR_UNTIL + _FAR_FROM) / 2), gap(1.0)
+    assert near != pytest.approx(far, abs=1e-3)
+    assert middle == pytest.approx((near + far) / 2)
+
+
+def test_the_figures_are_met_on_average_with_a_gain_per_prompt() -> None:
+    reference = {"all": [-1.0, 0.0, 1.0, 2.0], "all:gain": [0.5, 1.0, 1.5, 1.0]}
+    bend = Bend(stretch=1.2, gain=0.7, sharpness=2.0)
+    d, gains = bent_reference(reference, "code", bend)
+    assert gains is not None
+    a = solve_ability(0.7, d, gains)
+    assert np.mean([1 / (1 + np.exp(x - g * a)) for x, g in zip(d, gains, strict=True)]) == pytest.approx(0.7, abs=1e-6)
+    assert min(bent_gain(gap, 1.0, 1.0) for gap in (-3.0, 0.0, 2.0)) > 0
 
 
 @pytest.mark.parametrize(

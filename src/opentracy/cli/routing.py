@@ -89,8 +89,13 @@ DIRECTORY = click.Path(path_type=Path, file_okay=False)
 def train(
     data: Path, out: Path, embedder: str, split: str, default_model: str | None, examples: int, seed: int
 ) -> None:
-    """Learn from DATA (prompt, s:<model>, c:<model>) which model should answer what."""
+    """Learn from DATA (prompt, s:<model>, c:<model>) which model should answer what.
+
+    Stopped with Ctrl-C, the same command goes on where it was.
+    """
+    from opentracy import __version__
     from opentracy.routing.artifact import ArtifactError, read, write
+    from opentracy.routing.checkpoint import Checkpoint
     from opentracy.routing.embed import embedder_by_id
     from opentracy.routing.tables import read_labels
     from opentracy.routing.train import Options, fit
@@ -102,7 +107,17 @@ def train(
     except ArtifactError:
         old = None
     options = Options(default=default_model, seed=seed, examples=examples)
-    m = write(fit(labels, embedder_by_id(embedder), options, old=old, progress=_Bars()), out).manifest
+    model = embedder_by_id(embedder)
+    before = "" if old is None else old.manifest.version
+    key = "\n".join((__version__, labels.ordered().digest(), model.sha256, repr(options), before))
+    kept = Checkpoint(out.with_name(f".{out.name}.training"), key)
+    if kept.found:
+        click.echo("going on with a training that was stopped", err=True)
+    try:
+        m = write(fit(labels, model, options, old=old, progress=_Bars(), keeper=kept), out).manifest
+    except KeyboardInterrupt:
+        _fail("stopped; the same command goes on from here", 130)
+    kept.done()
     click.echo(f"{out}: version {m.version}, {m.rows} prompts, {len(m.models)} models, default {m.default}")
 
 

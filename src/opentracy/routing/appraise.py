@@ -22,22 +22,29 @@ from opentracy.routing.prior import (
     DOMAINS,
     Abilities,
     Ability,
+    Bend,
     bare_name,
+    bent_gain,
+    bent_reference,
     difficulty_of,
     shrunk_domains,
     solve_ability,
 )
 from opentracy.routing.reader import Estimate
 
-DIFFICULTY = "prior:difficulty"
+DIFFICULTY, WEAK, STRONG = "prior:difficulty", "prior:weak", "prior:strong"
 _OUTPUT_TOKENS = 400.0  # expected answer length where nothing was learned about it
 _PROMPT_TOKENS = 300.0  # of an ordinary request, for the scale of the cost weight
 _PRIOR_MODEL_ERROR = 0.06  # how far one-parameter item response is from the truth, beside the figure's own error
-# Chosen by benchmarks/routing_dayone.py: difficulty is estimated too near the middle, and most prompts have one domain.
-_STRETCH = 1.5
-_SHARPNESS = 2
+# Chosen by benchmarks/routing_dayone.py, over rows seen and tasks not seen. Near the training prompts difficulty is
+# estimated too near the middle, and what strong models gain over weak ones is known per prompt; far from them neither
+# is, and the plain one-parameter curve transfers better.
+_NEAR = Bend(stretch=1.2, gain=0.7, sharpness=2.0)
+_FAR = Bend(stretch=1.0, gain=0.0, sharpness=1.0)
+_NEAR_UNTIL, _FAR_FROM = 0.85, 0.98  # novelty
 _SPREAD_PULL = 10.0  # prompts' worth of the overall variance in a cluster's
 _EVEN = np.full(len(DOMAINS), 1 / len(DOMAINS))
+Solved = npt.NDArray[np.float64]
 _VERBOSITY_OF = 1000.0  # output_tokens of abilities.json are per this many tokens of an ordinary model
 
 
@@ -54,7 +61,7 @@ class Plan:
     labelled: list[tuple[int, int]]  # (place, column) of these
     errors: list[list[float | None]]  # per cluster of the primary map: standard error of each candidate's quality
     gap_errors: list[list[float]]  # the same of (its quality - the default's), paired where labels allow
-    solved: npt.NDArray[np.float64]  # (unlabelled with figures, domains) abilities in logits
+    solved: tuple[Solved, Solved]  # (unlabelled with figures, domains) abilities in logits, near and far
     unlabelled: list[int]  # the candidates that these rows belong to
     prices: list[tuple[float, float] | None]  # USD per token in, and per token of an ordinary model's answer out
     output_prices: list[float]  # USD per token out, for answers cut short by the caller
@@ -87,7 +94,11 @@ class Appraiser:
         self._extra = [m.extra_error.get(name, 0.0) for name in m.models]
         self._domain_heads = [m.heads.index("prior:" + d) for d in DOMAINS] if DIFFICULTY in m.heads else []
         self._difficulty_head = m.heads.index(DIFFICULTY) if self._domain_heads else -1
-        self._stretch = _STRETCH if self._domain_heads else 1.0
+        self._gain_heads = [m.heads.index(h) for h in (WEAK, STRONG)] if STRONG in m.heads else []
+        gains = m.reference.get("all:gain") if self._gain_heads else None
+        self._mean_gain = float(np.mean(gains)) if gains else 1.0
+        self._near = _NEAR if gains else _FAR
+        self._far = _FAR
         self._usual = m.output_tokens.get("all", _OUTPUT_TOKENS)
         self._lengths = np.array([m.output_tokens.get(d, self._usual) for d in DOMAINS])
         self._spread = Spread(artifact)
@@ -131,7 +142,7 @@ class Appraiser:
             labelled=[(i, column) for i, column in enumerate(columns) if column is not None],
             errors=errors,
             gap_errors=gaps,
-            solved=np.array([self._solve(a) for i in unlabelled if (a := known[i])]).reshape(-1, len(DOMAINS)),
+            solved=self._solve([a for i in unlabelled if (a := known[i])]),
             unlabelled=unlabelled,
             prices=prices,
             output_prices=[c.output_price or 0.0 for c in candidates],
@@ -206,10 +217,17 @@ class Appraiser:
         ability = self.abilities.find(model)
         return -1.0 if ability is None else ability.overall.value
 
-    def _solve(self, ability: Ability) -> list[float]:
-        reference, domains = self._artifact.manifest.reference, shrunk_domains(ability)
-        against = [[self._stretch * v for v in reference.get(d) or reference["all"]] for d in DOMAINS]
-        return [solve_ability(domains[d], difficulties) for d, difficulties in zip(DOMAINS, against, strict=True)]
+    def _solve(self, abilities: Sequence[Ability]) -> tuple[Solved, Solved]:
+        """Positions at which the mean over the reference prompts equals the published figures, near and far."""
+        reference = self._artifact.manifest.reference
+        out = []
+        for bend in (self._near, self._far):
+            rows = []
+            for ability in abilities:
+                figures = shrunk_domains(ability)
+                rows.append([solve_ability(figures[d], *bent_reference(reference, d, bend)) for d in DOMAINS])
+            out.append(np.array(rows, dtype=np.float64).reshape(-1, len(DOMAINS)))
+        return out[0], out[1]
 
     # -------------------------------------------------------------- once per text
     def figures(self, plan: Plan, e: Estimate, tokens: int, needs: Requirements) -> Figures:
@@ -220,25 +238,45 @@ class Appraiser:
             for i, column in plan.labelled:
                 quality[i] = estimates[column]
         length = self._usual
-        if plan.unlabelled or (self._domain_heads and plan.needs_length):
-            difficulty, shares = self._difficulty(e)
-            if self._domain_heads:
-                length = float(self._lengths.dot(shares))
-            if plan.unlabelled:
-                values = (1.0 / (1.0 + np.exp(difficulty - plan.solved))).dot(shares).tolist()
-                for i, value in zip(plan.unlabelled, values, strict=True):
-                    quality[i] = value
+        if self._domain_heads and plan.needs_length:
+            length = float(self._lengths.dot(self._shares(e, _NEAR.sharpness)))
+        if plan.unlabelled:
+            for i, value in zip(plan.unlabelled, self._from_abilities(plan, e), strict=True):
+                quality[i] = value
         cost = self._costs(plan, e, tokens, needs, length)
         return Figures(quality, plan.errors[e.cluster], plan.gap_errors[e.cluster], cost)
 
-    def _difficulty(self, e: Estimate) -> tuple[float, npt.NDArray[np.float64]]:
-        """(difficulty in logits, share of each domain) of one text."""
+    def _from_abilities(self, plan: Plan, e: Estimate) -> list[float]:
+        """Quality of the unlabelled candidates from their figures and the text's difficulty, gain and domains."""
+        far = min(max((e.novelty - _NEAR_UNTIL) / (_FAR_FROM - _NEAR_UNTIL), 0.0), 1.0)
+        values: npt.NDArray[np.float64] | None = None
+        for weight, bend, solved in zip((1.0 - far, far), (self._near, self._far), plan.solved, strict=True):
+            if weight > 0.0:
+                difficulty, gain = self._place(e, bend)
+                part = (1.0 / (1.0 + np.exp(difficulty - gain * solved))).dot(self._shares(e, bend.sharpness))
+                values = weight * part if values is None else values + weight * part
+        found: list[float] = [] if values is None else values.tolist()
+        return found
+
+    def _place(self, e: Estimate, bend: Bend) -> tuple[float, float]:
+        """(difficulty in logits, gain per step of ability, 1 on average) of one text."""
         if not self._domain_heads:
-            return difficulty_of(float(e.quality.mean())), _EVEN
+            return difficulty_of(float(e.quality.mean())), 1.0
+        difficulty = bend.stretch * difficulty_of(float(e.quality[self._difficulty_head]))
+        if not bend.gain:
+            return difficulty, 1.0
+        weak, strong = (difficulty_of(float(e.quality[h])) for h in self._gain_heads)
+        return difficulty, bent_gain(weak - strong, self._mean_gain, bend.gain)
+
+    def _shares(self, e: Estimate, sharpness: float) -> npt.NDArray[np.float64]:
+        """Share of each domain in one text."""
+        if not self._domain_heads:
+            return _EVEN
         shares = np.maximum(e.quality.take(self._domain_heads).astype(np.float64), 1e-3)
-        shares **= _SHARPNESS
-        difficulty = self._stretch * difficulty_of(float(e.quality[self._difficulty_head]))
-        return difficulty, shares / np.add.reduce(shares)
+        if sharpness != 1.0:
+            shares **= sharpness
+        shares /= np.add.reduce(shares)
+        return shares
 
     def _costs(self, plan: Plan, e: Estimate, tokens: int, needs: Requirements, length: float) -> list[float | None]:
         """Expected USD of this request: from the caller's prices, else from the labels' own costs, else as stated."""

@@ -12,16 +12,25 @@ model cannot.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
+from opentracy.routing.checkpoint import Forgetful, Keeper
 from opentracy.routing.clusters import assign, kmeans
 from opentracy.routing.embed import Matrix, Vector
 
 Floats = npt.NDArray[np.float64]
+Progress = Callable[[str, int, int], None]  # stage, done, total
+NOTHING = Forgetful()
 PROBES = 6  # lists of prototypes looked at per prompt; 6 of 64 find > 95 % of the true 100 nearest
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """No progress shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +101,24 @@ def smoothed_table(
     return table.astype(np.float32), count.astype(np.float32)
 
 
-def partitions(x: Matrix, shape: Shape, seed: int, primary: Matrix | None = None) -> list[Matrix]:
-    """Centres of every map; the primary one first (given, or the second of `ks` with the first seed)."""
+def partitions(
+    x: Matrix,
+    shape: Shape,
+    seed: int,
+    primary: Matrix | None = None,
+    progress: Progress = silent,
+    keeper: Keeper = NOTHING,
+) -> list[Matrix]:
+    """Centres of every map; the primary one first (given, or the middle one of `ks` with the first seed)."""
     ks = [k for k in shape.ks if k * 4 <= len(x)] or [max(1, len(x) // 8)]
     chosen = primary_k(x, shape)
-    first = kmeans(x, chosen, seed) if primary is None else primary
-    rest = [kmeans(x, k, seed + 1000 * draw + k) for draw in range(shape.seeds) for k in ks if draw or k != chosen]
-    return [first, *rest]
+    maps = [kmeans(x, chosen, seed) if primary is None else primary]
+    rest = [(k, draw) for draw in range(shape.seeds) for k in ks if draw or k != chosen]
+    for done, (k, draw) in enumerate(rest, start=1):
+        make = partial(kmeans, x, k, seed + 1000 * draw + k)
+        maps.append(keeper.part(f"map-{draw}-{k}", (min(k, len(x)), x.shape[1]), make))
+        progress("cluster", done, len(rest))
+    return maps
 
 
 def primary_k(x: Matrix, shape: Shape) -> int:

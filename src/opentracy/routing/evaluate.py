@@ -14,7 +14,7 @@ import numpy as np
 from opentracy.routing.clusters import assign, kmeans
 from opentracy.routing.data import Labels
 from opentracy.routing.embed import Embedder, Matrix
-from opentracy.routing.estimate import head_means, smoothed_table, unit
+from opentracy.routing.estimate import Progress, head_means, silent, smoothed_table, unit
 from opentracy.routing.metrics import (
     Curve,
     Floats,
@@ -30,7 +30,6 @@ from opentracy.routing.metrics import (
 from opentracy.routing.predict import predict_table
 from opentracy.routing.router import Router
 from opentracy.routing.text import core_text
-from opentracy.routing.train import Progress, silent
 
 Interval = tuple[float, float]
 

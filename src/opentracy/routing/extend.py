@@ -25,21 +25,23 @@ from opentracy.routing.embed import Embedder, Matrix, Vector
 from opentracy.routing.estimate import (
     Bag,
     Kernel,
+    Progress,
     Prototypes,
     bag_many,
     closeness,
     kernel_many,
     mix,
     neighbours_many,
+    silent,
     smoothed_table,
     unit,
 )
 from opentracy.routing.text import core_text
-from opentracy.routing.train import Progress, embed_rows, fit_costs, silent, text_length
+from opentracy.routing.train import embed_rows, fit_costs, text_length
 
 Lengths = npt.NDArray[np.int64]
 _SLOPE_PULL = 1.5  # ridge penalty on the distance of the slopes from 1 / number of models
-_OFFSET_PULL = 7.0  # labels' worth of belief that the model is as good as the mean of the others
+_OFFSET_PULL = 3.0  # labels' worth of belief that the model is as good as the mean of the others
 _CLUSTER_PULL = 10.0
 _KERNEL_PULL = 3.0
 _SAME = 0.9999  # cosine above which a labelled prompt is one of the prototypes

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from opentracy.routing.estimate import Progress, silent
 from opentracy.routing.policy import Candidate
 from opentracy.routing.prior import Abilities
 from opentracy.routing.router import Router
-from opentracy.routing.train import Progress, silent
 
 COST_WEIGHTS = ("0", "0.05", "0.1", "0.2", "0.4", "0.8")
 

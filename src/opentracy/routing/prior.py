@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -23,6 +24,7 @@ import numpy.typing as npt
 DOMAINS = ("math", "code", "knowledge", "commonsense", "reasoning")
 _SIGNAL_SPREAD = 0.06  # standard deviation of true domain deviations around a model's overall figure
 _EDGE = 0.02
+_LEAST_GAIN = 0.05  # logits: a strong model is never taken for a weaker one
 
 
 class Figure(msgspec.Struct, frozen=True):
@@ -32,6 +34,7 @@ class Figure(msgspec.Struct, frozen=True):
     se: float = 0.05
     source: str = ""
     date: str = ""
+    checked: str | None = None  # when it was compared with its source; None = not yet, and `se` is wide
 
 
 class Ability(msgspec.Struct, frozen=True):
@@ -137,14 +140,42 @@ def difficulty_of(share: float) -> float:
     return math.log((1 - share) / share)
 
 
-def solve_ability(target: float, difficulties: Sequence[float]) -> float:
-    """a with mean(sigmoid(a - d)) over the reference difficulties equal to `target`."""
+@dataclass(frozen=True, slots=True)
+class Bend:
+    """How far the estimates of a text are trusted. 1, 0, 1 = one-parameter item response as it stands."""
+
+    stretch: float  # of difficulty around the middle: estimates are too near it
+    gain: float  # 0..1: how much of the difference between strong and weak models per text is believed
+    sharpness: float  # power of the domain shares: most texts have one domain
+
+
+def bent_gain(gap: float, mean: float, trust: float) -> float:
+    """Gain per step of ability, 1 on average. gap: logits between a strong and a weak model; mean: the usual gap."""
+    return max(mean + trust * (gap - mean), _LEAST_GAIN) / mean
+
+
+def bent_reference(
+    reference: Mapping[str, Sequence[float]], domain: str, bend: Bend
+) -> tuple[list[float], list[float] | None]:
+    """(difficulties, gains) of a domain's reference prompts; all prompts where the domain has none of its own."""
+    name = domain if domain in reference else "all"
+    difficulties = [bend.stretch * v for v in reference[name]]
+    gaps, everywhere = reference.get(name + ":gain"), reference.get("all:gain")
+    if not bend.gain or not gaps or not everywhere:
+        return difficulties, None
+    mean = sum(everywhere) / len(everywhere)
+    return difficulties, [bent_gain(gap, mean, bend.gain) for gap in gaps]
+
+
+def solve_ability(target: float, difficulties: Sequence[float], gains: Sequence[float] | None = None) -> float:
+    """a with mean(sigmoid(gain * a - d)) over the reference prompts equal to `target`. gains: 1 where not given."""
     d = np.asarray(difficulties, dtype=np.float64)
+    g = np.ones(len(d)) if gains is None else np.asarray(gains, dtype=np.float64)
     low, high = -12.0, 12.0
     target = min(max(target, _EDGE), 1 - _EDGE)
     for _ in range(50):
         middle = (low + high) / 2
-        if sigmoid(middle - d).mean() < target:
+        if sigmoid(g * middle - d).mean() < target:
             low = middle
         else:
             high = middle

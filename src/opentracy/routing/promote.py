@@ -22,11 +22,21 @@ from opentracy.routing.artifact import ARRAYS, MANIFEST, Artifact, ArtifactError
 from opentracy.routing.clusters import assign
 from opentracy.routing.data import Floats, Labels, fold_of
 from opentracy.routing.embed import Embedder, Matrix
-from opentracy.routing.estimate import Prototypes, Shape, fit_bag, fit_kernel, head_means, prototype_rows, unit
+from opentracy.routing.estimate import (
+    Progress,
+    Prototypes,
+    Shape,
+    fit_bag,
+    fit_kernel,
+    head_means,
+    prototype_rows,
+    silent,
+    unit,
+)
 from opentracy.routing.extend import estimates
 from opentracy.routing.style import calibrate, features_many
 from opentracy.routing.text import core_text
-from opentracy.routing.train import PROTOTYPE_LIMIT, Progress, embed_rows, silent
+from opentracy.routing.train import PROTOTYPE_LIMIT, embed_rows
 
 VERSIONS, HISTORY = "versions", "history.json"
 TOLERANCE = 0.01  # how much worse, in mean score, the lower end of the interval may be

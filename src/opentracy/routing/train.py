@@ -6,18 +6,22 @@ Belongs here: the pipeline, in memory. Not here: files and progress bars (cli/ro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from opentracy.routing.artifact import FORMAT, Artifact, Cluster, CostModel, Manifest, Policy
+from opentracy.routing.checkpoint import Keeper
 from opentracy.routing.clusters import Ints, assign, kmeans, match_ids
 from opentracy.routing.data import Floats, Labels, fold_of
 from opentracy.routing.embed import Embedder, Matrix, Vector
 from opentracy.routing.estimate import (
+    NOTHING,
     Bag,
+    Progress,
     Prototypes,
     Shape,
     bag_many,
@@ -30,6 +34,7 @@ from opentracy.routing.estimate import (
     partitions,
     primary_k,
     prototype_rows,
+    silent,
     unit,
 )
 from opentracy.routing.labels import cluster_terms
@@ -38,14 +43,9 @@ from opentracy.routing.prior import logit
 from opentracy.routing.style import calibrate, features_many
 from opentracy.routing.text import core_text
 
-Progress = Callable[[str, int, int], None]  # stage, done, total
 PROTOTYPE_LIMIT = 10_000
 _FOREIGN_SHARE = 0.03  # of the training prompts; with more, the router has learned about other languages
 _FEW = 300  # labelled prompts below which only coarse clusters are fitted
-
-
-def silent(stage: str, done: int, total: int) -> None:
-    """No progress shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +68,14 @@ def shape_for(rows: int) -> Shape:
     return Shape(neighbours=max(10, min(100, rows // 20)))
 
 
-def embed_rows(cores: Sequence[str], embedder: Embedder, progress: Progress = silent, block: int = 256) -> Matrix:
+def embed_rows(
+    cores: Sequence[str], embedder: Embedder, progress: Progress = silent, keeper: Keeper = NOTHING, block: int = 256
+) -> Matrix:
     """Raw vectors of stripped texts."""
     out = np.zeros((len(cores), embedder.dims), np.float32)
     for i in range(0, len(cores), block):
-        out[i : i + block] = embedder.embed_many(cores[i : i + block])
+        texts = cores[i : i + block]
+        out[i : i + block] = keeper.part(f"embed-{i}", (len(texts), embedder.dims), partial(embedder.embed_many, texts))
         progress("embed", min(i + block, len(cores)), len(cores))
     return out
 
@@ -125,7 +128,13 @@ def _cost_parts(labels: Labels, primary: Ints, k: int, shrink: float) -> tuple[d
 
 
 def out_of_fold(
-    x: Matrix, y: Matrix, prompts: Sequence[str], shape: Shape, seed: int, progress: Progress = silent
+    x: Matrix,
+    y: Matrix,
+    prompts: Sequence[str],
+    shape: Shape,
+    seed: int,
+    progress: Progress = silent,
+    keeper: Keeper = NOTHING,
 ) -> Matrix:
     """Estimates of every row by a fit on the other folds."""
     fold = np.array([fold_of(p) for p in prompts])
@@ -133,7 +142,8 @@ def out_of_fold(
     for f in range(5):
         held, rest = fold == f, fold != f
         if held.any() and rest.sum() >= 20:
-            out[held] = predict_many(x[rest], y[rest], x[held], shape, seed)
+            make = partial(predict_many, x[rest], y[rest], x[held], shape, seed)
+            out[held] = keeper.part(f"fold-{f}", (int(held.sum()), y.shape[1]), make)
         progress("cross-validate", f + 1, 5)
     return out.astype(np.float32)
 
@@ -155,11 +165,13 @@ def fit(
     old: Artifact | None = None,
     raw: Matrix | None = None,
     progress: Progress = silent,
+    keeper: Keeper = NOTHING,
 ) -> Artifact:
     """Fit an artifact.
 
     old: the artifact that this one replaces; its cluster ids, and labels edited by hand, are kept where clusters match.
-    raw: vectors of the stripped `labels.ordered().prompts`, when they were made before. Raises ValueError for labels
+    raw: vectors of the stripped `labels.ordered().prompts`, when they were made before. keeper: remembers finished
+    parts, so that a training that was stopped goes on where it was. Raises ValueError for labels
     that cannot train.
     """
     options = options or Options()
@@ -169,7 +181,7 @@ def fit(
             f"{len(labels)} labelled prompts are too few to train on; 10 at least, some hundreds to be useful"
         )
     cores = [core_text(p) for p in labels.prompts]
-    raw = embed_rows(cores, embedder, progress) if raw is None else raw
+    raw = embed_rows(cores, embedder, progress, keeper) if raw is None else raw
     x, mean = centre(raw)
     if old is not None and old.manifest.embedder_sha256 != embedder.sha256:
         old = None
@@ -179,8 +191,8 @@ def fit(
     heads = [m for m in labels.models if m not in options.extra_heads] + list(options.extra_heads)
     order = [labels.models.index(h) for h in heads]
     y = np.ascontiguousarray(y[:, order])
-    oof = out_of_fold(x, y, labels.prompts, shape, options.seed, progress)
-    return _assemble(labels.select(heads), embedder, options, shape, policy, x, y, mean, oof, cv, old, progress)
+    oof = out_of_fold(x, y, labels.prompts, shape, options.seed, progress, keeper)
+    return _assemble(labels.select(heads), embedder, options, shape, policy, x, y, mean, oof, cv, old, progress, keeper)
 
 
 def _primary(x: Matrix, mean: Vector, shape: Shape, seed: int, old: Artifact | None, *, same_data: bool) -> Matrix:
@@ -206,12 +218,12 @@ def _assemble(
     cv: dict[str, object],
     old: Artifact | None,
     progress: Progress,
+    keeper: Keeper,
 ) -> Artifact:
     same_data = old is not None and old.manifest.data_sha256 == labels.digest()
-    primary = _primary(x, mean, shape, options.seed, old, same_data=same_data)
-    progress("cluster", 1, 2)
-    bag = fit_bag(x, y, partitions(x, shape, options.seed, primary), shape.shrink)
-    progress("cluster", 2, 2)
+    count = primary_k(x, shape), x.shape[1]
+    primary = keeper.part("primary", count, lambda: _primary(x, mean, shape, options.seed, old, same_data=same_data))
+    bag = fit_bag(x, y, partitions(x, shape, options.seed, primary, progress, keeper), shape.shrink)
     kernel = fit_kernel(x, y, bag.centres, shape.alpha, shape.width)
     cores = [core_text(p) for p in labels.prompts]
     styles = features_many(cores)
