@@ -4,9 +4,9 @@
 
 Every number below was published by its source. MMLU-Pro is the scale, because it predicts other benchmarks best. A
 model without it gets its overall figure from GPQA diamond, else from MMLU, by a line in logits through the models of
-the table that have both; what the line misses by is part of the figure's standard error. In the same way a benchmark of a domain
-says which overall figure a model of that strength would have: the domain's figure. They are pulled to the overall
-figure when used, the more the less certain they are (`opentracy.routing.prior.shrunk_domains`).
+the table that have both; what the line misses by is part of the figure's standard error. In the same way a benchmark of
+a domain says which overall figure a model of that strength would have: the domain's figure. They are pulled to the
+overall figure when used, the more the less certain they are (`opentracy.routing.prior.shrunk_domains`).
 
 `checked`: when the figure was compared with its source, here through the public records of llm-stats
 (github JonathanChavezTamales/llm-leaderboard), which name the publication of every figure. What could not be compared
