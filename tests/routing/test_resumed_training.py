@@ -95,7 +95,7 @@ def test_the_command_goes_on_and_tidies_up(
     with monkeypatch.context() as patched:
         patched.setattr(cli, "_Bars", lambda: Stop("cross-validate", 3))
         stopped = CliRunner().invoke(cli.routing, command)
-    assert stopped.exit_code == 130
+    assert stopped.exit_code == 130, stopped.output
     assert "the same command goes on" in stopped.output
     assert not (tmp_path / "out").exists()
     again = CliRunner().invoke(cli.routing, command)
