@@ -111,6 +111,10 @@ BAD_BODIES = {
     "utf8": b'{"model": "openai/x", "messages": [{"role": "user", "content": "\xff"}]}',
     "surrogate": b'{"model": "openai/x", "messages": [{"role": "user", "content": "\\ud800"}]}',
     "doubled": b'{"model": "openai/x", "model": "openai/y", "messages": [{"role": "user", "content": "x"}]}',
+    "doubled setting": b'{"model": "openai/x", "messages": [{"role": "user", "content": "x"}], "temperature": 1, "temperature": 0}',
+    "doubled role": b'{"model": "openai/x", "messages": [{"role": "user", "role": "system", "content": "x"}]}',
+    "doubled content": b'{"model": "openai/x", "messages": [{"role": "user", "content": "x", "content": "y"}]}',
+    "doubled unknown": b'{"model": "openai/x", "messages": [{"role": "user", "content": "x"}], "zz": 1, "zz": 1}',
     "NUL": b'{"model": "openai/x", "messages": [{"role": "user", "content": "a\\u0000b"}]}',
     "many": b'{"model": "openai/x", "messages": [' + b"{}," * 1_000_000 + b"{}]}",
 }
@@ -125,6 +129,21 @@ def test_bad_body_is_400_with_param(engine: Engine, upstream: FaultServer, name:
     assert reply.error["param"]
     assert upstream.seen == []
     assert engine.trace(reply)["outcome"] == "rejected"
+
+
+@pytest.mark.parametrize("name", [n for n in BAD_BODIES if n.startswith("doubled")])
+def test_a_doubled_key_is_refused_on_a_busy_connection_too(engine: Engine, upstream: FaultServer, name: str) -> None:
+    """Requests of a connection that is known well go a shorter way; what is refused does not depend on it."""
+    upstream(answer())
+    connection = http.client.HTTPConnection("127.0.0.1", engine.port, timeout=20)
+    statuses = []
+    for body in (GOOD, GOOD, GOOD, BAD_BODIES[name], GOOD):
+        connection.request("POST", "/v1/chat/completions", body, {"content-type": "application/json"})
+        reply = connection.getresponse()
+        reply.read()
+        statuses.append(reply.status)
+    connection.close()
+    assert statuses == [200, 200, 200, 400, 200]
 
 
 @pytest.mark.parametrize(

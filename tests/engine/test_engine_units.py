@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from itertools import pairwise
 from typing import Any
 
@@ -19,6 +20,7 @@ from opentracy.engine.http import Connection, Exchange
 from opentracy.engine.server import HttpLimits, HttpServer
 from opentracy.engine.tags import read_tags
 from opentracy.engine.validate import check_chat, decode_body
+from opentracy.engine.watchdog import Watchdog
 
 
 # ---------------------------------------------------------------- configuration
@@ -331,3 +333,25 @@ def test_what_another_engine_says_is_heard_but_not_repeated() -> None:
     assert health.admit("a/x") is None
     health.succeeded("b/y")
     assert health.admit("b/y") is None
+
+
+def test_watchdog_tells_once_for_each_stand_still(caplog: pytest.LogCaptureFixture) -> None:
+    """A late beat is one line; a loop that goes round is none; a second stand-still is another line."""
+    beat = [time.monotonic()]
+    dog = Watchdog(lambda: beat[0], blocked=0.05)
+    try:
+        while dog.noticed < 1:
+            time.sleep(0.01)
+        time.sleep(0.2)
+        assert dog.noticed == 1
+        beat[0] = time.monotonic() + 3600  # it goes round, and will for a while
+        time.sleep(0.2)
+        assert dog.noticed == 1
+        beat[0] = time.monotonic() - 7.0
+        while dog.noticed < 2:
+            time.sleep(0.01)
+    finally:
+        dog.stop()
+    first, second = (r.getMessage() for r in caplog.records if "stood still" in r.getMessage())
+    assert "test_watchdog_tells_once" in first
+    assert " 7." in second

@@ -30,6 +30,7 @@ from engine_kit import (
     eventually,
     keys_for,
     launch,
+    resident_kb,
     running,
     split_answers,
     stop,
@@ -363,6 +364,70 @@ def test_row_107_good_calls_beside_hanging_ones(upstream: FaultServer) -> None:
         assert all(engine.chat().status == 200 for _ in range(20))
         assert time.monotonic() - began < 5.0
         release.set()
+
+
+def test_row_104_large_bodies_against_a_memory_limit(tmp_path: Path, upstream: FaultServer) -> None:
+    """What would not fit is refused with 503 while it comes in; small requests are served, memory stays bounded."""
+    upstream(answer())
+
+    def little() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
+
+    piece, size, clients = b" " * (1 << 20), 9 << 20, 30
+    start = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    with running(env=keys_for(upstream.base), home=tmp_path, preexec=little) as engine, contextlib.ExitStack() as stack:
+        assert engine.chat().status == 200
+        before = resident_kb(engine.process.pid)
+        sockets, refused_ones = [], 0
+        for _ in range(clients):
+            s = stack.enter_context(socket.create_connection(("127.0.0.1", engine.port), timeout=20))
+            sockets.append(s)
+            with contextlib.suppress(ConnectionError):
+                s.sendall(start + b"Content-Length: %d\r\n\r\n" % size)
+                for _ in range(8):  # all but the last part: what came is held
+                    s.sendall(piece)
+            assert engine.request("GET", "/health/live").status == 200
+        grown = resident_kb(engine.process.pid) - before
+        assert engine.chat().status == 200
+        for s in sockets:
+            s.settimeout(0.2)
+            with contextlib.suppress(TimeoutError, ConnectionError):
+                reply = s.recv(65536)
+                assert reply.startswith(b"HTTP/1.1 503"), reply
+                assert b"retry-after: 1" in reply
+                refused_ones += 1
+        # 128 of the 2048 MiB are for large bodies: fifteen of eight MiB fit
+        assert clients - 16 <= refused_ones <= clients - 14
+        assert grown < 200 << 10, grown
+        for s in sockets:
+            s.close()
+        body = json.dumps({"model": "openai/gpt-4o-mini", "messages": [{"role": "user", "content": "x" * (8 << 20)}]}).encode()
+        for _ in range(20):  # given back with each answer
+            assert engine.request("POST", "/v1/chat/completions", body).status == 200
+
+
+BLOCKING = """
+import time
+import opentracy.engine.probes as probes
+real = probes.live
+async def live(engine, request):
+    if request.query_params.get("block"):
+        time.sleep(2.0)
+    return await real(engine, request)
+probes.live = live
+"""
+
+
+def test_row_107_a_blocked_loop_is_told_of(tmp_path: Path) -> None:
+    """One line that names the place, while it lasts; the requests that waited are answered after it."""
+    with running(env=_patched(tmp_path, BLOCKING), home=tmp_path / "home") as engine:
+        assert "stood still" not in engine.log.read_text()
+        assert engine.request("GET", "/health/live?block=1").status == 200
+        lines = [line for line in engine.log.read_text().splitlines() if "stood still" in line]
+        assert len(lines) == 1, lines
+        assert "live (" in lines[0]
+        assert "sitecustomize.py" in lines[0]
+        assert engine.request("GET", "/health/live").status == 200
 
 
 def test_row_108_a_dead_worker_is_replaced(tmp_path: Path, upstream: FaultServer) -> None:

@@ -53,6 +53,7 @@ class UsualChat(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, 
 
 SETTINGS = tuple(name for name in UsualChat.__struct_fields__ if name not in ("model", "messages", "stream"))
 FIELDS = frozenset(UsualChat.__struct_fields__)
+_NAMES = tuple(b'"%b"' % name.encode() for name in UsualChat.__struct_fields__)
 _decode = msgspec.json.Decoder(UsualChat).decode
 
 
@@ -66,6 +67,9 @@ def read_usual(data: bytes) -> UsualChat | None:
         return None
 
 
-def doubled(data: bytes) -> bool:
+def doubled(data: bytes, chat: UsualChat) -> bool:
     """Whether a key of the request may stand there twice, which the general check refuses. Texts may hold the words."""
-    return data.count(b'"messages"') > 1 or data.count(b'"model"') > 1 or data.count(b'"stream"') > 1
+    most = len(chat.messages)
+    return (
+        any(data.count(name) > 1 for name in _NAMES) or data.count(b'"role"') > most or data.count(b'"content"') > most
+    )

@@ -35,6 +35,7 @@ from .health import Health
 from .http import Exchange
 from .idempotency import Replays
 from .learning import Learning
+from .memory import body_budget, memory_limit
 from .metrics import Metrics
 from .quota import quotas
 from .routes import Route, mount
@@ -95,6 +96,7 @@ class Engine:
             self.dispatch,
             HttpLimits(
                 max_body=int(server.max_body_mb * (1 << 20)), max_connections=server.max_connections,
+                max_held=body_budget(memory_limit(), server.workers),
                 header_timeout=limits.header, body_timeout=limits.body, write_stall=limits.write_stall,
             ),
         )  # fmt: skip

@@ -70,7 +70,7 @@ def direct(engine: Engine, exchange: Exchange) -> bool:
         return False
     body, dropped = written
     # as long as what came, but for the name: then nothing stood there twice, or was left out
-    if len(body) + len(requested) - len(data) != lane.named and doubled(data):
+    if len(body) + len(requested) - len(data) != lane.named and doubled(data, chat):
         return False
     connection = engine.transport.ready(lane.origin)
     if connection is None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 MAX_HEAD = 64 << 10
 MAX_URL = 16 << 10
 MAX_PIPELINED = 16
+COUNTED_FROM = 64 << 10  # smaller bodies are not counted against the memory for all of them
 MAX_LEARNED = 4  # a client whose heads differ every time is not worth remembering
 _ONCE = frozenset({b"host", b"authorization", b"content-type", b"content-encoding", b"origin"})
 
@@ -174,8 +175,9 @@ class Connection(asyncio.Protocol):
     """One client socket. At most one exchange is answered at a time; pipelined ones wait in order."""
 
     __slots__ = (
-        "_body", "_deadline", "_head", "_headers", "_host", "_learned", "_parser", "_phase", "_raw", "_reading",
-        "_reject", "_size", "_url", "_waiting", "current", "lost", "paused_at", "server", "transport",
+        "_body", "_counted", "_deadline", "_head", "_headers", "_held", "_host", "_learned", "_parser", "_phase",
+        "_raw", "_reading", "_reject", "_size", "_url", "_waiting", "current", "lost", "paused_at",
+        "server", "transport",
     )  # fmt: skip
 
     def __init__(self, server: HttpServer) -> None:
@@ -191,13 +193,14 @@ class Connection(asyncio.Protocol):
         self._reading = True
         self._head: Head | None = None
         self._learned = 0
+        self._held = 0  # bytes of bodies that stand in the server's account
         self._reset()
 
     def _reset(self) -> None:
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
         self._body: list[bytes] = []
-        self._size = 0
+        self._size = self._counted = 0
         self._raw = 0
         self._reject: tuple[int, str] | None = None
 
@@ -220,6 +223,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tells whoever is answering that nobody listens any more."""
         self.lost = True
+        self._release()
         self.server.connections.discard(self)
         self._waiting.clear()
         current, self.current = self.current, None
@@ -366,7 +370,21 @@ class Connection(asyncio.Protocol):
         self._size += len(data)
         if self._size > self.server.limits.max_body:
             self._stop(413, f"the request body is larger than {self.server.limits.max_body >> 20} MiB")
+        if self._size - self._counted > COUNTED_FROM:
+            self._account()
         self._body.append(data)
+
+    def _account(self) -> None:
+        """A large body goes into the account of all of them; where that is overdrawn, it is not read to its end."""
+        more, self._counted = self._size - self._counted, self._size
+        self._held += more
+        self.server.held += more
+        if self.server.held > self.server.limits.max_held:
+            self._stop(503, "the engine holds as many large requests as its memory allows")
+
+    def _release(self) -> None:
+        self.server.held -= self._held
+        self._held = 0
 
     def on_message_complete(self) -> None:
         """The request is whole: it waits for its turn."""
@@ -405,6 +423,8 @@ class Connection(asyncio.Protocol):
     def exchange_done(self, exchange: Exchange) -> None:
         """The current answer is written: close, or wait for the next request."""
         self.current = None
+        if self._held and not self._waiting and self._phase == _BUSY:
+            self._release()
         exchange.owner = None  # who knows the exchange: a cycle that only the collector would find
         if self.lost:
             return
@@ -429,7 +449,9 @@ class Connection(asyncio.Protocol):
     def _fail(self, status: int, message: str) -> None:
         """Nothing after this can be trusted: answers what came before it, then this refusal, then closes."""
         self._phase = _LINGER
+        self._body = []
         if self.current is None and not self._waiting:
+            self._release()
             self._refuse(status, message)
             return
         poison = Exchange(self)

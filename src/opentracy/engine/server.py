@@ -26,6 +26,7 @@ class HttpLimits:
     """Bounds of one worker's HTTP side. Sizes in bytes, times in seconds."""
 
     max_body: int = 10 << 20
+    max_held: int = 1 << 30  # of all large bodies together
     max_connections: int = 8192
     header_timeout: float = 10.0
     body_timeout: float = 30.0
@@ -42,6 +43,7 @@ class HttpServer:
         self.limits = limits or HttpLimits()
         self.loop = asyncio.get_running_loop()
         self.connections: set[Connection] = set()
+        self.held = 0  # bytes of large request bodies that are read or being answered
         self.draining = False
         self.now = self.loop.time()
         self.now_monotonic = time.monotonic()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, NoReturn
 
 import msgspec
@@ -37,13 +38,28 @@ def decode_body(data: bytes) -> dict[str, Any]:
         raise Refused(400, f"The body is not valid JSON: {str(e)[:200]}", code="invalid_json", param="body") from None
     if not isinstance(value, dict):
         raise Refused(400, "The body must be a JSON object", code="invalid_json", param="body")
-    if data.count(b'"model"') > 1 or data.count(b'"messages"') > 1 or data.count(b'"stream"') > 1:
+    if _may_repeat(data, value):
         _refuse_doubles(data)
     if b"\\u0000" in data:
         where = _nul(value, "")
         if where is not None:
             raise Refused(400, f"{where} contains a NUL character", param=where)
     return value
+
+
+@lru_cache(maxsize=1024)
+def _quoted(name: str) -> bytes:
+    return b'"%b"' % name.encode("utf-8", "surrogatepass")
+
+
+def _may_repeat(data: bytes, body: dict[str, Any]) -> bool:
+    """Whether a key of the body, or a message's role or content, is written more often than it can be. Cheap."""
+    for name in body:
+        if data.count(_quoted(name)) > 1:
+            return True
+    messages = body.get("messages")
+    most = len(messages) if isinstance(messages, list) else 0
+    return data.count(b'"role"') > most or data.count(b'"content"') > most
 
 
 def _refuse_doubles(data: bytes) -> None:

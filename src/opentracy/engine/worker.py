@@ -21,6 +21,7 @@ from opentracy.traces import Store
 from .app import Engine
 from .configfile import ConfigError
 from .tracing import Tracing
+from .watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,8 +62,10 @@ async def _work(sock: socket.socket, service: Service, first: bool, parent: int 
     await engine.learning.start()
     engine.shadow.start()
     await engine.server.listen(sock)
+    watchdog = Watchdog(lambda: engine.server.now_monotonic)
     watcher = loop.create_task(_orphaned(parent, stop)) if parent is not None else None
     await stop.wait()
+    watchdog.stop()  # the last flush may take its time
     await _shut_down(engine, hurry)
     if watcher is not None:
         watcher.cancel()
