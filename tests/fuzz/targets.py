@@ -101,13 +101,20 @@ SEEDS: dict[str, list[bytes]] = {
     ],
     "cohere": [
         b'data: {"type":"message-start","id":"c"}\n\ndata: {"type":"content-delta","delta":{"message":{"content":{"text":"hi"}}}}\n\ndata: {"type":"message-end","delta":{"finish_reason":"COMPLETE"}}\n\n',
+        b'data: {"type":"content-delta","delta":{"message":{"content":{"text":"a"}}}}\n\ndata: {"type":"message-start","id":"c"}\n\n'
+        b'data: {"type":"content-delta","delta":{"message":{"content":{"text":"b"}}}}\n\ndata: {"type":"message-end","delta":{"finish_reason":"COMPLETE"}}\n\n',
         b'data: {"type":"tool-call-start","index":0,"delta":{"message":{"tool_calls":{"id":"a","function":{"name":"f","arguments":"nu"}}}}}\n\n',
     ],
     "anthropic": [
         b'event: message_start\ndata: {"type":"message_start","message":{"id":"m","usage":{"input_tokens":1}}}\n\n'
         b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"hi"}}\n\n'
         b'event: message_delta\ndata: {"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":1}}\n\n'
-        b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+        b'event: message_stop\ndata: {"type":"message_stop"}\n\n',
+        # found by fuzzing: a message that is opened a second time, after its first words, and is called otherwise there
+        b'data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"a"}}\n\n'
+        b'data: {"type":"message_start","message":{"id":"m","model":"n"}}\n\n'
+        b'data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"b"}}\n\n'
+        b'data: {"type":"message_delta","delta":{"stop_reason":"end_turn"}}\n\ndata: {"type":"message_stop"}\n\n',
     ],
     "gemini": [b'data: {"candidates":[{"content":{"parts":[{"text":"hi"}]},"finishReason":"STOP"}],"usageMetadata":{"promptTokenCount":1}}\r\n\r\n'],
     "openai": [
@@ -129,7 +136,7 @@ def _decoded(model: str, data: bytes) -> None:
     for number, chunk in enumerate(whole):
         assert chunk["object"] == "chat.completion.chunk"
         assert chunk["choices"], "no choices"
-        assert chunk["id"] == whole[0]["id"]
+        assert (chunk["id"], chunk["model"]) == (whole[0]["id"], whole[0]["model"])
         assert "usage" not in chunk or chunk["usage"] is None or number == len(whole) - 1
         for choice in chunk["choices"]:
             for call in choice["delta"].get("tool_calls") or ():

@@ -44,6 +44,14 @@ class ChunkWriter:
         self._role_sent = False
         self._tools = 0
 
+    def named(self, id: Any, model: Any = None) -> None:
+        """What the provider calls the answer; too late once a chunk has been made, since all of them say the same."""
+        if not self._role_sent:
+            if isinstance(id, str) and id:
+                self.id = id
+            if isinstance(model, str) and model:
+                self.model = model
+
     def delta(self, delta: dict[str, Any], finish: str | None = None) -> Chunk:
         """Appends a chunk with this delta; the first one carries the role."""
         if not self._role_sent:

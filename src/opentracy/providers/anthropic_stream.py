@@ -211,11 +211,7 @@ class AnthropicDecoder:
         return block is not None and block.kind == "text"
 
     def _open(self, message: dict[str, Any]) -> None:
-        writer = self.writer
-        if isinstance(message.get("id"), str) and message["id"]:
-            writer.id = message["id"]
-        if isinstance(message.get("model"), str) and message["model"]:
-            writer.model = message["model"]
+        self.writer.named(message.get("id"), message.get("model"))
         if isinstance(message.get("usage"), dict):
             self._usage.update(message["usage"])
 

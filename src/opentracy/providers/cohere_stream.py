@@ -103,8 +103,7 @@ class CohereDecoder:
         elif kind == "tool-call-end":
             self._call_end(self._calls.get(event.get("index")))
         elif kind == "message-start":
-            if isinstance(event.get("id"), str) and event["id"]:
-                self._writer.id = event["id"]
+            self._writer.named(event.get("id"))
             self._writer.role()
         elif name == b"error" or kind == "error" or (kind is None and ("message" in event or "error" in event)):
             self.failure = answer.failure_in(event, self._request_id)
