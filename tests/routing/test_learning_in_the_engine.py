@@ -18,6 +18,7 @@ from routing_kit import MODELS, labelled, prompt
 
 from engine_kit import Engine, eventually, keys_for, running
 from faultserver import ANSWER, Exchange, FaultServer, answer
+from opentracy.engine.capabilities import able
 from opentracy.routing import Labels, promote
 from opentracy.routing.artifact import Artifact, read, write
 from opentracy.routing.embed import static_embedder
@@ -210,3 +211,69 @@ def test_drift_is_raised_and_seen(trained: Artifact, upstream: FaultServer, tmp_
         assert alarm["cluster_label"]
         assert alarm["kind"] in ("novelty", "share")
         assert "traffic has drifted" in engine.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("openai/gpt-4o-mini", (True, True, True)),
+        ("perplexity/sonar", (False, True, True)),
+        ("deepseek/deepseek-chat", (True, False, True)),
+        ("groq/llama-3.3-70b-versatile", (True, False, True)),
+        ("groq/meta-llama/llama-4-scout-17b-16e-instruct", (True, True, True)),
+        ("together/meta-llama/Llama-3.2-11B-Vision-Instruct-Turbo", (True, True, True)),
+        ("together/Qwen/Qwen2.5-VL-72B-Instruct", (True, True, True)),
+        ("openai/a-model-of-tomorrow", (True, True, True)),
+    ],
+)
+def test_what_models_can_take(model: str, expected: tuple[bool, bool, bool]) -> None:
+    assert able(model) == expected
+
+
+def test_a_request_with_an_image_or_tools_goes_to_a_model_that_takes_them(upstream: FaultServer) -> None:
+    more = """
+[auto]
+models = ["deepseek/deepseek-chat", "openai/gpt-4o-mini"]
+default = "deepseek/deepseek-chat"
+"""
+    picture = [
+        {"type": "text", "text": "What is in this picture?"},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}},
+    ]
+    with running(more, env=keys_for(upstream.base + "/v1")) as engine:
+        found = engine.request("POST", "/v1/route", {"messages": [{"role": "user", "content": picture}]}).json
+        assert found["model"] == "openai/gpt-4o-mini"
+        assert found["fallback_reason"] == "default_unavailable"
+        assert found["scores"]["deepseek/deepseek-chat"]["excluded"] == "images: not supported"
+        assert found["scores"]["deepseek/deepseek-chat"]["why"] == "images: not supported"
+        assert routed(engine, "What is in this picture?")["scores"]["deepseek/deepseek-chat"].get("excluded") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (" \n ", "empty"),
+        ("x" * 200_000, "too_long"),
+        ("".join(chr(c) for c in range(1, 32)) * 40, "unreadable"),
+        ("Quelle est la meilleure fa\u00e7on de pr\u00e9parer une soupe \u00e0 l'oignon dans cette ville ?", "language"),
+    ],
+)
+def test_what_cannot_be_read_goes_to_the_default_with_a_reason(
+    text: str, why: str, trained: Artifact, upstream: FaultServer, tmp_path: Path
+) -> None:
+    write(trained, tmp_path / "router")
+    with running(config(tmp_path / "router"), env=keys_for(upstream.base + "/v1")) as engine:
+        found = routed(engine, text)
+        assert (found["model"], found["fallback_reason"]) == ("openai/gpt-4o", why)
+        assert found["routing_ms"] < 250
+        answered = ask(engine, text)
+        assert (answered["selected_model"], answered["fallback_reason"]) == ("gpt-4o", why)
+
+
+def test_a_megabyte_goes_to_a_model_that_can_hold_it(trained: Artifact, upstream: FaultServer, tmp_path: Path) -> None:
+    write(trained, tmp_path / "router")
+    with running(config(tmp_path / "router"), env=keys_for(upstream.base + "/v1")) as engine:
+        found = routed(engine, "x" * 1_000_000)
+        assert (found["model"], found["fallback_reason"]) == ("openai/gpt-4.1-mini", "default_unavailable")
+        assert found["scores"]["openai/gpt-4o"]["excluded"].startswith("context: 250000 tokens needed")
+        assert found["routing_ms"] < 250

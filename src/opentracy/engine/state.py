@@ -20,6 +20,7 @@ from opentracy.core.wire import Credentials, Target
 from opentracy.providers import registry
 
 from .auth import HostRules, Identity, Keys
+from .capabilities import able
 from .config import MAX_FALLBACKS, AliasConfig, Config, shown
 from .configfile import ConfigError, secret
 from .errors import Refused
@@ -184,15 +185,19 @@ class Snapshot:
 
 
 def candidate(model: str) -> Candidate:
-    """What the router must know of a model: prices and context."""
+    """What the router must know of a model: prices, context, and what it can take."""
     from opentracy.routing import Candidate
 
     row, name = registry.split(model)
+    tools, images, json_schema = able(model)
     return Candidate(
         model,
         input_price=_per_token(expected_cost(row.name, name, 1000, 0)),
         output_price=_per_token(expected_cost(row.name, name, 0, 1000)),
         context=context_window(row.name, name),
+        tools=tools,
+        vision=images,
+        json_schema=json_schema,
     )
 
 
