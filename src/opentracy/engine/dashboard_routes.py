@@ -47,6 +47,7 @@ DASHBOARD: tuple[Route, ...] = (
     Route("GET", f"{_P}/routing/projection", "read", dashboard_routing.projection, "Last week at every cost weight"),
     Route("GET", f"{_P}/routing/savings", "read", dashboard_routing.savings, "Actual, always best, always cheapest"),
     Route("GET", f"{_P}/routing/versions", "read", dashboard_versions.listing, "Router versions"),
+    Route("GET", f"{_P}/routing/compare", "read", dashboard_versions.compare, "Another version on last week's prompts"),
     Route("POST", f"{_P}/routing/promote", "admin", dashboard_versions.promote, "Use a router version", _OBJECT),
     Route("GET", f"{_P}/keys", "read", dashboard_keys.listing, "Virtual keys and their budgets"),
     Route("POST", f"{_P}/keys", "admin", dashboard_keys.create, "Make a key", _OBJECT, answers={201: "The key"}),

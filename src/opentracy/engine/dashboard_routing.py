@@ -141,7 +141,9 @@ def _map(router: Router) -> list[tuple[float, float]]:
 
 
 # ---------------------------------------------------------------- decisions of the past
-def decisions(reader: Reader, filters: Filters, sample: int = SAMPLE) -> tuple[list[TraceRecord], int]:
+def decisions(
+    reader: Reader, filters: Filters, sample: int = SAMPLE, *, bodies: bool = False
+) -> tuple[list[TraceRecord], int]:
     """About `sample` routed requests of a filter, spread evenly over it, and how many there were."""
     narrowed = dataclasses.replace(filters, conditions=(*filters.conditions, _AUTO), text="")
     from opentracy.traces.filters import where
@@ -155,7 +157,7 @@ def decisions(reader: Reader, filters: Filters, sample: int = SAMPLE) -> tuple[l
     total = sum(map(len, by_block.values()))
     # whole blocks, since a record costs the unpacking of its block however many are taken from it
     step = max(1, math.ceil(total / sample))
-    records = reader.load([seq for block in list(by_block)[::step] for seq in by_block[block]])
+    records = reader.load([seq for block in list(by_block)[::step] for seq in by_block[block]], bodies=bodies)
     return [r for r in records if r is not None and r.route_candidates], total
 
 

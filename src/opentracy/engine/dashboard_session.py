@@ -49,6 +49,8 @@ async def session(engine: Engine, request: Request) -> Response:
             "models": names,
             "seen": seen,
             "auto": "auto" in names,
+            # the feedback that the router learns from
+            "metric": engine.state.config.auto.metric,
         },
         headers={"cache-control": "no-store"},
     )

@@ -12,6 +12,8 @@ export interface Session {
   models: string[];
   seen: string[];
   auto: boolean;
+  /** the feedback that the router learns from */
+  metric: string;
 }
 
 export interface Row {
@@ -188,6 +190,34 @@ export interface Savings {
   cheapest: number[];
   traces: number;
   sampled: boolean;
+}
+
+/** `/v1/router`: what was learned since the router was trained, drift, and replays on a second model. */
+export interface RouterState {
+  metric: string;
+  learned: {
+    outcomes: number;
+    shifts: Array<{ cluster_id: number; cluster_label: string | null; model: string; shift: number; error_left: number; outcomes: number }>;
+    alarms: Array<{ cluster_id: number; cluster_label: string | null; model: string; direction: "up" | "down" }>;
+  };
+  drift: Array<{ cluster_id: number; cluster_label: string | null; kind: string; observed: number; expected: number }>;
+  shadow: { share: number; judge: string | null; budget: number; spent: number; replays: number; judged: number; failed: number; problem: string | null };
+}
+
+interface Side {
+  cost: number | null;
+  quality: number | null;
+  shares: Record<string, number>;
+}
+
+export interface Comparison {
+  version: string;
+  current: string;
+  prompts: number;
+  moved: number;
+  before: Side;
+  after: Side;
+  examples: Array<{ prompt: string; before: string; after: string }>;
 }
 
 export interface Version {

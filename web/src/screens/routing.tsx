@@ -5,19 +5,17 @@ import { ApiError, send } from "../lib/api";
 import { colorVar, cssVar } from "../lib/colors";
 import { ago, bare, bothClocks, count, ms, nano, percent, plural, usd, usdAxis } from "../lib/format";
 import { useLoad, type Loaded } from "../lib/load";
-import { may } from "../lib/session";
 import { term } from "../lib/query";
 import { shade } from "../lib/theme";
-import { attempt, toast } from "../lib/toast";
 import { bounds, bucketFor, DAY, fixed, range } from "../lib/time";
 import { link, param, params, set } from "../lib/url";
-import type { Cluster, Projection, RoutingAnswer, Row, Savings, Score, Version } from "../lib/types";
-import { Ago, Card, Chip, LoadedCard, Model, Screen } from "../ui/basics";
+import type { Cluster, Projection, RoutingAnswer, Row, Savings, Score } from "../lib/types";
+import { Card, Chip, LoadedCard, Model, Screen } from "../ui/basics";
 import { Chart } from "../ui/chart";
-import { Dialog } from "../ui/dialog";
 import { Icon } from "../ui/icons";
 import { RangePicker } from "../ui/range";
 import { REASONS, Scores } from "./trace";
+import { Learned, Versions } from "./versions";
 
 const key = () => `${range.value} ${params.value.get("since")} ${params.value.get("until")}`;
 
@@ -534,78 +532,6 @@ function Decisions({ clusters }: { clusters: Cluster[] }) {
   );
 }
 
-// ---------------------------------------------------------------- versions
-function Versions() {
-  const from = useLoad<{ versions: Version[]; can_change: boolean; note: string }>("/v1/dashboard/routing/versions", () => ({}), "");
-  const [asked, setAsked] = useState<Version | null>(null);
-  const promote = async (version: Version) => {
-    setAsked(null);
-    const done = await attempt(() => send("POST", "/v1/dashboard/routing/promote", { version: version.version }));
-    if (done) {
-      toast(`Router ${version.version} decides from now on`);
-      from.reload();
-    }
-  };
-  return (
-    <LoadedCard from={from} title="Router versions">
-      {(data) => (
-        <>
-          <table>
-            <thead>
-              <tr>
-                <th scope="col">Version</th>
-                <th scope="col" class="hide-narrow">Made</th>
-                <th scope="col" class="r">Prompts</th>
-                <th scope="col" class="r hide-narrow">Models</th>
-                <th scope="col" />
-              </tr>
-            </thead>
-            <tbody>
-              {data.versions.map((v) => (
-                <tr key={v.version} class={v.current ? "chosen" : ""}>
-                  <td class="num">
-                    {v.version} {v.current && <Chip tone="accent">in use</Chip>}
-                    {v.note && <small class="note">{v.note}</small>}
-                  </td>
-                  <td class="hide-narrow">{v.created_ms ? <Ago at={v.created_ms} /> : <span class="note">bundled</span>}</td>
-                  <td class="r num">{count(v.rows)}</td>
-                  <td class="r num hide-narrow" title={v.models ? "" : "any model, from published figures"}>
-                    {v.models ? count(v.models) : "any"}
-                  </td>
-                  <td class="r">
-                    {!v.current && (
-                      <button type="button" class="small" disabled={!may("admin")} onClick={() => setAsked(v)}>
-                        Use this one
-                      </button>
-                    )}
-                  </td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-          <p class="note">{data.note}</p>
-          {asked && (
-            <Dialog title="Change the router" close={() => setAsked(null)}>
-              <p>
-                Router <b>{asked.version}</b> will decide from the next request on. Requests that are running are not touched, and you can come back to the
-                one in use now in the same way.
-              </p>
-              <div class="row end">
-                <button type="button" onClick={() => setAsked(null)}>
-                  Leave it
-                </button>
-                <button type="button" class="primary" onClick={() => void promote(asked)}>
-                  Use {asked.version}
-                </button>
-              </div>
-            </Dialog>
-          )}
-        </>
-      )}
-    </LoadedCard>
-  );
-}
-
 export function RoutingScreen() {
   const clusters = useLoad<RoutingAnswer>(
     "/v1/dashboard/routing/clusters",
@@ -626,6 +552,7 @@ export function RoutingScreen() {
           <Versions />
         </div>
       </div>
+      <Learned />
     </Screen>
   );
 }

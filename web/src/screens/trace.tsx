@@ -289,6 +289,7 @@ function Cost({ answer }: { answer: TraceAnswer }) {
 // ---------------------------------------------------------------- feedback
 function Feedback({ answer, again }: { answer: TraceAnswer; again: () => void }) {
   const [comment, setComment] = useState("");
+  const metric = session.value?.metric ?? "quality";
   const say = async (metric: string, value: unknown) => {
     const done = await attempt(() => send("POST", "/v1/feedback", { trace_id: answer.trace.trace_id, metric, value }));
     if (done) {
@@ -298,12 +299,17 @@ function Feedback({ answer, again }: { answer: TraceAnswer; again: () => void })
   };
   return (
     <section class="part" aria-label="Feedback">
-      <h3>Feedback</h3>
+      <h3>
+        Feedback
+        <span class="note" title="auto.metric in the configuration">
+          the router learns from <code>{metric}</code>
+        </span>
+      </h3>
       <div class="row">
-        <button type="button" class="small" onClick={() => void say("good", true)}>
+        <button type="button" class="small" onClick={() => void say(metric, true)}>
           <Icon name="check" size={14} /> Good answer
         </button>
-        <button type="button" class="small" onClick={() => void say("good", false)}>
+        <button type="button" class="small" onClick={() => void say(metric, false)}>
           <Icon name="cross" size={14} /> Bad answer
         </button>
         <form
