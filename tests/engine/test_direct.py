@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import opentracy.engine.direct as direct_module
-from opentracy.core.usual import UsualChat, doubled, read_usual
+from opentracy.core.usual import UsualChat, doubled, more_keys, read_usual
 from opentracy.engine.app import Engine
 from opentracy.engine.config import AliasConfig, AutoConfig, Config, LimitsConfig
 from opentracy.engine.errors import Refused
@@ -416,6 +416,7 @@ def test_what_is_usual_is_valid_and_loses_nothing(body: dict[str, Any], ascii_on
     chat = read_usual(data)
     if chat is None or not chat.model.strip():
         return
+    assert not more_keys(data, msgspec.json.encode(chat)) or "\\u003" in data.decode()
     check_chat(decode_body(data))
     assert json.loads(msgspec.json.encode(chat)) == body
 
@@ -426,7 +427,7 @@ def test_what_is_usual_is_valid_and_loses_nothing(body: dict[str, Any], ascii_on
     b'{"model":"m","stream":true,"messages":[{"role":"user","content":"x"}],"stream":false}',
 ])  # fmt: skip
 def test_doubled_keys_are_seen(data: bytes) -> None:
-    assert read_usual(data) is not None and doubled(data)
+    assert (chat := read_usual(data)) is not None and doubled(data, chat)
     with pytest.raises(Refused):
         decode_body(data)
 
@@ -440,6 +441,17 @@ def test_a_doubled_key_is_refused_on_a_known_connection(ways: list[str]) -> None
 
     asyncio.run(asyncio.wait_for(main(), 20))
     assert ways == []
+
+
+@pytest.mark.parametrize("data", [
+    b'{"model":"m","model":"m","messages":[{"role":"user","content":"x"}]}',
+    b'{"model" :"m" , "model"\n:"m", "messages": [{"role": "user", "content": "x: y"}]}',
+    b'{"model":"m","model":"m","messages":[{"role":"user","content":"x\\u003a"}]}',
+    b'{"model":"m","messages":[{"role":"user","role":"user","content":"x"}]}',
+])  # fmt: skip
+def test_more_keys_than_were_written_are_seen(data: bytes) -> None:
+    chat = read_usual(data)
+    assert chat is not None and more_keys(data, msgspec.json.encode(chat)) and doubled(data, chat)
 
 
 @pytest.mark.parametrize("text", ["a\\u0000b", "\\u0000"])

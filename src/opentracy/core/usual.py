@@ -67,6 +67,11 @@ def read_usual(data: bytes) -> UsualChat | None:
         return None
 
 
+def more_keys(data: bytes, written: bytes) -> bool:
+    """Whether a request may have more keys than what was written of it: each key has its colon, and texts theirs."""
+    return data.count(b":") != written.count(b":") or b"\\u003" in data
+
+
 def doubled(data: bytes, chat: UsualChat) -> bool:
     """Whether a key of the request may stand there twice, which the general check refuses. Texts may hold the words."""
     most = len(chat.messages)

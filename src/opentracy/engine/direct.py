@@ -12,8 +12,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from opentracy.core.jsonio import encode
-from opentracy.core.pricing import cost_of_plain
-from opentracy.core.usual import doubled, read_usual
+from opentracy.core.pricing import Cost, cost_of_plain
+from opentracy.core.usual import doubled, more_keys, read_usual
 from opentracy.core.wire import Forwarded
 from opentracy.traces import Attempt, TraceRecord
 
@@ -70,7 +70,7 @@ def direct(engine: Engine, exchange: Exchange) -> bool:
         return False
     body, dropped = written
     # as long as what came, but for the name: then nothing stood there twice, or was left out
-    if len(body) + len(requested) - len(data) != lane.named and doubled(data, chat):
+    if len(body) + len(requested) - len(data) != lane.named and more_keys(data, body) and doubled(data, chat):
         return False
     connection = engine.transport.ready(lane.origin)
     if connection is None:
@@ -196,24 +196,7 @@ class DirectCall:
             headers += routing_headers(routed.routing, self._routing_ms)
         request = self.exchange.body
         self.exchange.respond_json(body, headers)
-        tokens_in, tokens_out = usage.prompt_tokens, usage.completion_tokens
-        attempt = Attempt(target.name, target.provider, 200, None, 0.0, latency, 0, tokens_in, tokens_out, total)
-        record = TraceRecord(
-            trace_id, self.ts_ms, "ok", 200, self.requested, target.model, target.provider, lane.resolved.alias, None,
-            self.identity.key_id, config_hash=engine.state.hash, finish_reason=answer.finish_reason,
-            attempts=[attempt], latency_ms=latency, tokens_in=tokens_in, tokens_out=tokens_out, cost_nano=total,
-            engine_version=engine.version, request=request, response=body,
-        )  # fmt: skip
-        if price is not None:
-            record.cost_source = "table"
-            record.cost_in_nano = price.total - price.output
-            record.cost_out_nano = price.output
-        if not usage.flat:
-            _add_details(record, usage)
-        if routed is not None:
-            record.alias = None
-            add_routing(record, self.routing())
-            engine.metrics.decided(target.provider, target.model, record.cluster_id)
+        record = self._record(answer, price, latency, request, body)
         engine.traces.put(record)
         engine.calls.discard(self)
         engine.traces.end(self.slot)
@@ -221,7 +204,33 @@ class DirectCall:
         tally = lane.tally
         if tally is None:
             tally = lane.tally = engine.metrics.answers_of(target.provider, target.model)
-        engine.metrics.answered(tally, latency, tokens_in, tokens_out, total)
+        engine.metrics.answered(tally, latency, usage.prompt_tokens, usage.completion_tokens, total)
+        if routed is not None:
+            engine.metrics.decided(target.provider, target.model, record.cluster_id)
+
+    def _record(
+        self, answer: Forwarded, price: Cost | None, latency: float, request: bytes, response: bytes
+    ) -> TraceRecord:
+        engine, lane, usage = self.engine, self._lane, answer.usage
+        target, tokens_in, tokens_out = lane.target, usage.prompt_tokens, usage.completion_tokens
+        total = None if price is None else price.total
+        attempt = Attempt(target.name, target.provider, 200, None, 0.0, latency, 0, tokens_in, tokens_out, total)
+        record = TraceRecord(
+            self.trace_id, self.ts_ms, "ok", 200, self.requested, target.model, target.provider, lane.resolved.alias,
+            None, self.identity.key_id, config_hash=engine.state.hash, finish_reason=answer.finish_reason,
+            attempts=[attempt], latency_ms=latency, tokens_in=tokens_in, tokens_out=tokens_out, cost_nano=total,
+            engine_version=engine.version, request=request, response=response,
+        )  # fmt: skip
+        if price is not None:
+            record.cost_source = "table"
+            record.cost_in_nano = price.total - price.output
+            record.cost_out_nano = price.output
+        if not usage.flat:
+            _add_details(record, usage)
+        if self._routed is not None:
+            record.alias = None
+            add_routing(record, self.routing())
+        return record
 
     # ---------------------------------------------------------------- anything else
     def _general(self) -> ServedCall:
