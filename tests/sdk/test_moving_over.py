@@ -10,7 +10,6 @@ from typing import Any, TypedDict
 import numpy as np
 import openai
 import pydantic
-import pydantic.v1
 import pytest
 from openai.types.chat import ChatCompletionMessage, ChatCompletionMessageToolCall
 from openai.types.chat.chat_completion_message_tool_call import Function
@@ -27,8 +26,14 @@ class City(pydantic.BaseModel):
     people: int | None = None
 
 
-class OldCity(pydantic.v1.BaseModel):
-    name: str
+class OldCity:
+    """What a model class of pydantic's first generation looks like from outside."""
+
+    @classmethod
+    def schema(cls) -> dict[str, Any]:
+        place = {"title": "Place", "type": "object", "properties": {"x": {"type": "number"}}, "required": ["x"]}
+        properties = {"name": {"title": "Name", "type": "string"}, "place": {"$ref": "#/definitions/Place"}}
+        return {"title": "OldCity", "type": "object", "properties": properties, "required": ["name"], "definitions": {"Place": place}}
 
 
 @dataclasses.dataclass
