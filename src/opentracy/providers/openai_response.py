@@ -168,7 +168,8 @@ def _is_clean(choice: dict[str, Any], index: int) -> bool:
         (type(content) is str or content is None)
         and message.get("role") == "assistant"
         and choice.get("index") == index
-        and choice.get("finish_reason") in KNOWN_FINISH
+        and type(finish := choice.get("finish_reason")) is str
+        and finish in KNOWN_FINISH
         and "tool_calls" not in message
         and "reasoning" not in message
         and type(message.get("reasoning_content", "")) is str
