@@ -1,10 +1,12 @@
-"""What retention costs those who are being served: latencies beside it and without it, in turn.
+"""What retention costs those who are being served, by many short pairs in one engine.
 
-    python benchmarks/retention.py [--rows 200000] [--seconds 10] [--rate 100] [--rounds 3]
+    python benchmarks/retention.py [--rows 200000] [--seconds 3] [--rate 100] [--pairs 20]
 
-A store is filled with traces that are all too old. In each round two engines serve the same calls at a fixed rate
-from a copy of it: one that keeps everything, and one that removes texts (first) and rows meanwhile. Read p50 and p99 as
-ratios of the same run; the first seconds of each are not counted. The provider is that of `engine.py`.
+A store is filled with traces that are all too old. One engine serves calls at a fixed rate; again and again its
+configuration is reloaded between keeping everything and removing what is old, in an order drawn by lot within each
+pair. What else the machine does meets both halves of a pair alike. Read the median of the pairs' ratios and its spread;
+a pair of two halves without retention (`null`) says what the method itself makes of nothing. The provider is that of
+`engine.py`.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ import contextlib
 import http.client
 import json
 import os
-import shutil
+import random
+import signal
 import socket
 import statistics
 import subprocess
@@ -90,49 +93,74 @@ def left(store: Path) -> int:
         return int(connection.execute(f"SELECT ({rows}) + ({texts})").fetchone()[0])
 
 
-def once(template: Path, provider: int, days: float, seconds: float, rate: float) -> tuple[list[float], int]:
-    """Latencies, and how many old rows and texts were removed meanwhile."""
-    with tempfile.TemporaryDirectory() as text:
-        home, port = Path(text), free_port()
-        shutil.copytree(template, home, dirs_exist_ok=True)
-        config = home / "opentracy.toml"
-        config.write_text(f"[traces]\nmetrics_days = {days}\nbodies_days = {days}\n")
-        env = {**os.environ, "OPENTRACY_DATA_HOME": text, "OPENAI_API_KEY": "x",
-               "OPENAI_API_BASE": f"http://127.0.0.1:{provider}/v1"}  # fmt: skip
-        command = [sys.executable, "-m", "opentracy", "serve", "--port", str(port), "--config", str(config)]
-        with serving(command, port, env):
-            load(port, WARM_S, rate)
-            first = left(home / "traces.db")
-            times = load(port, seconds, rate)
-            time.sleep(0.5)  # until the last of these is committed
-            return times, first + 2 * len(times) - left(home / "traces.db")
-
-
 def percentile(values: list[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(len(values) * share))]
+
+
+class Served:
+    """One engine whose lifetimes are changed while it serves."""
+
+    def __init__(self, home: Path, port: int, process: subprocess.Popen[bytes]) -> None:
+        self._config, self._port, self._process = home / "opentracy.toml", port, process
+        self.store = home / "traces.db"
+
+    def measured(self, days: float, seconds: float, rate: float) -> list[float]:
+        """Latencies with this lifetime; what a reload itself costs is over before they are taken."""
+        self._config.write_text(settings(days))
+        self._process.send_signal(signal.SIGHUP)
+        load(self._port, 1.5, rate)
+        return load(self._port, seconds, rate)
+
+
+def settings(days: float) -> str:
+    return f"[traces]\nmetrics_days = {days}\nbodies_days = {days}\n"
+
+
+def summary(name: str, ratios: list[float]) -> None:
+    cuts = statistics.quantiles(ratios, n=4)
+    middle = f"middle half {cuts[0]:.3f} to {cuts[2]:.3f}"
+    print(f"{name:22} median {statistics.median(ratios):.3f}   {middle}   n {len(ratios)}", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=200_000)
-    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--rate", type=float, default=100)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--pairs", type=int, default=20)
     args = parser.parse_args()
-    provider = free_port()
+    draw = random.Random(1)
+    provider, port = free_port(), free_port()
     own = [sys.executable, str(Path(__file__).with_name("engine.py")), "--as", "provider", "--port", str(provider)]
     with tempfile.TemporaryDirectory() as text, serving(own, provider, dict(os.environ)):
-        fill(Path(text) / "traces.db", args.rows, days=3, end_ms=time.time_ns() // 1_000_000 - 10 * DAY_MS)
-        figures: dict[str, list[tuple[float, float]]] = {"without": [], "with": []}
-        for _ in range(args.rounds):
-            for name, days in (("without", 0), ("with", 1)):
-                times, removed = once(Path(text), provider, days, args.seconds, args.rate)
-                middle, slow = percentile(times, 0.5), percentile(times, 0.99)
-                figures[name].append((middle, slow))
-                print(f"{name:8} p50 {middle:7.2f} ms  p99 {slow:7.2f} ms  removed {removed}")
-    for at, label in enumerate(("p50", "p99")):
-        ratio = statistics.median(x[at] for x in figures["with"]) / statistics.median(x[at] for x in figures["without"])
-        print(f"{label}: {ratio:.2f} times as long beside retention")
+        home = Path(text)
+        fill(home / "traces.db", args.rows, days=3, end_ms=time.time_ns() // 1_000_000 - 10 * DAY_MS)
+        (home / "opentracy.toml").write_text(settings(0))
+        env = {**os.environ, "OPENTRACY_DATA_HOME": text, "OPENAI_API_KEY": "x",
+               "OPENAI_API_BASE": f"http://127.0.0.1:{provider}/v1"}  # fmt: skip
+        command = [sys.executable, "-m", "opentracy", "serve", "--port", str(port)]
+        command += ["--config", str(home / "opentracy.toml")]
+        with serving(command, port, env) as process:
+            served = Served(home, port, process)
+            load(port, WARM_S, args.rate)
+            found: dict[str, list[dict[str, float]]] = {"null": [], "retention": []}
+            removed = 0
+            for number in range(2 * args.pairs):
+                kind = "retention" if number % 2 else "null"
+                halves = [("off", 0.0), ("on", 1.0 if kind == "retention" else 0.0)]
+                draw.shuffle(halves)
+                before = left(served.store)
+                times = {name: served.measured(days, args.seconds, args.rate) for name, days in halves}
+                removed += max(0, before - left(served.store)) if kind == "retention" else 0
+                on, off = times["on"], times["off"]
+                found[kind].append({at: percentile(on, share) / percentile(off, share) for at, share in SHARES.items()})
+    print(f"{removed} rows and texts removed while serving")
+    for kind, pairs in found.items():
+        for at in SHARES:
+            summary(f"{at} on/off, {kind}", [pair[at] for pair in pairs])
+
+
+SHARES = {"p50": 0.5, "p99": 0.99}
 
 
 if __name__ == "__main__":

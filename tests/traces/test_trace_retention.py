@@ -12,7 +12,7 @@ import pytest
 from trace_samples import START_MS, make_record
 from trace_seed import seeded
 
-from opentracy.traces import maintenance, outbox, search, segments, stats
+from opentracy.traces import maintenance, outbox, retention, search, segments, stats
 from opentracy.traces.compile import Query
 from opentracy.traces.filters import Filters
 from opentracy.traces.maintenance import Maintenance
@@ -223,3 +223,52 @@ def test_background_duties_stop_when_traffic_begins(store: Store, monkeypatch: p
         monkeypatch.setattr(maintenance.project, "catch_up", portion)
         Maintenance(store).round()
     assert portions == [1, 1, 1]
+
+
+def test_a_serving_process_leaves_retention_to_another(put: Put, store: Store) -> None:
+    """What is old is removed outside; new lifetimes end the one that runs; nothing is begun when nothing is old."""
+    put(*[make_record(n) for n in range(600)])
+    leader = Maintenance(store, retention=Retention(None, 1), pause=0.02, prune_seconds=0, apart=True)
+    leader.start()
+    deadline = time.monotonic() + 60
+
+    def left() -> tuple[int, int]:
+        sums = "SELECT (SELECT count(*) FROM bodies), (SELECT count(*) FROM traces)"
+        found: tuple[int, int] = store.reader().execute(sums).fetchone()
+        return found
+
+    while left()[0] and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert left() == (0, 600)
+    assert leader.failing == {}
+    leader.keep(Retention(1, 1))
+    while left()[1] and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert left() == (0, 0)
+    time.sleep(0.2)
+    leader.stop()
+    assert leader._retiring is None
+
+
+def test_words_leave_the_index_once(store: Store, put: Put) -> None:
+    """Two that remove the same texts at once: the index is told once, and stays sound."""
+    put(*[make_record(n) for n in range(5)])
+    connection, other = store.connect(), store.connect()
+    search.index_some(connection)
+    now = START_MS + 9 * DAY_MS
+    real = retention.decode_bodies
+
+    def meanwhile(codec: int, data: bytes) -> Any:
+        if not done:
+            done.append(1)
+            prune(store, other, Retention(None, 1), now)
+        return real(codec, data)
+
+    done: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(retention, "decode_bodies", meanwhile)
+        prune(store, connection, Retention(None, 1), now)
+    connection.execute("INSERT INTO words (words) VALUES ('integrity-check')")
+    assert connection.execute("SELECT count(*) FROM words WHERE words MATCH 'capital'").fetchone()[0] == 0
+    connection.close()
+    other.close()

@@ -185,6 +185,7 @@ class Engine:
                 fresh.keys.use(self.quotas.identify)
             self.learning.onto(fresh)
             self.state = fresh
+            self.traces.renew(fresh.config)
             self.health.forget()
             log.info("configuration reloaded (%s)", fresh.hash)
 

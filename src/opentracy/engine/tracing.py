@@ -53,10 +53,14 @@ class Tracing:
     def _look_after(self, config: Config, store: Store, environ: Mapping[str, str]) -> Maintenance:
         writer, outlets, traces = self.writer, self.outlets, config.traces
         assert writer is not None and outlets is not None
-        # zero means for ever
-        keep = Retention(traces.metrics_days or None, traces.bodies_days or None)
+        keep = _lifetimes(traces)
         watch = alerting(config.alerts, store, environ, lambda: sum(writer.counters.dropped.values()))
-        return Maintenance(store, retention=keep, sinks=outlets.sinks, every=watch)
+        return Maintenance(store, retention=keep, sinks=outlets.sinks, every=watch, apart=True)
+
+    def renew(self, config: Config) -> None:
+        """The configuration was read again: lifetimes follow it from the next round on."""
+        if self._maintenance is not None:
+            self._maintenance.keep(_lifetimes(config.traces))
 
     @property
     def failing(self) -> dict[str, str]:
@@ -120,6 +124,11 @@ class Tracing:
             self._inflight = None
         if self.store is not None:
             self.store.close()
+
+
+def _lifetimes(traces: TracesConfig) -> Retention:
+    """Zero means for ever."""
+    return Retention(traces.metrics_days or None, traces.bodies_days or None)
 
 
 def _nothing(record: TraceRecord) -> None:

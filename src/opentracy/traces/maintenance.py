@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,12 +20,15 @@ from functools import partial
 from . import chunks, outbox, project, search, segments
 from .locks import leader_lock
 from .outbox import Sink
-from .retention import Retention, prune
+from .retention import Retention, old, prune
+from .retire import MORE
 from .sqlite import Store
 
 log = logging.getLogger("opentracy.traces")
 
 
+#: how long a process that removes old traces works at a time
+RETIRE_SECONDS = 50.0
 #: traces per second up to which there is time for what can wait
 CALM_ROWS = 100
 
@@ -32,7 +37,8 @@ class Maintenance:
     """The background duties of a store.
 
     `busy` says whether the process has better things to do; `sinks` are destinations by the name of their mark
-    (`outbox.destination`); `every` are further callables (alerts) with their interval in seconds.
+    (`outbox.destination`); `every` are further callables (alerts) with their interval in seconds. `apart`: retention
+    works in a process of its own, since this one serves (see `retire`).
     """
 
     def __init__(
@@ -45,6 +51,7 @@ class Maintenance:
         every: list[tuple[float, Callable[[], object]]] | None = None,
         pause: float = 1.0,
         prune_seconds: float = 60.0,
+        apart: bool = False,
     ) -> None:
         self.store = store
         self.retention = retention or Retention()
@@ -57,6 +64,8 @@ class Maintenance:
         self._lock = leader_lock(store.path)
         self._prune_seconds = prune_seconds
         self._pruned = 0.0
+        self._apart = apart
+        self._retiring: subprocess.Popen[bytes] | None = None
         self._newest = 0
         self._looked = 0.0
         self._thread = threading.Thread(target=self._run, name="opentracy-maintenance", daemon=True)
@@ -75,7 +84,21 @@ class Maintenance:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(timeout)
+        self._end_retiring()
         self._lock.release()
+
+    def keep(self, retention: Retention) -> None:
+        """Other lifetimes from the next round on."""
+        if retention != self.retention:
+            self.retention, self._pruned = retention, 0.0
+            self._end_retiring()
+
+    def _end_retiring(self) -> None:
+        process, self._retiring = self._retiring, None
+        if process is not None:
+            # between two slices or within one: a slice is one transaction
+            process.terminate()
+            process.wait()
 
     def _run(self) -> None:
         while not self._stop.wait(self._pause):
@@ -152,7 +175,33 @@ class Maintenance:
     def _prune(self, connection: sqlite3.Connection) -> None:
         if self._pruned and time.monotonic() - self._pruned < self._prune_seconds:
             return
+        if self._apart:
+            self._retire(connection)
+            return
         # a tenth of the time at most: retention must not be felt while serving
         done = prune(self.store, connection, self.retention, time.time_ns() // 1_000_000, seconds=0.1)
         if not done.more:
             self._pruned = time.monotonic()
+
+    def _retire(self, connection: sqlite3.Connection) -> None:
+        """Begins a process that removes what is old, or looks whether the last one is done."""
+        process = self._retiring
+        if process is not None:
+            code = process.poll()
+            if code is None:
+                return
+            self._retiring = None
+            if code != MORE:
+                self._pruned = time.monotonic()
+                if code:
+                    raise OSError(f"the process that removes old traces ended with {code}")
+                return
+        if not old(connection, self.retention, time.time_ns() // 1_000_000):
+            self._pruned = time.monotonic()
+            return
+        days = (self.retention.metrics_days or 0, self.retention.bodies_days or 0)
+        words = [str(self.store.path), *map(str, days), str(RETIRE_SECONDS)]
+        quiet = subprocess.DEVNULL
+        self._retiring = subprocess.Popen(  # noqa: S603  (our own module, with numbers and a path of the configuration)
+            [sys.executable, "-m", "opentracy.traces.retire", *words], stdin=quiet, stdout=quiet, stderr=quiet
+        )

@@ -50,12 +50,13 @@ def prune(
     now_ms: int,
     *,
     seconds: float | None = None,
+    blocks: int = SLICE,
     progress: Callable[[int], object] | None = None,
 ) -> Pruned:
-    """Removes what is older than its lifetime, a slice at a time, for at most `seconds`."""
+    """Removes what is older than its lifetime, a slice of `blocks` at a time, for at most `seconds`."""
     done = Pruned()
     deadline = None if seconds is None else time.monotonic() + seconds
-    steps: list[tuple[float | None, Callable[[sqlite3.Connection, int], int], str]] = [
+    steps: list[tuple[float | None, Callable[[sqlite3.Connection, int, int], int], str]] = [
         (retention.bodies_days, expire_bodies, "bodies"),
         (retention.metrics_days, expire_rows, "rows"),
     ]
@@ -63,7 +64,7 @@ def prune(
         if days is None:
             continue
         before = now_ms - round(days * DAY_MS)
-        while rows := step(connection, before):
+        while rows := step(connection, before, blocks):
             setattr(done, name, getattr(done, name) + rows)
             if progress is not None:
                 progress(rows)
@@ -76,21 +77,40 @@ def prune(
     return done
 
 
-def expire_bodies(connection: sqlite3.Connection, before_ms: int) -> int:
+def old(connection: sqlite3.Connection, retention: Retention, now_ms: int) -> bool:
+    """Whether `prune` would find something to remove."""
+    limit = _keep_from(connection)
+    with_bodies = " JOIN bodies ON bodies.block = blocks.id"
+    for days, extra in ((retention.bodies_days, with_bodies), (retention.metrics_days, "")):
+        if days is not None:
+            found = connection.execute(
+                f"SELECT 1 FROM blocks{extra} WHERE ts_max < ? AND blocks.id < ? LIMIT 1",
+                (now_ms - round(days * DAY_MS), limit),
+            ).fetchone()
+            if found is not None:
+                return True
+    return False
+
+
+def expire_bodies(connection: sqlite3.Connection, before_ms: int, blocks: int = SLICE) -> int:
     """Removes the bodies, and their words in the index, of one slice of blocks; returns how many rows they had."""
     limit = _keep_from(connection)
     found = connection.execute(
         "SELECT blocks.id, rows, bodies.codec, data FROM bodies JOIN blocks ON blocks.id = bodies.block "
         "WHERE ts_max < ? AND blocks.id < ? ORDER BY blocks.id LIMIT ?",
-        (before_ms, limit, SLICE),
+        (before_ms, limit, blocks),
     ).fetchall()
     if not found:
         return 0
+    # unpacked before the write lock is taken: the journal's own commits must not wait for that
+    texts = [decode_bodies(codec, data) for _, _, codec, data in found]
     connection.execute("BEGIN IMMEDIATE")
     try:
-        for block, _, codec, data in found:
-            search.unindex(connection, block, decode_bodies(codec, data))
-            connection.execute("DELETE FROM bodies WHERE block = ?", (block,))
+        for (block, _, _, data), bodies in zip(found, texts, strict=True):
+            # words are taken out of the index once, and only those that stand in it: others may have been faster
+            gone = connection.execute("DELETE FROM bodies WHERE block = ? AND data = ?", (block, data))
+            if gone.rowcount:
+                search.unindex(connection, block, bodies)
         connection.execute("COMMIT")
     except BaseException:
         connection.execute("ROLLBACK")
@@ -98,13 +118,13 @@ def expire_bodies(connection: sqlite3.Connection, before_ms: int) -> int:
     return sum(rows for _, rows, _, _ in found)
 
 
-def expire_rows(connection: sqlite3.Connection, before_ms: int) -> int:
+def expire_rows(connection: sqlite3.Connection, before_ms: int, blocks: int = SLICE) -> int:
     """Removes one slice of blocks with their rows and bodies; returns how many rows they had."""
     limit = _keep_from(connection)
     projected = connection.execute("SELECT ifnull(max(value), 0) FROM state WHERE name = 'projected'").fetchone()[0]
     found = connection.execute(
         "SELECT id, rows FROM blocks WHERE ts_max < ? AND id < ? AND id <= ? ORDER BY id LIMIT ?",
-        (before_ms, limit, projected, SLICE),
+        (before_ms, limit, projected, blocks),
     ).fetchall()
     if not found:
         return 0
