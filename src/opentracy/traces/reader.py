@@ -125,9 +125,9 @@ class Reader:
             with chunks.reading(connection):
                 covered, found = chunks.newest(connection, filters, after, limit)
                 fresh = connection.execute(
-                    # the plus keeps SQLite from walking all of the time's index for rows that may not be there
-                    f"SELECT ts_ms, seq FROM traces WHERE ({condition}) AND seq >= ? "
-                    "ORDER BY +ts_ms DESC, seq DESC LIMIT ?",
+                    # these rows lie side by side; from the index of times each would have to be looked up
+                    f"SELECT ts_ms, seq FROM traces NOT INDEXED WHERE ({condition}) AND seq >= ? "
+                    "ORDER BY ts_ms DESC, seq DESC LIMIT ?",
                     (*params, (covered + 1) << SEQ_BITS, limit),
                 ).fetchall()
             best = sorted({*fresh, *found}, reverse=True)[:limit]

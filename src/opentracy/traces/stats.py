@@ -146,9 +146,14 @@ def _scan(reader: Reader, query: Query, cells: Cells) -> None:
     main, histogram, values = compile_query(query, SQLITE, extra=extra, extra_params=params)
     connection = reader.store.reader()
     keys = len(query.group_by) + (query.bucket_ms is not None)
-    cells.add_sums(connection.execute(main, values).fetchall(), keys)
+    cells.add_sums(connection.execute(_in_order(main) if sealed else main, values).fetchall(), keys)
     if histogram is not None:
-        cells.add_latencies(connection.execute(histogram, values).fetchall(), keys)
+        cells.add_latencies(connection.execute(_in_order(histogram) if sealed else histogram, values).fetchall(), keys)
+
+
+def _in_order(sql: str) -> str:
+    """The newest rows lie side by side: reading them so is far faster than looking each up from an index of times."""
+    return sql.replace(" FROM traces", " FROM traces NOT INDEXED", 1)
 
 
 def facets(
@@ -191,7 +196,7 @@ def _counted(reader: Reader, filters: Filters, queries: dict[str, Query]) -> dic
             counted[name].add_sums(found[name].items(), 1)
             extra = ((covered + 1) << SEQ_BITS,)
             fresh, _, values = compile_query(query, SQLITE, extra="seq >= ?", extra_params=extra)
-            counted[name].add_sums(connection.execute(fresh, values).fetchall(), 1)
+            counted[name].add_sums(connection.execute(_in_order(fresh), values).fetchall(), 1)
     return counted
 
 
