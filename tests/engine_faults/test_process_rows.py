@@ -167,6 +167,58 @@ def test_row_96_disk_full(tmp_path: Path, upstream: FaultServer) -> None:
         assert eventually(lambda: sum_of_rows(engine) == 400, 20), sum_of_rows(engine)
 
 
+@contextlib.contextmanager
+def small_disk(place: Path, mebibytes: int) -> Iterator[None]:
+    """A file system of its own of so many MiB; skipped where none may be mounted."""
+    place.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "tmpfs", place], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
+
+
+def test_row_96_a_real_disk_that_fills_up(tmp_path: Path, upstream: FaultServer) -> None:
+    """Other files take the last byte: calls are answered, traces wait, and go in once there is room again."""
+    upstream(answer())
+    with small_disk(tmp_path / "disk", 8):
+        data, filler = tmp_path / "disk" / "traces.db", tmp_path / "disk" / "filler"
+        with running(flags=["--store", str(data)], env=keys_for(upstream.base), home=tmp_path / "home") as engine:
+            assert engine.chat().status == 200
+            assert eventually(lambda: sum_of_rows(engine) == 1)
+            with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+                while True:
+                    file.write(bytes(4096))
+            for n in range(30):
+                prompt = [{"role": "user", "content": os.urandom(30_000).hex()}]
+                assert engine.chat(messages=prompt).status == 200, n
+            assert eventually(lambda: engine.request("GET", "/health").json["status"] == "degraded")
+            filler.unlink()
+            assert eventually(lambda: engine.request("GET", "/health").json["status"] == "ok", 30)
+            assert eventually(lambda: sum_of_rows(engine) == 31, 20), sum_of_rows(engine)
+
+
+def test_row_96_a_disk_that_turns_read_only(tmp_path: Path, upstream: FaultServer) -> None:
+    """As a kernel does after an error of the medium: calls are answered; the store comes back with the disk."""
+    upstream(answer())
+    with small_disk(tmp_path / "disk", 32):
+        disk = tmp_path / "disk"
+        with running(flags=["--store", str(disk / "traces.db")], env=keys_for(upstream.base), home=tmp_path / "home") as engine:
+            assert engine.chat().status == 200
+            assert eventually(lambda: sum_of_rows(engine) == 1)
+            pid = engine.process.pid
+        # a file system with files open for writing cannot be remounted: the engine starts on one that is read-only
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        status, text = refused(tmp_path / "home", flags=["--store", str(disk / "traces.db")], env=keys_for(upstream.base))
+        assert status not in (0, None)
+        assert "Traceback" not in text.split(str(pid))[-1]
+        subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+        with running(flags=["--store", str(disk / "traces.db")], env=keys_for(upstream.base), home=tmp_path / "home") as engine:
+            assert sum_of_rows(engine) == 1
+
+
 def test_row_97_locked_database(tmp_path: Path, upstream: FaultServer) -> None:
     """Somebody else holds the write lock: no request waits for it, and nothing is lost."""
     upstream(answer())
@@ -184,7 +236,7 @@ def test_row_97_locked_database(tmp_path: Path, upstream: FaultServer) -> None:
         assert eventually(lambda: sum_of_rows(engine) == 51, 30)
 
 
-@pytest.mark.parametrize("damage", ["flipped", "cut wal", "empty", "not a database"])
+@pytest.mark.parametrize("damage", ["flipped", "flipped inside", "cut wal", "empty", "not a database"])
 def test_row_98_damaged_store(tmp_path: Path, upstream: FaultServer, damage: str) -> None:
     """Seen at start, put aside under a name that says so, never deleted; the engine serves."""
     upstream(answer())
@@ -200,6 +252,11 @@ def test_row_98_damaged_store(tmp_path: Path, upstream: FaultServer, damage: str
         data = bytearray(path.read_bytes())
         data[0:4096] = os.urandom(4096)
         path.write_bytes(data)
+    elif damage == "flipped inside":
+        data = bytearray(path.read_bytes())
+        for at in range(8192, len(data), 997):
+            data[at] ^= 0xFF
+        path.write_bytes(data)
     elif damage == "cut wal":
         wal = path.with_name("traces.db-wal")
         if wal.exists():
@@ -212,7 +269,7 @@ def test_row_98_damaged_store(tmp_path: Path, upstream: FaultServer, damage: str
     with running(env=keys_for(upstream.base), home=tmp_path) as engine:
         assert engine.chat().status == 200
         assert sum_of_rows(engine) >= 1
-        if damage in ("flipped", "not a database"):
+        if damage in ("flipped", "flipped inside", "not a database"):
             assert list(tmp_path.glob("*.corrupt-*"))
             assert "corrupt" in engine.log.read_text()
 
@@ -576,6 +633,31 @@ def test_row_105_clock_set_back(tmp_path: Path, upstream: FaultServer) -> None:
         assert {r.status for r in replies} == {200}
         assert len({r.headers["x-opentracy-trace-id"] for r in replies}) == 10
         assert sum_of_rows(engine) == 10
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Pacific/Pago_Pago"])
+def test_row_105_a_budget_counts_once(tmp_path: Path, upstream: FaultServer, zone: str) -> None:
+    """What a key has spent is what its calls cost, while the clock goes an hour forth and back and whatever the zone."""
+    upstream(answer())
+    jumps = (
+        "import time, itertools\nreal, nano, n = time.time, time.time_ns, itertools.count()\n"
+        "time.time = lambda: real() + 3600 * (next(n) // 7 % 2)\ntime.time_ns = lambda: nano() + 3600 * 10**9 * (next(n) // 7 % 2)\n"
+    )
+    env = {**keys_for(upstream.base), **_patched(tmp_path, jumps), "TZ": zone, "ADMIN": "a" * 40}
+    admin = {"authorization": f"Bearer {'a' * 40}"}
+    with running('[server]\nadmin_keys = ["env:ADMIN"]\n', env=env, home=tmp_path / "home") as engine:
+        made = engine.request("POST", "/v1/dashboard/keys", {"name": "k", "monthly_usd": 1.0}, admin)
+        assert made.status == 201, made.body
+        replies = [engine.chat(headers={"authorization": f"Bearer {made.json['secret']}"}) for _ in range(20)]
+        assert {r.status for r in replies} == {200}
+        cost = sum(r.json["_cost"] for r in replies)
+
+        def spent() -> float:
+            rows = engine.request("GET", "/v1/dashboard/keys", headers=admin).json
+            return float(next(k for k in rows.get("keys") or rows["data"] if k["id"] == made.json["id"])["spent_month_usd"])
+
+        last_hour = time.gmtime(time.time() + 3700).tm_mon != time.gmtime().tm_mon
+        assert last_hour or eventually(lambda: abs(spent() - cost) < 1e-9), (spent(), cost)
 
 
 def test_row_78_slow_reader_beside_others(upstream: FaultServer) -> None:
