@@ -55,9 +55,10 @@ def workers_of(engine: Engine) -> list[int]:
 
 
 def run(seconds: float, workers: int = 1, clients: int = 8, prompt: str = "What is 6 * 7?") -> Report:
-    """One soak. The first third (at most a minute) is the warm-up."""
+    """One soak. The first third (at most five minutes) is the warm-up: the first projection of 100,000 traces and what
+    looks after the store once a minute load libraries and fill caches of a hundred megabytes, once."""
     report = Report(seconds)
-    warm = min(60.0, seconds / 3)
+    warm = min(300.0, seconds / 3)
     with (
         tempfile.TemporaryDirectory(prefix="opentracy-soak-") as folder,
         StandIn(gap=0) as stand_in,
