@@ -107,16 +107,18 @@ class ConverseDecoder:
                 self.failure = bad_event(message.payload)
 
     def _event(self, kind: str, event: dict[str, Any]) -> None:
+        found = event.get("contentBlockIndex")
+        index = found if isinstance(found, int) else None
         if kind == "contentBlockDelta":
             delta = event.get("delta")
             if isinstance(delta, dict):
-                self._delta(event.get("contentBlockIndex"), delta)
+                self._delta(index, delta)
         elif kind == "contentBlockStart":
             start = event.get("start")
             if isinstance(start, dict):
-                self._start(event.get("contentBlockIndex"), start)
+                self._start(index, start)
         elif kind == "contentBlockStop":
-            self._stop(self._blocks.pop(event.get("contentBlockIndex"), None))
+            self._stop(self._blocks.pop(index, None))
         elif kind == "messageStart":
             self._writer.role()
         elif kind == "messageStop":

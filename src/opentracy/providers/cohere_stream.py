@@ -92,6 +92,8 @@ class CohereDecoder:
 
     def _event(self, event: dict[str, Any], name: bytes) -> None:
         kind = event.get("type")
+        found = event.get("index")
+        index = found if isinstance(found, int) else None
         delta = event.get("delta")
         message = delta.get("message") if isinstance(delta, dict) else None
         if kind == "content-delta":
@@ -99,9 +101,9 @@ class CohereDecoder:
         elif kind == "message-end":
             self._end(delta if isinstance(delta, dict) else {}, event)
         elif kind in ("content-start", "tool-plan-delta", "tool-call-start", "tool-call-delta", "citation-start"):
-            self._block(kind, message, event.get("index"))
+            self._block(kind, message, index)
         elif kind == "tool-call-end":
-            self._call_end(self._calls.get(event.get("index")))
+            self._call_end(self._calls.get(index))
         elif kind == "message-start":
             self._writer.named(event.get("id"))
             self._writer.role()
