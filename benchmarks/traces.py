@@ -198,12 +198,15 @@ def queries(path: Path) -> None:
     for name, ask in single.items():
         clock, cpu = both(ask)
         print(f"{name:<36}{clock:9.1f} ms {cpu:9.1f} ms")
-    print(f"\n{'':<36}{'here':>9}    {'DuckDB':>9}")
+    print(f"\n{'':<36}{'here':>9} {'CPU':>12}    {'DuckDB':>9} {'CPU':>12}")
     for name, query in questions(now).items():
-        duck = best(lambda query=query: scan_all(store, query)) if segments.available() else float("nan")
-        print(f"{name:<36}{best(lambda query=query: stats.answer(reader, query)):9.1f} ms {duck:9.1f} ms")
+        clock, cpu = both(partial(stats.answer, reader, query))
+        duck = both(partial(scan_all, store, query)) if segments.available() else (float("nan"), float("nan"))
+        print(f"{name:<36}{clock:9.1f} ms {cpu:9.1f} ms {duck[0]:9.1f} ms {duck[1]:9.1f} ms")
     fields = ["status", "model", "provider", "key", "cluster", "tag", "stream"]
-    print(f"{'facets of 7 fields':<36}{best(lambda: stats.facets(reader, Filters(), fields)):9.1f} ms")
+    for text in ("", *RARE[2:5]):
+        clock, cpu = both(partial(stats.facets, reader, parse(text), fields))
+        print(f"{'facets of 7 fields ' + text[:17]:<36}{clock:9.1f} ms {cpu:9.1f} ms")
     connection.close()
     store.close()
 
