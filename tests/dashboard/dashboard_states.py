@@ -161,11 +161,13 @@ def states(routed: str, failed: str, tools: str, cluster: int) -> dict[str, Stat
     }
 
 
-def settled(page: Any, *, patience_ms: int = 20_000) -> None:
-    """Waits until nothing is being loaded and no card waits for its data."""
+def settled(page: Any, *, patience_ms: int = 20_000, failing: bool = False) -> None:
+    """Waits until nothing is being loaded and no card waits for its data (`failing`: it may wait for ever)."""
     page.wait_for_load_state("networkidle")
     page.wait_for_timeout(50)
     waited = 0
+    if failing:
+        return
     while page.evaluate("() => Boolean(document.querySelector('.skeleton, .hold'))"):
         assert waited < patience_ms, f"still loading: {page.url}"
         page.wait_for_timeout(50)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from conftest_names import AXE, Open, Served, serving
+from conftest_names import AXE, NOW_S, Open, Served, serving
 from dashboard_states import State, furnish, settled, states
 
 pytestmark = pytest.mark.browser
@@ -32,6 +33,60 @@ def test_a_screen_shows_what_it_is_for(seeded: Served, open_page: Open, path: st
         assert page.get_by_text(text, exact=False).first.is_visible() or width == 390, text
     assert page.locator(".failed").count() == 0
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page is wider than the window"
+
+
+TITLES = "() => [...document.querySelectorAll('main h2')].map(e => e.textContent)"
+
+
+def _question(url: str) -> str | None:
+    """What a screen asks; the same path with another grouping is another card."""
+    parts = urlsplit(url)
+    if not parts.path.startswith("/v1/") or parts.path == "/v1/dashboard/session":
+        return None
+    asked = parse_qs(parts.query)
+    return f"{parts.path} {asked.get('group_by', [''])[0]} {asked.get('metric', [''])[0]} {'bucket' in asked}"
+
+
+@pytest.mark.parametrize("path", ["/", "/traces", "/routing?range=7d", "/spend?range=7d", "/datasets", "/datasets/support-questions"])
+def test_whatever_question_fails_its_card_says_so_and_the_others_stay(
+    seeded: Served, furnished: dict[str, State], open_page: Open, path: str
+) -> None:
+    page = open_page("about:blank", expect="500")
+    asked: set[str] = set()
+    page.on("request", lambda r: asked.add(_question(r.url) or ""))
+    page.goto(seeded.url + path)
+    settled(page)
+    whole, questions = page.evaluate(TITLES), sorted(asked - {""})
+    assert questions
+    page.close()
+    for question in questions:
+        one_fails(page.context, seeded.url + path, question, path, set(whole))
+
+
+def one_fails(context: Any, address: str, question: str, path: str, titles: set[str]) -> None:
+    page = context.new_page()
+    page.clock.set_fixed_time(NOW_S)
+    refused: list[str] = []
+    broken: list[str] = []
+    page.on("pageerror", lambda e: broken.append(str(e)))
+
+    def answer(route: Any) -> None:
+        if _question(route.request.url) == question:
+            refused.append(route.request.url)
+            route.fulfill(status=500, json={"error": {"message": "the disk is on fire"}})
+        else:
+            route.continue_()
+
+    page.route("**/v1/**", answer)
+    page.goto(address)
+    settled(page, failing=True)
+    assert refused and not broken, (question, broken)
+    if path.startswith("/datasets/") and question.startswith("/v1/dashboard/datasets "):
+        assert "the disk is on fire" in page.locator("main").inner_text(), question  # what the rest is about is not known
+    else:
+        assert titles <= set(page.evaluate(TITLES)), question
+    page.unroute_all()
+    page.close()
 
 
 STATES = states("ROUTED", "FAILED", "TOOLS", -1)

@@ -5,6 +5,7 @@ Belongs here: gathering. Not here: changing aliases (`dashboard_aliases`).
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,11 @@ async def system(engine: Engine, request: Request) -> Response:
     reader = engine.traces.reader
     await engine.traces.current()
     dropped = int(store.get("dropped") or 0)
-    watched = await off_loop(lambda: alerts(engine, reader, dropped))
+    try:
+        watched = await off_loop(lambda: alerts(engine, reader, dropped))
+    except (OSError, sqlite3.Error) as e:
+        # the store is what fails first; providers and configuration are wanted all the more then
+        watched = {"problem": f"the store cannot be read: {e}"[:200], "rules": []}
     return json_response(
         {
             "version": engine.version,

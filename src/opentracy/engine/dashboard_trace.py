@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import sqlite3
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -198,7 +199,7 @@ async def store_health(engine: Engine) -> dict[str, Any]:
 
     try:
         found = await off_loop(look)
-    except (OSError, QueryError) as e:
+    except (OSError, QueryError, sqlite3.Error) as e:
         found = {"enabled": True, "problem": str(e)}
     counters = writer.counters if writer is not None else None
     found.setdefault("problem", engine.traces.degraded)

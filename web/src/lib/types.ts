@@ -314,7 +314,7 @@ export interface SystemAnswer {
     bodies_dropped: number;
   };
   retention: { content: string; durability: string; metrics_days: number | null; bodies_days: number | null };
-  alerts: { usual: boolean; told: string | null; every: number; rules: Rule[] };
+  alerts: { usual: boolean; told: string | null; every: number; rules: Rule[]; problem?: string };
   prices: { updated: string; source: string; models: number };
   config: Record<string, unknown>;
   audit: Array<{ ts_ms: number; who: string; what: string; detail: string }>;

@@ -9,7 +9,7 @@ import { attempt, toast } from "../lib/toast";
 import { bounds } from "../lib/time";
 import { go, item, link, param, set } from "../lib/url";
 import type { DatasetInfo, Evaluation, Example } from "../lib/types";
-import { Ago, Bar, Card, Chip, Field, LoadedCard, Model, Screen } from "../ui/basics";
+import { Ago, Bar, Card, Chip, Failed, Field, LoadedCard, Model, Screen } from "../ui/basics";
 import { Dialog } from "../ui/dialog";
 import { Icon } from "../ui/icons";
 import { RangePicker } from "../ui/range";
@@ -395,6 +395,11 @@ function One({ name }: { name: string }) {
         )
       }
     >
+      {all.error && !info && (
+        <Card>
+          <Failed error={all.error} again={all.reload} />
+        </Card>
+      )}
       {all.data && !info && (
         <Card>
           <p class="empty">

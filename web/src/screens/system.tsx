@@ -368,16 +368,21 @@ function RuleLine({ rule: r }: { rule: Rule }) {
 
 function Alerts({ from }: { from: From }) {
   return (
-    <LoadedCard from={from} title="Alerts" note={from.data ? (from.data.alerts.usual ? "the usual rules: none is configured" : plural(from.data.alerts.rules.length, "configured rule")) : ""}>
+    <LoadedCard from={from} title="Alerts" note={from.data && !from.data.alerts.problem ? (from.data.alerts.usual ? "the usual rules: none is configured" : plural(from.data.alerts.rules.length, "configured rule")) : ""}>
       {({ alerts }) => (
         <>
+          {alerts.problem && (
+            <div class="failed" role="alert">
+              <Icon name="warn" /> {alerts.problem}
+            </div>
+          )}
           <ul class="alerts">
             {alerts.rules.map((r) => (
               <RuleLine key={r.name} rule={r} />
             ))}
           </ul>
           <p class="note">
-            {alerts.told ? (
+            {alerts.problem ? null : alerts.told ? (
               <>
                 Looked at every {alerts.every} s; messages go to <code>{alerts.told}</code>.
               </>

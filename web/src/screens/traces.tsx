@@ -4,58 +4,28 @@ import { Component } from "preact";
 import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { address, get, ApiError } from "../lib/api";
 import { cssVar } from "../lib/colors";
-import { ago, bare, bothClocks, count, ms, nano, plural } from "../lib/format";
+import { filter, filterKey, query, setQuery } from "../lib/filter";
+import { bare, count, plural } from "../lib/format";
 import { useKeys } from "../lib/keys";
 import { useLoad } from "../lib/load";
 import { has, terms, toggle, without } from "../lib/query";
-import { saved, saveView, removeView } from "../lib/views";
 import { loadSession, session } from "../lib/session";
 import { shade } from "../lib/theme";
 import { column, grid, useStats } from "../lib/stats";
-import { bounds, fixed, range, setFixed, stepRange } from "../lib/time";
+import { fixed, setFixed, stepRange } from "../lib/time";
 import { param, params, path, set } from "../lib/url";
 import type { Facets, Row } from "../lib/types";
-import { Chip, Failed, Model, Outcome, Screen } from "../ui/basics";
+import { Chip, Failed, Screen } from "../ui/basics";
 import { Chart } from "../ui/chart";
 import { FirstSteps } from "../ui/first";
 import { Icon } from "../ui/icons";
 import { RangePicker } from "../ui/range";
+import { BESIDE, type Column, COLUMNS, DEFAULT_COLUMNS, NARROW } from "./columns";
+import { ColumnPicker, Export, Views } from "./tools";
 import { TraceDetail } from "./trace";
 
 const PAGE = 250;
 const ROW = 34;
-
-interface Column {
-  id: string;
-  title: string;
-  width: string;
-  right?: boolean;
-  show: (row: Row) => preact.ComponentChildren;
-}
-
-const COLUMNS: Column[] = [
-  { id: "time", title: "Time", width: "92px", show: (r) => <time class="num" dateTime={new Date(r.ts_ms).toISOString()} title={bothClocks(r.ts_ms)}>{ago(r.ts_ms)}</time> },
-  { id: "status", title: "Status", width: "158px", show: (r) => <Outcome outcome={r.outcome} http={r.http_status} /> },
-  { id: "model", title: "Model", width: "minmax(150px, 1.6fr)", show: (r) => <Model name={r.model || r.requested_model} /> },
-  { id: "requested", title: "Asked for", width: "minmax(90px, 1fr)", show: (r) => <span class="cut note" title={r.requested_model}>{bare(r.requested_model)}{r.fallback ? " ⤳" : ""}</span> },
-  { id: "latency", title: "Latency", width: "84px", right: true, show: (r) => <span class="num">{ms(r.latency_ms)}</span> },
-  { id: "ttft", title: "First token", width: "84px", right: true, show: (r) => <span class="num">{ms(r.ttft_ms)}</span> },
-  { id: "tokens", title: "Tokens", width: "110px", right: true, show: (r) => <span class="num" title="in → out">{count(r.tokens_in)} → {count(r.tokens_out)}</span> },
-  { id: "cost", title: "Cost", width: "88px", right: true, show: (r) => <span class="num">{nano(r.cost_nano)}</span> },
-  { id: "provider", title: "Provider", width: "92px", show: (r) => <span class="cut">{r.provider || "–"}</span> },
-  { id: "cluster", title: "Cluster", width: "70px", right: true, show: (r) => <span class="num">{r.cluster_id ?? "–"}</span> },
-  { id: "key", title: "Key", width: "minmax(70px, .8fr)", show: (r) => <span class="cut">{r.key_id ?? "–"}</span> },
-  { id: "tags", title: "Tags", width: "minmax(80px, 1fr)", show: (r) => <span class="cut">{r.tags.join(", ") || "–"}</span> },
-  { id: "user", title: "User", width: "minmax(80px, .8fr)", show: (r) => <span class="cut">{r.user_id ?? "–"}</span> },
-  { id: "session", title: "Session", width: "minmax(80px, .8fr)", show: (r) => <span class="cut">{r.session_id ?? "–"}</span> },
-  { id: "attempts", title: "Attempts", width: "72px", right: true, show: (r) => <span class="num">{r.attempts}</span> },
-  { id: "error", title: "Error", width: "minmax(90px, 1fr)", show: (r) => <span class="cut bad-text">{r.error_type ?? ""}</span> },
-];
-const DEFAULT_COLUMNS = ["time", "status", "model", "requested", "latency", "ttft", "tokens", "cost"];
-/** What stays in view beside an open trace. */
-const BESIDE: Record<string, string> = { time: "84px", status: "44px", model: "minmax(110px, 1fr)", latency: "70px", cost: "80px" };
-/** What a telephone shows: columns and their widths. */
-const NARROW: Record<string, string> = { time: "70px", status: "44px", model: "minmax(0, 1fr)", cost: "76px" };
 
 const FACETS: Array<[string, string]> = [
   ["outcome", "Status"],
@@ -71,13 +41,6 @@ const FACETS: Array<[string, string]> = [
   ["fallback", "Fell back"],
 ];
 const FLAGS = new Set(["stream", "tools", "fallback"]);
-
-const query = () => param("q");
-const setQuery = (q: string) => set({ q: q.trim() || null, open: null });
-
-/** The filter as the engine takes it. */
-const filter = () => ({ q: query(), ...bounds() });
-const filterKey = () => `${query()} ${range.value} ${params.value.get("since")} ${params.value.get("until")}`;
 
 // ---------------------------------------------------------------- query bar
 function QueryBar({ problem }: { problem: string | null }) {
@@ -437,96 +400,6 @@ function Table({ from, columns, terse, open, pick, scroller }: TableProps) {
         </div>
       )}
     </div>
-  );
-}
-
-// ---------------------------------------------------------------- tools
-function Export() {
-  const [open, setOpen] = useState(false);
-  const formats: Array<[string, string]> = [
-    ["jsonl", "JSONL, everything"],
-    ["csv", "CSV, the columns"],
-    ["parquet", "Parquet"],
-    ["finetune", "Fine-tuning (OpenAI)"],
-  ];
-  return (
-    <span class="menu-holder">
-      <button type="button" aria-haspopup="menu" aria-expanded={open} onClick={() => setOpen(!open)}>
-        <Icon name="download" size={14} /> Export
-      </button>
-      {open && (
-        <span class="menu right" role="menu">
-          {formats.map(([format, text]) => (
-            <a role="menuitem" key={format} download href={address("/v1/dashboard/export", { format, ...filter() })} onClick={() => setOpen(false)}>
-              {text}
-            </a>
-          ))}
-        </span>
-      )}
-    </span>
-  );
-}
-
-function ColumnPicker({ on }: { on: string[] }) {
-  const [open, setOpen] = useState(false);
-  const flip = (id: string) => {
-    const next = COLUMNS.map((c) => c.id).filter((c) => (c === id ? !on.includes(c) : on.includes(c)));
-    set({ cols: next.join(",") === DEFAULT_COLUMNS.join(",") ? null : next.join(",") }, true);
-  };
-  return (
-    <span class="menu-holder">
-      <button type="button" aria-haspopup="true" aria-expanded={open} onClick={() => setOpen(!open)}>
-        <Icon name="columns" size={14} /> Columns
-      </button>
-      {open && (
-        <span class="menu right checks">
-          {COLUMNS.map((c) => (
-            <label key={c.id}>
-              <input type="checkbox" checked={on.includes(c.id)} onChange={() => flip(c.id)} /> {c.title}
-            </label>
-          ))}
-        </span>
-      )}
-    </span>
-  );
-}
-
-function Views() {
-  const [open, setOpen] = useState(false);
-  const [name, setName] = useState("");
-  return (
-    <span class="menu-holder">
-      <button type="button" aria-haspopup="true" aria-expanded={open} onClick={() => setOpen(!open)}>
-        <Icon name="filter" size={14} /> Views
-      </button>
-      {open && (
-        <span class="menu right views">
-          {saved.value.map((v) => (
-            <span class="row" key={v.name}>
-              <a href={`/traces${v.search}`} onClick={() => setOpen(false)}>
-                {v.name}
-              </a>
-              <button type="button" class="ghost small" aria-label={`Forget ${v.name}`} onClick={() => removeView(v.name)}>
-                <Icon name="close" size={12} />
-              </button>
-            </span>
-          ))}
-          <form
-            class="row"
-            onSubmit={(e) => {
-              e.preventDefault();
-              if (name.trim()) saveView(name.trim(), window.location.search);
-              setName("");
-            }}
-          >
-            <input aria-label="Name of the view" placeholder="Save this view as…" value={name} onInput={(e) => setName(e.currentTarget.value)} />
-            <button type="submit" class="small">
-              Save
-            </button>
-          </form>
-        </span>
-      )}
-    </span>
   );
 }
 
