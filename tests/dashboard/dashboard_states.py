@@ -161,14 +161,19 @@ def states(routed: str, failed: str, tools: str, cluster: int) -> dict[str, Stat
     }
 
 
-def settled(page: Any, *, patience_ms: int = 20_000, failing: bool = False) -> None:
-    """Waits until nothing is being loaded and no card waits for its data (`failing`: it may wait for ever)."""
+WAITING = "() => Boolean(document.querySelector('.skeleton, .hold, .refreshing, [aria-busy=true]'))"
+
+
+def settled(page: Any, *, patience_ms: int = 20_000) -> None:
+    """Waits until the screen is drawn, nothing is being loaded and no card waits for its data.
+
+    The network is idle as well before the script of the page has run, so that alone says nothing.
+    """
+    page.locator("main h1, .login form, .first").first.wait_for()
     page.wait_for_load_state("networkidle")
     page.wait_for_timeout(50)
     waited = 0
-    if failing:
-        return
-    while page.evaluate("() => Boolean(document.querySelector('.skeleton, .hold'))"):
+    while page.evaluate(WAITING):
         assert waited < patience_ms, f"still loading: {page.url}"
         page.wait_for_timeout(50)
         waited += 50

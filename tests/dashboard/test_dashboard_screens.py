@@ -79,7 +79,12 @@ def one_fails(context: Any, address: str, question: str, path: str, titles: set[
 
     page.route("**/v1/**", answer)
     page.goto(address)
-    settled(page, failing=True)
+    page.locator("main h1").wait_for()
+    for _ in range(300):
+        if refused:
+            break
+        page.wait_for_timeout(50)
+    page.wait_for_timeout(200)  # the answer is drawn
     assert refused and not broken, (question, broken)
     if path.startswith("/datasets/") and question.startswith("/v1/dashboard/datasets "):
         assert "the disk is on fire" in page.locator("main").inner_text(), question  # what the rest is about is not known
