@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
+from opentracy.cli.embedders import embedder_named, open_router
+
 if TYPE_CHECKING:
     from opentracy.routing import Labels
 
@@ -35,7 +37,13 @@ def _border(command: F) -> F:
         except ValueError as error:
             _fail(str(error), 2)
         except OSError as error:
-            _fail(f"{error.filename or 'file'}: {error.strerror or error}", 1)
+            _fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error), 1)
+        except Exception as error:
+            from opentracy import APIError
+
+            if isinstance(error, APIError):  # an embeddings endpoint said no
+                _fail(str(error), 1)
+            raise
 
     return run  # type: ignore[return-value]
 
@@ -73,10 +81,13 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 DIRECTORY = click.Path(path_type=Path, file_okay=False)
 
 
+EMBEDDER_HELP = "static, minilm, or an embedding model as provider/model, called through that provider."
+
+
 @routing.command()
 @click.argument("data", type=FILE)
 @click.option("--out", required=True, type=DIRECTORY, help="Directory of the artifact; an old one there is replaced.")
-@click.option("--embedder", default="static", show_default=True, type=click.Choice(["static", "minilm"]))
+@click.option("--embedder", default="static", show_default=True, help=EMBEDDER_HELP)
 @click.option(
     "--split", default="train", show_default=True, help="Rows to train on, where the file has a split column."
 )
@@ -96,7 +107,6 @@ def train(
     from opentracy import __version__
     from opentracy.routing.artifact import ArtifactError, read, write
     from opentracy.routing.checkpoint import Checkpoint
-    from opentracy.routing.embed import embedder_by_id
     from opentracy.routing.tables import read_labels
     from opentracy.routing.train import Options, fit
 
@@ -107,7 +117,7 @@ def train(
     except ArtifactError:
         old = None
     options = Options(default=default_model, seed=seed, examples=examples)
-    model = embedder_by_id(embedder)
+    model = embedder_named(embedder)
     before = "" if old is None else old.manifest.version
     key = "\n".join((__version__, labels.ordered().digest(), model.sha256, repr(options), before))
     kept = Checkpoint(out.with_name(f".{out.name}.training"), key)
@@ -133,11 +143,10 @@ def predict(directory: str, prompts: Path, out: Path, abilities: Path | None) ->
     """Estimate every prompt of PROMPTS and write the decisions that would be taken."""
     from opentracy.routing.predict import predict_table
     from opentracy.routing.prior import Abilities
-    from opentracy.routing.router import load
     from opentracy.routing.tables import read_prompts, write_table
 
     given = None if abilities is None else Abilities.parse_user(abilities.read_bytes(), str(abilities))
-    router = load(directory)
+    router = open_router(directory)
     rows = read_prompts(prompts)
     write_table(out, predict_table(router, rows, given, progress=_Bars()))
     click.echo(f"{out}: {len(rows)} rows, router {router.version}")
@@ -151,13 +160,12 @@ def add_model(directory: Path, labels: Path) -> None:
     """Add the models of LABELS (prompt, s:<new>, c:<new>) to the artifact in DIR, in place."""
     from opentracy.routing import extend
     from opentracy.routing.artifact import read, write
-    from opentracy.routing.embed import embedder_by_id
     from opentracy.routing.promote import keep_version
     from opentracy.routing.tables import read_labels
 
     artifact = read(directory)
     table = read_labels(labels)
-    done = extend.add_model(artifact, table.labels, embedder_by_id(artifact.manifest.embedder), _Bars())
+    done = extend.add_model(artifact, table.labels, embedder_named(artifact.manifest.embedder), _Bars())
     keep_version(directory)
     m = write(done, directory).manifest
     for model in table.labels.models:
@@ -182,10 +190,9 @@ def evaluate(
     from opentracy.routing import plot as picture
     from opentracy.routing.evaluate import evaluate as compare
     from opentracy.routing.evaluate import text_table
-    from opentracy.routing.router import load
     from opentracy.routing.tables import read_labels
 
-    router, table = load(directory), read_labels(data)
+    router, table = open_router(directory), read_labels(data)
     report = compare(
         router, table.where(split), table.where(train_split), router.embedder, draws=draws, progress=_Bars()
     )
@@ -202,11 +209,10 @@ def evaluate(
 def diff(before: str, after: str, prompts: Path | None) -> None:
     """What changed from one artifact to another; with PROMPTS also how many decisions did."""
     from opentracy.routing.compare import differences
-    from opentracy.routing.router import load
     from opentracy.routing.tables import read_prompts
 
     rows = () if prompts is None else read_prompts(prompts)
-    for line in differences(load(before), load(after), rows):
+    for line in differences(open_router(before), open_router(after), rows):
         click.echo(line)
 
 
@@ -243,11 +249,10 @@ def learn(directory: Path, labels: Path | None, store: Path | None, metric: str,
     """
     from opentracy.routing import promote
     from opentracy.routing.artifact import read
-    from opentracy.routing.embed import embedder_by_id
 
     old = read(directory)
     judged = _judged(labels, store, metric, days, old.manifest.models)
-    verdict = promote.learn(old, judged, embedder_by_id(old.manifest.embedder), _Bars())
+    verdict = promote.learn(old, judged, embedder_named(old.manifest.embedder), _Bars())
     for name, (mean, low, high) in (("score", verdict.value), ("brier", verdict.brier)):
         click.echo(
             f"{name}, new - old: {mean:+.4f}  (95 % {low:+.4f} .. {high:+.4f}), {verdict.labels} held-out prompts"
@@ -274,9 +279,8 @@ def rollback(directory: Path) -> None:
 @_border
 def info(directory: str) -> None:
     """What an artifact holds."""
-    from opentracy.routing.router import load
 
-    m = load(directory).artifact.manifest
+    m = open_router(directory).artifact.manifest
     click.echo(f"version {m.version}  embedder {m.embedder} ({m.dims} dims)  {m.rows} prompts  default {m.default}")
     for model in m.models:
         click.echo(f"  {model}  {m.counts.get(model, 0)} labels")
@@ -304,9 +308,8 @@ def explain(
     import msgspec
 
     from opentracy.routing.policy import Candidate
-    from opentracy.routing.router import load
 
-    router = load(directory)
+    router = open_router(directory)
     names = list(models) or router.artifact.manifest.models or sorted(router.abilities)
     decision = router.decide(
         prompt, candidates=[Candidate(n) for n in names], default=default_model, cost_weight=cost_weight
