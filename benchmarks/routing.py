@@ -31,7 +31,8 @@ def prompts() -> list[str]:
 
 def percentiles(samples: list[int]) -> str:
     ordered = sorted(samples)
-    return f"p50 {ordered[len(ordered) // 2] / 1e3:8.0f}   p95 {ordered[len(ordered) * 95 // 100] / 1e3:8.0f}"
+    lowest = f"p10 {ordered[len(ordered) // 10] / 1e3:8.0f}   "  # what other processes on the same caches spare
+    return lowest + f"p50 {ordered[len(ordered) // 2] / 1e3:8.0f}   p95 {ordered[len(ordered) * 95 // 100] / 1e3:8.0f}"
 
 
 def timed(run, texts: list[str]) -> list[int]:  # type: ignore[no-untyped-def]

@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import mul
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from opentracy.routing.artifact import Artifact, CostModel
 from opentracy.routing.embed import Matrix, Vector
@@ -43,8 +43,8 @@ _NEAR = Bend(stretch=1.2, gain=0.7, sharpness=2.0)
 _FAR = Bend(stretch=1.0, gain=0.0, sharpness=1.0)
 _NEAR_UNTIL, _FAR_FROM = 0.85, 0.98  # novelty
 _SPREAD_PULL = 10.0  # prompts' worth of the overall variance in a cluster's
-_EVEN = np.full(len(DOMAINS), 1 / len(DOMAINS))
-Solved = npt.NDArray[np.float64]
+_EVEN = [1 / len(DOMAINS)] * len(DOMAINS)
+Solved = list[list[float]]
 _VERBOSITY_OF = 1000.0  # output_tokens of abilities.json are per this many tokens of an ordinary model
 
 
@@ -100,7 +100,7 @@ class Appraiser:
         self._near = _NEAR if gains else _FAR
         self._far = _FAR
         self._usual = m.output_tokens.get("all", _OUTPUT_TOKENS)
-        self._lengths = np.array([m.output_tokens.get(d, self._usual) for d in DOMAINS])
+        self._lengths = [m.output_tokens.get(d, self._usual) for d in DOMAINS]
         self._spread = Spread(artifact)
 
     def column(self, model: str) -> int | None:
@@ -220,13 +220,13 @@ class Appraiser:
     def _solve(self, abilities: Sequence[Ability]) -> tuple[Solved, Solved]:
         """Positions at which the mean over the reference prompts equals the published figures, near and far."""
         reference = self._artifact.manifest.reference
-        out = []
+        out: list[Solved] = []
         for bend in (self._near, self._far):
             rows = []
             for ability in abilities:
                 figures = shrunk_domains(ability)
                 rows.append([solve_ability(figures[d], *bent_reference(reference, d, bend)) for d in DOMAINS])
-            out.append(np.array(rows, dtype=np.float64).reshape(-1, len(DOMAINS)))
+            out.append(rows)
         return out[0], out[1]
 
     # -------------------------------------------------------------- once per text
@@ -239,7 +239,8 @@ class Appraiser:
                 quality[i] = estimates[column]
         length = self._usual
         if self._domain_heads and plan.needs_length:
-            length = float(self._lengths.dot(self._shares(e, _NEAR.sharpness)))
+            shares = self._shares(e.quality.tolist(), _NEAR.sharpness)
+            length = sum(map(mul, self._lengths, shares))
         if plan.unlabelled:
             for i, value in zip(plan.unlabelled, self._from_abilities(plan, e), strict=True):
                 quality[i] = value
@@ -247,36 +248,39 @@ class Appraiser:
         return Figures(quality, plan.errors[e.cluster], plan.gap_errors[e.cluster], cost)
 
     def _from_abilities(self, plan: Plan, e: Estimate) -> list[float]:
-        """Quality of the unlabelled candidates from their figures and the text's difficulty, gain and domains."""
+        """Quality of the unlabelled candidates from their figures and the text's difficulty, gain and domains.
+
+        Plain Python: for some dozens of numbers numpy's calls would cost more than the sums.
+        """
         far = min(max((e.novelty - _NEAR_UNTIL) / (_FAR_FROM - _NEAR_UNTIL), 0.0), 1.0)
-        values: npt.NDArray[np.float64] | None = None
+        heads = e.quality.tolist()
+        out = [0.0] * len(plan.unlabelled)
         for weight, bend, solved in zip((1.0 - far, far), (self._near, self._far), plan.solved, strict=True):
             if weight > 0.0:
-                difficulty, gain = self._place(e, bend)
-                part = (1.0 / (1.0 + np.exp(difficulty - gain * solved))).dot(self._shares(e, bend.sharpness))
-                values = weight * part if values is None else values + weight * part
-        found: list[float] = [] if values is None else values.tolist()
-        return found
+                difficulty, gain = self._place(heads, bend)
+                shares = [weight * share for share in self._shares(heads, bend.sharpness)]
+                for i, abilities in enumerate(solved):
+                    for share, ability in zip(shares, abilities, strict=True):
+                        out[i] += share / (1.0 + math.exp(difficulty - gain * ability))
+        return out
 
-    def _place(self, e: Estimate, bend: Bend) -> tuple[float, float]:
+    def _place(self, heads: Sequence[float], bend: Bend) -> tuple[float, float]:
         """(difficulty in logits, gain per step of ability, 1 on average) of one text."""
         if not self._domain_heads:
-            return difficulty_of(float(e.quality.mean())), 1.0
-        difficulty = bend.stretch * difficulty_of(float(e.quality[self._difficulty_head]))
+            return difficulty_of(sum(heads) / len(heads)), 1.0
+        difficulty = bend.stretch * difficulty_of(heads[self._difficulty_head])
         if not bend.gain:
             return difficulty, 1.0
-        weak, strong = (difficulty_of(float(e.quality[h])) for h in self._gain_heads)
+        weak, strong = (difficulty_of(heads[h]) for h in self._gain_heads)
         return difficulty, bent_gain(weak - strong, self._mean_gain, bend.gain)
 
-    def _shares(self, e: Estimate, sharpness: float) -> npt.NDArray[np.float64]:
+    def _shares(self, heads: Sequence[float], sharpness: float) -> list[float]:
         """Share of each domain in one text."""
         if not self._domain_heads:
             return _EVEN
-        shares = np.maximum(e.quality.take(self._domain_heads).astype(np.float64), 1e-3)
-        if sharpness != 1.0:
-            shares **= sharpness
-        shares /= np.add.reduce(shares)
-        return shares
+        shares = [max(heads[h], 1e-3) ** sharpness for h in self._domain_heads]
+        total = sum(shares)
+        return [share / total for share in shares]
 
     def _costs(self, plan: Plan, e: Estimate, tokens: int, needs: Requirements, length: float) -> list[float | None]:
         """Expected USD of this request: from the caller's prices, else from the labels' own costs, else as stated."""
