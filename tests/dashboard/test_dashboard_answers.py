@@ -91,8 +91,8 @@ def test_a_cluster_knows_its_share_now_and_in_the_period_before(tmp_path: Path) 
         found = {row["id"]: row for row in answer["clusters"]}
         assert (found[1]["requests"], found[1]["share"], found[1]["share_before"]) == (3, 0.75, 0.5)
         assert (found[2]["share"], found[2]["share_before"]) == (0.25, 0.5)
-        assert found[1]["p50"] is not None
-        assert (found[3]["requests"], found[3]["share_before"], found[3]["p50"]) == (0, 0.0, None)
+        assert found[1]["latency_avg"] == 200.0
+        assert (found[3]["requests"], found[3]["share_before"], found[3]["latency_avg"]) == (0, 0.0, None)
         unbounded = served.call("GET", "/v1/dashboard/routing/clusters")[1]["clusters"]
         assert all(row["share_before"] is None for row in unbounded)
 

@@ -75,7 +75,8 @@ async def clusters(engine: Engine, request: Request) -> Response:
     return json_response(found)
 
 
-_NOTHING: dict[str, Any] = {"requests": 0, "cost_nano": 0, "errors": 0, "p50": None}
+# a mean, not a median: sums per cluster are kept by the hour, histograms are not
+_NOTHING: dict[str, Any] = {"requests": 0, "cost_nano": 0, "errors": 0, "latency_avg": None}
 
 
 def _traffic(reader: Reader, filters: Filters) -> dict[int, dict[str, Any]]:

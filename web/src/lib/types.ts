@@ -155,7 +155,7 @@ export interface Cluster {
   requests: number;
   cost_nano: number;
   errors: number;
-  p50: number | null;
+  latency_avg: number | null;
   /** of the routed requests in the range, and in the period before */
   share: number | null;
   share_before: number | null;

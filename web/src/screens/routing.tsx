@@ -347,7 +347,7 @@ function HeatMap({ data, by, at, pick }: { data: RoutingAnswer; by: Shade; at: n
             <th scope="col" class="r" title="Routed requests in the range, and their share">Requests</th>
             <th scope="col" class="r" title="Change of the share against the period before, in points">Drift</th>
             <th scope="col" class="r" title="What a thousand requests cost">$ / 1k</th>
-            <th scope="col" class="r" title="Median latency">p50</th>
+            <th scope="col" class="r" title="Mean latency">Latency</th>
             <th scope="col" class="r" title="Expected quality that the choice gives away against the best model">Regret</th>
             {data.models.map((m) => (
               <th scope="col" key={m} title={m}>
@@ -369,7 +369,7 @@ function HeatMap({ data, by, at, pick }: { data: RoutingAnswer; by: Shade; at: n
               </td>
               <td class="r num note">{drift(c)}</td>
               <td class="r num">{c.requests ? usd((c.cost_nano / 1e9 / c.requests) * 1000) : "–"}</td>
-              <td class="r num">{ms(c.p50)}</td>
+              <td class="r num">{ms(c.latency_avg)}</td>
               <td class="r num">{regret(c)?.toFixed(2) ?? "–"}</td>
               {data.models.map((m) => {
                 const s = c.models[m];
