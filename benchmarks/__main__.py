@@ -56,18 +56,26 @@ class Bench:
         both = [self.ours(), self.ours("OpenTracy, Anthropic", "anthropic/claude-sonnet-4-5")]
         return gateways.side_by_side([*both, *self.others()], self.rounds, self.seconds, stream=True)
 
-    def auto_us(self) -> float:
-        table = gateways.side_by_side([self.ours(), self.ours("auto", "auto")], self.rounds, self.seconds)
-        return table["auto"]["us"] - table["OpenTracy"]["us"]
+    def auto_us(self) -> dict[str, float]:
+        """What `auto` costs on top of the same request for a model by name: a prompt seen before, and new ones."""
+        both, found = [self.ours(), self.ours("auto", "auto")], {}
+        for name, new in (("seen", False), ("new", True)):
+            table = gateways.side_by_side(both, self.rounds, self.seconds, new=new)
+            found[name] = table["auto"]["us"] - table["OpenTracy"]["us"]
+        return found
 
     def concurrency(self) -> dict[str, Any]:
+        """Plain requests and streams by the number of connections."""
+        found = {}
         with gateways.provider() as port:
             at = gateways.Running(self.ours(), port)
             try:
-                gateways.load(at, 1)
-                return {str(n): gateways.load(at, self.seconds / 2, n) for n in (1, 32, 256, 1000)}
+                for name, body in (("plain", {}), ("stream", {"stream": True})):
+                    gateways.load(at, 1, **body)
+                    found[name] = {str(n): gateways.load(at, self.seconds, n, **body) for n in (1, 32, 256, 1000)}
             finally:
                 at.close()
+        return found
 
     def workers(self) -> float:
         """What two workers serve against one. Load and provider share the cores, so that CPU time is what counts:

@@ -35,10 +35,25 @@ MESSAGES = [
     {"role": "user", "content": "What is the capital of France?"},
 ]
 BODY = {"model": "openai/gpt-4o-mini", "temperature": 0.5, "messages": MESSAGES}
+# with BENCH_NEW every request has a prompt of a hundred words that no request before it had
 LUA = """wrk.method = "POST"
 wrk.headers["Content-Type"] = "application/json"
 wrk.body = os.getenv("BENCH_BODY")
+local words = {}
+for word in string.gmatch(os.getenv("BENCH_NEW") or "", "%a+") do words[#words + 1] = word end
+if #words > 0 then
+  function request()
+    local prompt = {}
+    for n = 1, 100 do prompt[n] = words[math.random(#words)] end
+    return wrk.format(nil, nil, nil, (string.gsub(wrk.body, "PROMPT", table.concat(prompt, " "))))
+  end
+end
 """
+WORDS = (
+    "write a function that sorts numbers explain why the sky is blue prove the root of two irrational translate this"
+    " letter into plain words how many apples are left after three friends take two each summarise the history of a"
+    " small town which planet has rings find the error in my code compare solar and wind power list steps to bake bread"
+)
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .engine import BODY, LUA, _free_port, _wait
+from .engine import BODY, LUA, WORDS, _free_port, _wait
 from .peers import HOME, Gateway
 
 HERE = Path(__file__).parent
@@ -111,15 +111,19 @@ def provider(gap: float = 0.0005) -> Iterator[int]:
         process.wait(20)
 
 
-def load(at: Running, seconds: float, connections: int = 32, **body: Any) -> dict[str, float]:
-    """One load: CPU microseconds per request, requests per second, how many were not answered well."""
+def load(at: Running, seconds: float, connections: int = 32, *, new: bool = False, **body: Any) -> dict[str, float]:
+    """One load: CPU microseconds per request, requests per second, how many were not answered well. `new`: every
+    prompt is another one, a hundred words long."""
     HOME.mkdir(exist_ok=True)
     script = HOME / "post.lua"
     script.write_text(LUA)
     before = cpu(at.process.pid)
     command = [*_pinned(CORES[-1]), "wrk", "-t1", f"-c{connections}", f"-d{seconds:g}", "-s", str(script), "--timeout",
                "10s", f"http://127.0.0.1:{at.port}/v1/chat/completions"]  # fmt: skip
+    if new:
+        body["messages"] = [{"role": "user", "content": "PROMPT"}]
     env = {**os.environ, "BENCH_BODY": json.dumps({**BODY, "model": at.gateway.model, **body})}
+    env["BENCH_NEW"] = WORDS if new else ""
     out = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
     found = re.search(r"(\d+) requests in ([\d.]+)(ms|s|m)", out)
     bad = re.search(r"Non-2xx or 3xx responses: (\d+)", out)
@@ -132,18 +136,18 @@ def load(at: Running, seconds: float, connections: int = 32, **body: Any) -> dic
 
 
 def side_by_side(
-    gateways: list[Gateway], rounds: int, seconds: float, connections: int = 32, **body: Any
+    gateways: list[Gateway], rounds: int, seconds: float, connections: int = 32, *, new: bool = False, **body: Any
 ) -> dict[str, dict[str, float]]:
     """Medians per gateway over rounds in which they take turns; `ratio`: the first one's cost over this one's."""
     with contextlib.ExitStack() as stack:
         port = stack.enter_context(provider())
         running = [stack.enter_context(contextlib.closing(Running(gateway, port))) for gateway in gateways]
         for one in running:
-            load(one, 1, connections, **body)
+            load(one, 1, connections, new=new, **body)
         runs: dict[str, list[dict[str, float]]] = {one.gateway.name: [] for one in running}
         for _ in range(rounds):
             for one in running:
-                runs[one.gateway.name].append(load(one, seconds, connections, **body))
+                runs[one.gateway.name].append(load(one, seconds, connections, new=new, **body))
     first = runs[gateways[0].name]
     table = {}
     for name, rows in runs.items():

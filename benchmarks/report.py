@@ -28,7 +28,8 @@ def budget_rows(r: dict[str, Any]) -> Rows:
     row("LiteLLM's proxy against ours, plain", _ratio(plain, "LiteLLM proxy", "OpenTracy"), 100, least=True)
     row("LiteLLM's proxy against ours, stream", _ratio(stream, "LiteLLM proxy", "OpenTracy"), 200, least=True)
     row("plain request against a bare forwarding loop", r.get("floor"), 3.0)
-    row("`auto` on top of a plain request", r.get("auto_us"), 150, unit=" us")
+    row("`auto` on top of a plain request, prompt seen before", get(r, "auto_us", "seen"), 150, unit=" us")
+    row("`auto` on top of a plain request, new prompts of 100 words", get(r, "auto_us", "new"), 150, unit=" us")
     row("added latency at half load, p50", get(r, "latency", "p50_ms"), 0.4, unit=" ms")
     row("added latency at half load, p99", get(r, "latency", "p99_ms"), 3, unit=" ms")
     row("1,000 streams at once: errors", get(r, "many", "errors"), 0)
@@ -75,10 +76,12 @@ def markdown(r: dict[str, Any]) -> str:
                 for who, row in r[name].items()
             ]
             out.append("")
-    if r.get("concurrency"):
-        out += ["Plain request by number of connections:", "", "| connections | CPU us | per second |", "|---|---|---|"]
-        out += [f"| {n} | {row['us']:,.0f} | {row['per_second']:,.0f} |" for n, row in r["concurrency"].items()]
-        out.append("")
+    for name, title in (("plain", "Plain requests"), ("stream", "200-event streams")):
+        table = _get(r, "concurrency", name)
+        if table:
+            out += [f"{title} by number of connections:", "", "| connections | CPU us | per second |", "|---|---|---|"]
+            out += [f"| {n} | {row['us']:,.0f} | {row['per_second']:,.0f} |" for n, row in table.items()]
+            out.append("")
     for name, title in (("routing", "Router, one prompt of 100 words"), ("traces", "Trace writer, per record")):
         if r.get(name):
             out += [f"{title}:", "", "```text no-run", r[name].rstrip(), "```", ""]
