@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from routing_kit import MODELS, labelled
 
-from opentracy.routing import Candidate, load
+from opentracy.routing import Candidate, Requirements, load
 from opentracy.routing.appraise import _FAR_FROM, _NEAR_UNTIL
 from opentracy.routing.artifact import Artifact, decode, encode
 from opentracy.routing.embed import static_embedder
@@ -165,7 +165,10 @@ def test_a_text_far_from_the_training_prompts_is_judged_by_the_plain_curve() -> 
     e = load("default").estimate("Which of these planets is the largest: Mars, Venus, Jupiter or Mercury?")
 
     def gap(novelty: float) -> float:
-        strong, weak = appraiser._from_abilities(plan, Estimate(None, e.quality, e.cluster, novelty, 10))
+        found = appraiser.figures(plan, Estimate(None, e.quality, e.cluster, novelty, 10), 10, Requirements())
+        strong, weak = found.quality
+        assert strong is not None
+        assert weak is not None
         return strong - weak
 
     near, middle, far = gap(0.0), gap((_NEAR_UNTIL + _FAR_FROM) / 2), gap(1.0)

@@ -14,6 +14,7 @@ from operator import mul
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from opentracy.routing.artifact import Artifact, CostModel
 from opentracy.routing.embed import Matrix, Vector
@@ -44,7 +45,7 @@ _FAR = Bend(stretch=1.0, gain=0.0, sharpness=1.0)
 _NEAR_UNTIL, _FAR_FROM = 0.85, 0.98  # novelty
 _SPREAD_PULL = 10.0  # prompts' worth of the overall variance in a cluster's
 _EVEN = [1 / len(DOMAINS)] * len(DOMAINS)
-Solved = list[list[float]]
+Solved = npt.NDArray[np.float64]
 _VERBOSITY_OF = 1000.0  # output_tokens of abilities.json are per this many tokens of an ordinary model
 
 
@@ -226,7 +227,7 @@ class Appraiser:
             for ability in abilities:
                 figures = shrunk_domains(ability)
                 rows.append([solve_ability(figures[d], *bent_reference(reference, d, bend)) for d in DOMAINS])
-            out.append(rows)
+            out.append(np.array(rows, dtype=np.float64).reshape(-1, len(DOMAINS)))
         return out[0], out[1]
 
     # -------------------------------------------------------------- once per text
@@ -238,31 +239,45 @@ class Appraiser:
             for i, column in plan.labelled:
                 quality[i] = estimates[column]
         length = self._usual
-        if self._domain_heads and plan.needs_length:
-            shares = self._shares(e.quality.tolist(), _NEAR.sharpness)
-            length = sum(map(mul, self._lengths, shares))
-        if plan.unlabelled:
-            for i, value in zip(plan.unlabelled, self._from_abilities(plan, e), strict=True):
-                quality[i] = value
+        if plan.unlabelled or (self._domain_heads and plan.needs_length):
+            heads = e.quality.tolist()
+            shares = self._shares(heads, self._near.sharpness)
+            if self._domain_heads:
+                length = sum(map(mul, self._lengths, shares))
+            if plan.unlabelled:
+                for i, value in zip(plan.unlabelled, self._from_abilities(plan, e.novelty, heads, shares), strict=True):
+                    quality[i] = value
         cost = self._costs(plan, e, tokens, needs, length)
         return Figures(quality, plan.errors[e.cluster], plan.gap_errors[e.cluster], cost)
 
-    def _from_abilities(self, plan: Plan, e: Estimate) -> list[float]:
+    def _from_abilities(
+        self, plan: Plan, novelty: float, heads: Sequence[float], shares: Sequence[float]
+    ) -> list[float]:
         """Quality of the unlabelled candidates from their figures and the text's difficulty, gain and domains.
 
-        Plain Python: for some dozens of numbers numpy's calls would cost more than the sums.
+        heads: the text's estimates. shares: of each domain in it, as sharp as near the training prompts.
         """
-        far = min(max((e.novelty - _NEAR_UNTIL) / (_FAR_FROM - _NEAR_UNTIL), 0.0), 1.0)
-        heads = e.quality.tolist()
-        out = [0.0] * len(plan.unlabelled)
-        for weight, bend, solved in zip((1.0 - far, far), (self._near, self._far), plan.solved, strict=True):
-            if weight > 0.0:
-                difficulty, gain = self._place(heads, bend)
-                shares = [weight * share for share in self._shares(heads, bend.sharpness)]
-                for i, abilities in enumerate(solved):
-                    for share, ability in zip(shares, abilities, strict=True):
-                        out[i] += share / (1.0 + math.exp(difficulty - gain * ability))
-        return out
+        far = min(max((novelty - _NEAR_UNTIL) / (_FAR_FROM - _NEAR_UNTIL), 0.0), 1.0)
+        near: list[float] = []
+        if far < 1.0:
+            near = self._curve(plan.solved[0], heads, shares, self._near)
+            if far == 0.0:
+                return near
+        plain = self._curve(plan.solved[1], heads, self._shares(heads, self._far.sharpness), self._far)
+        if far == 1.0:
+            return plain
+        return [a + far * (b - a) for a, b in zip(near, plain, strict=True)]
+
+    def _curve(self, solved: Solved, heads: Sequence[float], shares: Sequence[float], bend: Bend) -> list[float]:
+        """Mean over the domains of sigmoid(gain * ability - difficulty), per model."""
+        difficulty, gain = self._place(heads, bend)
+        odds = solved * -gain
+        odds += difficulty
+        np.exp(odds, out=odds)
+        odds += 1.0
+        np.reciprocal(odds, out=odds)
+        found: list[float] = odds.dot(shares).tolist()
+        return found
 
     def _place(self, heads: Sequence[float], bend: Bend) -> tuple[float, float]:
         """(difficulty in logits, gain per step of ability, 1 on average) of one text."""

@@ -84,10 +84,13 @@ class Reader:
 
     def read(self, text: str) -> Estimate:
         """Never raises for a text: what cannot be read is blocked with a reason."""
-        core = folded(core_text(text))
+        core = core_text(text)
+        plain = core.isprintable()  # then it is folded as well: only cutting puts a line break into it
+        if not plain:
+            core = folded(core)
         low = core.lower()
         words = low.split(" ")
-        if self._static is not None and low.isprintable():
+        if self._static is not None and plain:
             raw = self._static.embed_words(words)
         else:
             raw = self.embedder.embed(core)
