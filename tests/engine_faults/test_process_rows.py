@@ -236,6 +236,30 @@ def test_row_97_locked_database(tmp_path: Path, upstream: FaultServer) -> None:
         assert eventually(lambda: sum_of_rows(engine) == 51, 30)
 
 
+def test_row_97_reports_beside_a_locked_database(tmp_path: Path, upstream: FaultServer) -> None:
+    """They show what was there before; what must write says 503 and when to come again."""
+    upstream(answer())
+    with running(env=keys_for(upstream.base), home=tmp_path) as engine:
+        assert engine.chat().status == 200
+        assert sum_of_rows(engine) == 1
+        with contextlib.closing(sqlite3.connect(tmp_path / "traces.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            assert engine.chat().status == 200
+            for path in ("/v1/traces", "/v1/stats", "/v1/traces/facets", "/v1/dashboard/system", "/v1/dashboard/routing/savings"):
+                began = time.monotonic()
+                assert engine.request("GET", path).status == 200
+                assert time.monotonic() - began < 8.0, path  # two seconds for the flush; a wait for the lock has ten
+            other.execute("ROLLBACK")
+        assert eventually(lambda: sum_of_rows(engine) == 2, 20)
+        with contextlib.closing(sqlite3.connect(tmp_path / "accounts.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            reply = engine.request("POST", "/v1/dashboard/keys", {"name": "k"})
+            assert (reply.status, reply.error["code"], reply.headers["retry-after"]) == (503, "store_unavailable", "1")
+            assert "Traceback" not in engine.log.read_text()
+            other.execute("ROLLBACK")
+        assert engine.request("POST", "/v1/dashboard/keys", {"name": "k"}).status == 201
+
+
 @pytest.mark.parametrize("damage", ["flipped", "flipped inside", "cut wal", "empty", "not a database"])
 def test_row_98_damaged_store(tmp_path: Path, upstream: FaultServer, damage: str) -> None:
     """Seen at start, put aside under a name that says so, never deleted; the engine serves."""

@@ -7,6 +7,7 @@ of a URL can reach a handler unchecked. Not here: the handlers, and the list of 
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -59,6 +60,11 @@ def mount(engine: Engine, route: Route) -> StarletteRoute:
             return await route.handler(engine, request)
         except Refused as e:
             return Response(e.body(), e.status, e.headers, "application/json")
+        except sqlite3.OperationalError as e:  # locked, full or read-only: nothing is wrong with the request, or here
+            log.warning("%s %s: the store cannot be used now: %s", route.method, route.path, e)
+            text = "The engine's store cannot be used just now"
+            body = error_body(503, text, code="store_unavailable", request_id=engine.new_id())
+            return Response(body, 503, {"retry-after": "1"}, "application/json")
         except Exception:
             request_id = engine.new_id()
             log.exception("request %s failed", request_id)

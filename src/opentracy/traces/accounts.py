@@ -67,7 +67,7 @@ class Accounts:
         """This thread's connection, in autocommit mode."""
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
-            connection = sqlite3.connect(self.path, timeout=10.0, isolation_level=None)
+            connection = sqlite3.connect(self.path, timeout=5.0, isolation_level=None)
             connection.execute("PRAGMA journal_mode = WAL")
             # a lost second of counters after a power cut is cheaper than a disk flush in every request
             connection.execute("PRAGMA synchronous = NORMAL")

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
 import sqlite3
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -29,6 +29,8 @@ from .sqlite import Store
 MAX_PAGE: Final = 1000
 #: so many rows SQLite looks through in a millisecond or two
 _RECENT: Final = 2_000
+#: a question waits this long for another's write lock before it is answered from what was projected before
+_PATIENCE_MS: Final = 300
 _POSITION: Final = (1 << SEQ_BITS) - 1
 
 
@@ -80,14 +82,21 @@ class Reader:
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        self._locked_until = 0.0
 
     def current(self) -> sqlite3.Connection:
         """This thread's connection, with everything committed projected (as far as the store can be written)."""
         connection = self.store.reader()
-        if not self.store.read_only:
-            # a full or locked disk must not take the listing away: then it shows what was projected before
-            with contextlib.suppress(sqlite3.OperationalError):
+        if not self.store.read_only and time.monotonic() >= self._locked_until:
+            # a full or locked disk must not take the listing away, or hold it up: then it shows what was projected
+            # before; the questions of one report do not wait one after the other
+            connection.execute(f"PRAGMA busy_timeout = {_PATIENCE_MS}")
+            try:
                 project.catch_up(connection)
+            except sqlite3.OperationalError:
+                self._locked_until = time.monotonic() + _PATIENCE_MS / 1000
+            finally:
+                connection.execute("PRAGMA busy_timeout = 10000")
         return connection
 
     def page(self, filters: Filters = EVERYTHING, *, limit: int = 50, cursor: str | None = None) -> Page:
