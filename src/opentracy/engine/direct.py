@@ -189,9 +189,10 @@ class DirectCall:
             usd = total / 1e9
             cost = b"%a" % usd
             headers = lane.priced_headers % (marker, marker, usd)
-        body = b'%b%b%b%b%a%b%b"%b}}' % (
-            body.rstrip()[:-1], before_cost, cost, before_latency, latency, before_trace, marker, more,
-        )  # fmt: skip
+        inside = body[:-1] if body.endswith(b"}") else body.rstrip()[:-1]
+        body = b"".join(
+            (inside, before_cost, cost, before_latency, b"%a" % latency, before_trace, marker, b'"', more, b"}}")
+        )
         if routed is not None:
             headers += routing_headers(routed.routing, self._routing_ms)
         request = self.exchange.body

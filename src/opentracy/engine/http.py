@@ -236,7 +236,8 @@ class Connection(asyncio.Protocol):
         """Feeds the parser, then starts what became complete."""
         phase = self._phase
         if phase == _IDLE:
-            if self._head is not None and self._repeated(data):
+            head = self._head
+            if head is not None and (body := head.body_of(data)) is not None and self._repeated(head, body):
                 return
             self._phase = _HEAD
             self._deadline = self.server.now + self.server.limits.header_timeout
@@ -274,19 +275,19 @@ class Connection(asyncio.Protocol):
             found = learn(data, exchange.method, exchange.path, exchange.query, exchange.headers)
             self._head = exchange.head = found
 
-    def _repeated(self, data: bytes) -> bool:
+    def _repeated(self, head: Head, body: bytes) -> bool:
         """Serves a request whose head is known; False when the parser must look at it."""
-        head = self._head
-        assert head is not None
-        body = head.body_of(data)
-        if body is None or len(body) > self.server.limits.max_body:
+        if len(body) > self.server.limits.max_body:
             return False
-        exchange = Exchange(self)
-        exchange.method, exchange.path, exchange.query = head.method, head.path, head.query
-        exchange.headers, exchange.head, exchange.body = head.headers, head, body
+        self.current = exchange = Exchange(self)
+        exchange.method = head.method
+        exchange.path = head.path
+        exchange.query = head.query
+        exchange.headers = head.headers
+        exchange.head = head
+        exchange.body = body
         self._phase = _BUSY
         self._deadline = 0.0
-        self.current = exchange
         if head.direct is None or not head.direct(exchange):
             self.server.app(exchange)
         return True

@@ -37,7 +37,7 @@ log = logging.getLogger("opentracy.traces")
 #: rough weight of a record without its bodies, for the queue's limit in bytes
 RECORD_BYTES: Final = 600
 
-Item = tuple[TraceRecord, "Future[str] | None"]
+Item = tuple[TraceRecord, "Future[str] | None", int]  # and its weight in bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,10 +167,11 @@ class TraceWriter:
                     record.request = record.response = None
                     record.body_state = "dropped"
                     counters.bodies_shed += 1
+                    size = RECORD_BYTES
             counters.put += 1
             counters.queue_rows = rows + 1
             counters.queue_bytes = waiting
-            self._queue.append((record, future))
+            self._queue.append((record, future, size))
         if self._asleep:
             self._wake.set()
         return True
@@ -280,13 +281,15 @@ class TraceWriter:
         queue = self._queue
         items: list[Item] = []
         size = 0
-        while len(items) < self.limits.block_rows and size < MAX_BYTES and queue:
+        for _ in range(min(len(queue), self.limits.block_rows)):
             item = queue.popleft()
             items.append(item)
-            size += _weight(item[0])
+            size += item[2]
+            if size >= MAX_BYTES:
+                break
         with self._lock:
             self.counters.queue_rows -= len(items)
-            self.counters.queue_bytes -= size + RECORD_BYTES * len(items)
+            self.counters.queue_bytes -= size
         return items
 
     def _write(self, items: list[Item]) -> None:
@@ -311,23 +314,23 @@ class TraceWriter:
 
     def _prepared(self, items: list[Item]) -> list[TraceRecord]:
         before = self._before_write
-        records = [record for record, _ in items]
+        records = [item[0] for item in items]
         for record in records:
             if before is not None:
-                self._call(before, record)
+                try:
+                    before(record)
+                except Exception:
+                    self._unhooked(record)
             if record.body_state == "none" and (record.request is not None or record.response is not None):
                 record.body_state = "full"
         return records
 
-    def _call(self, before: Callable[[TraceRecord], None], record: TraceRecord) -> None:
-        try:
-            before(record)
-        except Exception:
-            # it may have been about to remove a secret, so nothing that a person wrote is kept
-            log.exception("The hook before writing failed; the text of trace %s is not stored", record.trace_id)
-            record.request = record.response = record.error_msg = record.metadata = None
-            record.body_state = "dropped"
-            self.counters.bodies_shed += 1
+    def _unhooked(self, record: TraceRecord) -> None:
+        """The hook failed. It may have been about to remove a secret, so nothing that a person wrote is kept."""
+        log.exception("The hook before writing failed; the text of trace %s is not stored", record.trace_id)
+        record.request = record.response = record.error_msg = record.metadata = None
+        record.body_state = "dropped"
+        self.counters.bodies_shed += 1
 
     def _next_key(self) -> bytes:
         self._batch += 1
@@ -378,7 +381,7 @@ class TraceWriter:
     def _divert(self, block: Block, items: list[Item]) -> None:
         """Puts a block into the spill file; drops it, counted, when that cannot take it."""
         try:
-            self._spill.append(block, [(rec.trace_id, future) for rec, future in items if future is not None])
+            self._spill.append(block, [(rec.trace_id, future) for rec, future, _ in items if future is not None])
         except (OSError, SpillFull) as error:
             reason = "spill_full" if isinstance(error, SpillFull) else "disk"
             self._degrade(f"traces are being dropped: {error}")
@@ -386,7 +389,7 @@ class TraceWriter:
                 self._drop(reason, len(items))
                 self._settled_rows += len(items)
                 self._settled.notify_all()
-            for _, future in items:
+            for _, future, _ in items:
                 if future is not None and future.set_running_or_notify_cancel():
                     future.set_exception(RuntimeError(f"The trace was dropped: {error}"))
             return
@@ -425,7 +428,7 @@ class TraceWriter:
 
     def _acknowledge(self, items: list[Item]) -> None:
         self._settle(len(items))
-        for record, future in items:
+        for record, future, _ in items:
             if future is not None and future.set_running_or_notify_cancel():
                 future.set_result(record.trace_id)
 
@@ -470,12 +473,6 @@ class TraceWriter:
 def _busy(error: sqlite3.Error) -> bool:
     """Whether somebody else holds the database just now."""
     return "locked" in str(error) or "busy" in str(error)
-
-
-def _weight(record: TraceRecord) -> int:
-    return (len(record.request) if record.request is not None else 0) + (
-        len(record.response) if record.response is not None else 0
-    )
 
 
 def insert_block(connection: sqlite3.Connection, blocks: Sequence[Block]) -> int:

@@ -304,7 +304,15 @@ class Connection(asyncio.Protocol):
 
     def usable_now(self) -> bool | None:
         """As `usable`, for those who cannot wait: None when it takes a moment to know."""
-        return None if self._poll.poll(0) else self._wake_up()
+        if self._poll.poll(0):
+            return None
+        reader, transport = self.reader, self._transport
+        if reader.complete and reader.reusable and self.lost is None and transport is not None:
+            if transport.is_closing():
+                return False
+            self.resting = False
+            return True
+        return self._wake_up()
 
     def _wake_up(self) -> bool:
         reader = self.reader

@@ -278,8 +278,9 @@ class AioTransport:
         body = reader.take()
         now = _now()
         connection.rest(now + IDLE_S)
-        for old in self._pool.put(connection.origin, connection, now):
-            self.discard(old)
+        if not self._pool.keep(connection.origin, connection, now):
+            for old in self._pool.put(connection.origin, connection, now):
+                self.discard(old)
         if self._waiting:
             self._wake()
         return HttpResponse(head.status, head.headers, body)

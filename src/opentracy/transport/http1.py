@@ -117,16 +117,13 @@ class ResponseReader:
     def start(self, *, stream: bool) -> None:
         """A request is about to be sent. `stream`: a 2xx body may be as long as it likes."""
         self.head: HttpHead | None = None
-        self.complete = False
         self.failure: Failure | None = None
-        self.streaming = False  # a 2xx head of a streamed request is in
+        self.complete = self.streaming = False  # streaming: a 2xx head of a streamed request is in
         self._stream = stream
         self._headers: dict[str, str] = {}
-        self._head_size = 0
-        self._informational = 0
+        self._head_size = self._informational = self._size = 0
         self._inflater: Inflater | None = None
         self._limit: int | None = None
-        self._size = 0
         if self._parts:
             self._parts = []
 

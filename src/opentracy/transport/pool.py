@@ -41,16 +41,17 @@ class Pool(Generic[C]):
         idle = self._idle.get(origin)
         return idle.pop() if idle else None
 
+    def keep(self, origin: Origin, connection: C, now: float) -> bool:
+        """`put` where nothing has to be closed for it, which is nearly always; False when it must be called."""
+        idle = self._idle.get(origin)
+        if idle is None or now >= self._sweep_at or len(idle) >= MAX_IDLE:
+            return False
+        idle.append(connection)
+        return True
+
     def put(self, origin: Origin, connection: C, now: float) -> list[C]:
         """Keeps a connection for later. Returns those that must be closed for it (expired, or too many); their count is
         still to be given back by `forget`."""
-        idle = self._idle.get(origin)
-        if idle is None or now >= self._sweep_at or len(idle) >= MAX_IDLE:
-            return self._put(origin, connection, now)
-        idle.append(connection)
-        return []
-
-    def _put(self, origin: Origin, connection: C, now: float) -> list[C]:
         gone: list[C] = []
         if now >= self._sweep_at:
             self._sweep_at = now + IDLE_S
