@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -37,6 +38,31 @@ def test_metadata_of_a_wrong_type_is_refused_and_listable(engine: Engine, upstre
     assert engine.request("POST", path, body).status == 400
     for listing in ("/v1/traces", "/v1/stats", "/v1/traces/facets", "/v1/traces/export"):
         assert engine.request("GET", listing).status == 200, listing
+
+
+@pytest.mark.parametrize(
+    "field",
+    ['"metadata": {"id": {"type": 1000000000000000000000000000000}}', '"tokens_in": 1000000000000000000000000000000', '"cost_nano": 9e99',
+     '"route_candidates": {"a": {"b": -99999999999999999999999}}'],
+)  # fmt: skip
+def test_a_number_that_nothing_can_hold_is_refused(engine: Engine, field: str) -> None:
+    """Found by generated input: such a trace from outside was a 500."""
+    body = f'{{"traces": [{{"model": "m"}}, {{"model": "m", {field}}}]}}'.encode()
+    reply = engine.request("POST", "/v1/traces", body)
+    assert reply.status == 400, reply.body
+    assert reply.error["param"] == "traces[1]"
+    assert engine.request("POST", "/v1/traces", b'{"model": "m"}').status == 201
+
+
+def test_a_report_asked_for_many_times_at_once_is_made_and_answered(engine: Engine) -> None:
+    with ThreadPoolExecutor(12) as pool:
+        paths = ["/v1/dashboard/routing/projection", "/v1/dashboard/routing/savings", "/v1/dashboard/routing/clusters?weight=0.5"] * 12
+        replies = list(pool.map(lambda path: engine.request("GET", path), paths))
+    assert {r.status for r in replies} == {200}
+    assert len({r.body for r in replies}) == 3
+    bad = "/v1/dashboard/routing/projection?model=%00&since=1"
+    with ThreadPoolExecutor(12) as pool:
+        assert len(set(pool.map(lambda _: engine.request("GET", bad).status, range(12)))) == 1
 
 
 def test_a_record_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:

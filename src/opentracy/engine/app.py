@@ -87,6 +87,7 @@ class Engine:
         self._keys = SharedKeys(home, url, shared.prefix) if url is not None and home is not None else None
         self.transport = AioTransport(limit=max(2000, state.config.server.max_in_flight))
         self.calls: set[ServedCall | DirectCall] = set()
+        self.reports: dict[str, asyncio.Future[Any]] = {}  # being made just now, by their URL
         self.begun = time.time()
         self.config_path: str | None = None  # what a reload reads; None for the defaults
         self._reload = reload

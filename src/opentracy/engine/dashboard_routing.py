@@ -24,7 +24,7 @@ from opentracy.traces.stats import answer
 
 from .errors import Refused
 from .routes import json_response
-from .traces import filters_of, off_loop, reader_of
+from .traces import filters_of, reader_of, together
 
 if TYPE_CHECKING:
     from opentracy.routing import Candidate, Router
@@ -71,7 +71,7 @@ async def clusters(engine: Engine, request: Request) -> Response:
             rows.append({**row, **own, "share": share, "share_before": shares.get(row["id"], 0.0) if shares else None})
         return sorted(rows, key=lambda row: (-row["requests"], -row["size"], row["id"]))
 
-    found["clusters"] = await off_loop(work)
+    found["clusters"] = await together(engine, request, work)
     return json_response(found)
 
 
@@ -187,7 +187,7 @@ async def projection(engine: Engine, request: Request) -> Response:
         records, total = decisions(reader, week)
         return {"traces": total, "used": len(records), "current_weight": weight, **project(records, total)}
 
-    return json_response(await off_loop(work))
+    return json_response(await together(engine, request, work))
 
 
 def project(records: Iterable[TraceRecord], total: int) -> dict[str, Any]:
@@ -248,7 +248,7 @@ async def savings(engine: Engine, request: Request) -> Response:
         raise Refused(400, "bucket must be a number of milliseconds, 1000 or more", param="bucket")
     filters = filters_of(request, frozenset({"bucket"}))
     await engine.traces.current()
-    return json_response(await off_loop(lambda: saved(reader, filters, int(bucket))))
+    return json_response(await together(engine, request, lambda: saved(reader, filters, int(bucket))))
 
 
 def saved(reader: Reader, filters: Filters, bucket: int) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
 from starlette.requests import Request
@@ -60,6 +60,16 @@ async def off_loop(work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(None, work)
     except QueryError as e:
         raise Refused(400, str(e), code="invalid_query") from None
+
+
+async def together(engine: Engine, request: Request, work: Callable[[], T]) -> T:
+    """As `off_loop`, once for all who ask the same at the same time: a report reads thousands of traces."""
+    running, key = engine.reports, f"{request.url.path}?{request.url.query}"
+    task = running.get(key)
+    if task is None:
+        task = running[key] = asyncio.ensure_future(off_loop(work))
+        task.add_done_callback(lambda done: (running.pop(key, None), done.cancelled() or done.exception()))
+    return cast(T, await asyncio.shield(task))
 
 
 def filters_of(request: Request, skip: frozenset[str] = _PAGING) -> Filters:

@@ -22,6 +22,7 @@ from .errors import QueryError, StoreUnavailable
 from .filters import EVERYTHING, Filters
 from .foreign import translated, unfolded
 from .ids import new_trace_id, normalise_id
+from .mend import encodes, mended, storable
 from .model import TraceRecord, from_dict, to_dict
 from .reader import Reader, TraceRow
 from .sqlite import Store
@@ -344,6 +345,8 @@ def parse_trace(value: Any) -> TraceRecord:
     filled = {"ts_ms": time.time_ns() // 1_000_000, **value}
     filled["trace_id"] = normalise_id(str(value["trace_id"])) if value.get("trace_id") else new_trace_id()
     record = from_dict(filled)
+    if not (encodes(record) and storable(record)):
+        raise ValueError("A trace holds a value that cannot be stored: a number beyond any count, or text that is none")
     if record.body_state in ("none", "expired") and (record.request is not None or record.response is not None):
         record.body_state = "full"
     return record
@@ -367,9 +370,10 @@ def _take_in(
     if before_write is not None:
         for record in fresh.values():
             before_write(record)
+    records = [r if encodes(r) and storable(r) else mended(r, r.ts_ms) for r in fresh.values()]
     connection = store.connect(durable=True)
     try:
-        insert_block(connection, [encode_block(os.urandom(16), list(fresh.values()))])
+        insert_block(connection, [encode_block(os.urandom(16), records)])
     finally:
         connection.close()
     result.added += len(fresh)

@@ -49,12 +49,12 @@ def mended(record: TraceRecord, now_ms: int) -> TraceRecord:
         elif isinstance(value, str):
             value = value.encode("utf-8", "replace").decode()
         elif name == "attempts":
-            value = [attempt for attempt in value or [] if isinstance(attempt, Attempt) and _encodes(attempt)]
+            value = [attempt for attempt in value or [] if isinstance(attempt, Attempt) and encodes(attempt)]
         elif name in ("request", "response"):
             value = value if isinstance(value, bytes) else str(value).encode("utf-8", "replace") if value else None
         elif isinstance(value, list):
             value = [str(item).encode("utf-8", "replace").decode() for item in value]
-        elif not _encodes(value):
+        elif not encodes(value):
             value = getattr(blank, name)
         if value is not None or getattr(blank, name) is None:
             setattr(kept, name, value)
@@ -78,7 +78,8 @@ def _number(value: Any, *, whole: bool) -> Any:
     return int(value) if whole else float(value)
 
 
-def _encodes(value: Any) -> bool:
+def encodes(value: Any) -> bool:
+    """Whether a value can be written: no number beyond 64 bits, no text that is none, nothing of another kind."""
     try:
         msgspec.msgpack.encode(value)
     except (TypeError, ValueError, OverflowError, RecursionError):
