@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from itertools import pairwise
 from typing import Any
@@ -13,14 +14,17 @@ from hypothesis import strategies as st
 
 from opentracy.core.wire import Failure
 from opentracy.engine.auth import HostRules, Identity, Keys
+from opentracy.engine.config import Config
 from opentracy.engine.configfile import ConfigError, parse, secret
 from opentracy.engine.errors import Refused, status_of
 from opentracy.engine.health import Health
 from opentracy.engine.http import Connection, Exchange
 from opentracy.engine.server import HttpLimits, HttpServer
+from opentracy.engine.state import Snapshot
 from opentracy.engine.tags import read_tags
 from opentracy.engine.validate import check_chat, decode_body
 from opentracy.engine.watchdog import Watchdog
+from opentracy.routing import load
 
 
 # ---------------------------------------------------------------- configuration
@@ -355,3 +359,11 @@ def test_watchdog_tells_once_for_each_stand_still(caplog: pytest.LogCaptureFixtu
     first, second = (r.getMessage() for r in caplog.records if "stood still" in r.getMessage())
     assert "test_watchdog_tells_once" in first
     assert " 7." in second
+
+
+def test_auto_without_a_list_takes_each_model_once() -> None:
+    """The published figures name some models under their dates as well."""
+    models = Snapshot(Config(), {"OPENAI_API_KEY": "k"}, router=load("default")).auto_models
+    assert "openai/gpt-4o" in models and "openai/gpt-4o-2024-08-06" not in models
+    bare = [re.sub(r"-\d{4}-\d{2}-\d{2}$|-latest$", "", model) for model in models]
+    assert len(set(bare)) == len(bare) > 3

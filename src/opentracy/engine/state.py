@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("opentracy.engine")
 _PLAIN = re.compile(r"[\x21-\x7e][\x20-\x7e]{0,255}\Z")
+_DATED = re.compile(r"-(?:\d{4}-\d{2}-\d{2}|\d{8}|latest)$")
 _CACHE_LIMIT = 2048
 
 
@@ -167,7 +168,9 @@ class Snapshot:
                 continue
             if self.has_key(row.name) and expected_cost(row.name, bare, 1000, 1000) is not None:
                 found.append(f"{row.name}/{bare}")
-        return sorted(dict.fromkeys(found))
+        names = dict.fromkeys(found)
+        # a model under its date as well is one candidate, not two that are always equal
+        return sorted(name for name in names if _DATED.sub("", name) not in names or not _DATED.search(name))
 
     @property
     def auto_default(self) -> str | None:
