@@ -19,6 +19,7 @@ from functools import partial
 
 from . import chunks, outbox, project, search, segments
 from .locks import leader_lock
+from .memory import give_back
 from .outbox import Sink
 from .retention import Retention, old, prune
 from .retire import MORE
@@ -38,7 +39,7 @@ class Maintenance:
 
     `busy` says whether the process has better things to do; `sinks` are destinations by the name of their mark
     (`outbox.destination`); `every` are further callables (alerts) with their interval in seconds. `apart`: retention
-    works in a process of its own, since this one serves (see `retire`).
+    and sealing work in processes of their own, since this one serves (see `retire`, `sealing`).
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Maintenance:
         self._pruned = 0.0
         self._apart = apart
         self._retiring: subprocess.Popen[bytes] | None = None
+        self._sealing: subprocess.Popen[bytes] | None = None
         self._newest = 0
         self._looked = 0.0
         self._thread = threading.Thread(target=self._run, name="opentracy-maintenance", daemon=True)
@@ -85,6 +87,7 @@ class Maintenance:
         if self._thread.is_alive():
             self._thread.join(timeout)
         self._end_retiring()
+        _end(self._sealing)
         self._lock.release()
 
     def keep(self, retention: Retention) -> None:
@@ -95,10 +98,7 @@ class Maintenance:
 
     def _end_retiring(self) -> None:
         process, self._retiring = self._retiring, None
-        if process is not None:
-            # between two slices or within one: a slice is one transaction
-            process.terminate()
-            process.wait()
+        _end(process)
 
     def _run(self) -> None:
         while not self._stop.wait(self._pause):
@@ -125,7 +125,7 @@ class Maintenance:
                 self._duty("chunks", lambda: self._chunk(connection))
             if segments.available():
                 rows = segments.SEAL_ROWS if calm else 5 * segments.SEAL_ROWS
-                self._duty("sealing", lambda: segments.seal(self.store, connection, min_rows=rows))
+                self._duty("sealing", lambda: self._seal(connection, rows))
             self._duty("retention", lambda: self._prune(connection))
             for seconds, call, last in self._every:
                 if time.monotonic() - last[0] >= seconds:
@@ -158,8 +158,12 @@ class Maintenance:
 
     def _project(self, connection: sqlite3.Connection) -> None:
         """Rows for what waits, portion by portion: traffic may begin at any moment."""
+        done = False
         while project.catch_up(connection, max_rows=1) and not self._stop.is_set() and self._calm(connection):
+            done = True
             time.sleep(0.005)
+        if done:
+            give_back()
 
     def _index(self, connection: sqlite3.Connection) -> None:
         """Adds to the text index while nobody needs the processor; search is right without it."""
@@ -183,6 +187,21 @@ class Maintenance:
         if not done.more:
             self._pruned = time.monotonic()
 
+    def _seal(self, connection: sqlite3.Connection, rows: int) -> None:
+        if not self._apart:
+            segments.seal(self.store, connection, min_rows=rows)
+            return
+        process = self._sealing
+        if process is not None:
+            code = process.poll()
+            if code is None:
+                return
+            self._sealing = None
+            if code:
+                raise OSError(f"the process that seals traces ended with {code}")
+        if segments.waiting(connection, rows):
+            self._sealing = _begin("opentracy.traces.sealing", str(self.store.path), str(rows))
+
     def _retire(self, connection: sqlite3.Connection) -> None:
         """Begins a process that removes what is old, or looks whether the last one is done."""
         process = self._retiring
@@ -200,8 +219,18 @@ class Maintenance:
             self._pruned = time.monotonic()
             return
         days = (self.retention.metrics_days or 0, self.retention.bodies_days or 0)
-        words = [str(self.store.path), *map(str, days), str(RETIRE_SECONDS)]
-        quiet = subprocess.DEVNULL
-        self._retiring = subprocess.Popen(  # noqa: S603  (our own module, with numbers and a path of the configuration)
-            [sys.executable, "-m", "opentracy.traces.retire", *words], stdin=quiet, stdout=quiet, stderr=quiet
-        )
+        self._retiring = _begin("opentracy.traces.retire", str(self.store.path), *map(str, days), str(RETIRE_SECONDS))
+
+
+def _begin(module: str, *words: str) -> subprocess.Popen[bytes]:
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen(  # noqa: S603  (our own module, with numbers and a path of the configuration)
+        [sys.executable, "-m", module, *words], stdin=quiet, stdout=quiet, stderr=quiet
+    )
+
+
+def _end(process: subprocess.Popen[bytes] | None) -> None:
+    if process is not None:
+        # between two slices or within one: each is one transaction
+        process.terminate()
+        process.wait()

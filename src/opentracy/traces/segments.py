@@ -83,6 +83,11 @@ def seal(store: Store, connection: sqlite3.Connection, *, min_rows: int = SEAL_R
     return rows
 
 
+def waiting(connection: sqlite3.Connection, min_rows: int) -> bool:
+    """Whether there are rows enough for another segment."""
+    return _enough_blocks(connection, sealed_upto(connection) + 1, min_rows)[0] is not None
+
+
 def _enough_blocks(connection: sqlite3.Connection, first: int, min_rows: int) -> tuple[int | None, int]:
     """The last block of the next segment and its rows; None when there are too few."""
     rows = 0
