@@ -55,7 +55,7 @@ class Tracing:
         assert writer is not None and outlets is not None
         keep = _lifetimes(traces)
         watch = alerting(config.alerts, store, environ, lambda: sum(writer.counters.dropped.values()))
-        return Maintenance(store, retention=keep, sinks=outlets.sinks, every=watch, apart=True)
+        return Maintenance(store, retention=keep, sinks=outlets.sinks, every=watch, apart=True, settled=20.0)
 
     def renew(self, config: Config) -> None:
         """The configuration was read again: lifetimes follow it from the next round on."""

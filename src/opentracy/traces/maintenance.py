@@ -39,7 +39,8 @@ class Maintenance:
 
     `busy` says whether the process has better things to do; `sinks` are destinations by the name of their mark
     (`outbox.destination`); `every` are further callables (alerts) with their interval in seconds. `apart`: retention
-    and sealing work in processes of their own, since this one serves (see `retire`, `sealing`).
+    and sealing work in processes of their own, since this one serves (see `retire`, `sealing`). `settled`: what takes a
+    second of the processor waits for so many seconds of calm, since requests that come in bursts come again.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Maintenance:
         pause: float = 1.0,
         prune_seconds: float = 60.0,
         apart: bool = False,
+        settled: float = 0.0,
     ) -> None:
         self.store = store
         self.retention = retention or Retention()
@@ -66,6 +68,8 @@ class Maintenance:
         self._prune_seconds = prune_seconds
         self._pruned = 0.0
         self._apart = apart
+        self._settled = settled
+        self._restless = time.monotonic()  # when it was not calm last
         self._retiring: subprocess.Popen[bytes] | None = None
         self._sealing: subprocess.Popen[bytes] | None = None
         self._newest = 0
@@ -114,6 +118,8 @@ class Maintenance:
             for name in self._sinks:
                 outbox.register(connection, name)
             calm = self._calm(connection)
+            if not calm:
+                self._restless = time.monotonic()
             if calm:
                 # under load the writers project themselves, in larger portions
                 self._duty("projection", lambda: self._project(connection))
@@ -124,7 +130,8 @@ class Maintenance:
             if calm:
                 self._duty("chunks", lambda: self._chunk(connection))
             if segments.available():
-                rows = segments.SEAL_ROWS if calm else 5 * segments.SEAL_ROWS
+                settled = calm and time.monotonic() - self._restless >= self._settled
+                rows = segments.SEAL_ROWS if settled else 5 * segments.SEAL_ROWS
                 self._duty("sealing", lambda: self._seal(connection, rows))
             self._duty("retention", lambda: self._prune(connection))
             for seconds, call, last in self._every:
