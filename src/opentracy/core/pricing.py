@@ -118,11 +118,11 @@ def cost_of_plain(provider: str, model: str, usage: PlainUsage) -> Cost | None:
     price = price_of(provider, model)
     if price is None:
         return None
-    if price.flat is None or not usage.flat:
+    flat = price.flat
+    if flat is None or not usage.flat:
         return cost_with(price, usage.as_dict())
-    fresh, answered = price.flat
-    input_ = _nano(usage.prompt_tokens * fresh)
-    sum_ = _nano(usage.prompt_tokens * fresh + usage.completion_tokens * answered)
+    asked = usage.prompt_tokens * flat[0]
+    input_, sum_ = _nano(asked), _nano(asked + usage.completion_tokens * flat[1])
     return Cost(input_, 0, 0, sum_ - input_, 0, sum_)
 
 

@@ -133,12 +133,16 @@ class Passing(msgspec.Struct, gc=False):
         return b"%b,%b" % (self.body.rstrip()[:-1], extras[1:])
 
 
-class Forwarded(msgspec.Struct, gc=False):
+class Forwarded(Protocol):
     """What must be known of a whole answer whose bytes are sent on as they came (see `Passing`)."""
 
     model: str
     usage: PlainUsage
-    finish_reason: str
+
+    @property
+    def finish_reason(self) -> str:
+        """Of its only choice."""
+        ...
 
 
 Kind = Literal[

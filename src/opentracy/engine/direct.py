@@ -186,9 +186,8 @@ class DirectCall:
             total, cost, headers = None, b"null", lane.headers % (marker, marker)
         else:
             total = price.total
-            usd = total / 1e9
-            cost = b"%a" % usd
-            headers = lane.priced_headers % (marker, marker, usd)
+            cost = b"%.9f" % (total / 1e9)  # nano-USD exactly, and a JSON number
+            headers = lane.priced_headers % (marker, marker, cost)
         inside = body[:-1] if body.endswith(b"}") else body.rstrip()[:-1]
         body = b"".join(
             (inside, before_cost, cost, before_latency, b"%a" % latency, before_trace, marker, b'"', more, b"}}")

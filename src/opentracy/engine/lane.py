@@ -49,7 +49,7 @@ class Lane:
         # to be filled in: request id, trace id, and what it cost
         lines = served_by(target).replace(b"%", b"%%") + b"x-opentracy-attempts: 1\r\n"
         self.headers = b"x-request-id: %b\r\nx-opentracy-trace-id: %b\r\n" + lines
-        self.priced_headers = self.headers + b"x-opentracy-cost-usd: %.9f\r\n"
+        self.priced_headers = self.headers + b"x-opentracy-cost-usd: %b\r\n"
         routing = {
             "requested_model": resolved.requested, "selected_model": target.model, "provider": target.provider,
             "attempts": 1,

@@ -33,6 +33,10 @@ class _Clean(msgspec.Struct, gc=False):
     usage: PlainUsage
     error: None = None
 
+    @property
+    def finish_reason(self) -> str:
+        return self.choices[0].finish_reason
+
 
 _decode = msgspec.json.Decoder(_Clean).decode
 
@@ -88,10 +92,7 @@ class OpenAIForwarding:
             found = _decode(body)
         except (ValueError, RecursionError):
             return None
-        usage = found.usage
-        if not usage.adds_up:
-            return None
-        return Forwarded(found.model, usage, found.choices[0].finish_reason)
+        return found if found.usage.adds_up else None
 
 
 def forwarding(target: Target) -> OpenAIForwarding | None:

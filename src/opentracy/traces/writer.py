@@ -49,7 +49,7 @@ class Limits:
     group_rows: int = 200
     group_seconds: float = 0.05
     #: larger blocks compress better, but encoding one holds the interpreter (about 1.5 us per record)
-    block_rows: int = 256
+    block_rows: int = 512
     #: a block waits this long for a database lock and goes to the spill file then, where a killed process leaves it
     #: behind; so this and `group_seconds` are what an acknowledged record is at risk
     lock_seconds: float = 0.25
