@@ -14,14 +14,13 @@ from .. import __version__
 from ..core.failure import transport_failure
 from ..core.wire import Failure, HttpHead, HttpRequest, HttpResponse, Kind
 from .encoding import Inflater, inflater
+from .fields import RawFields, fields_of
 
 MAX_HEAD = 256 << 10
 MAX_BODY = 32 << 20
 MAX_INFORMATIONAL = 64
 USER_AGENT = f"opentracy/{__version__}"
 
-_NAMES: dict[bytes, str] = {}  # header names seen, in lower case; the same two dozen come with every answer
-_MAX_NAMES = 512
 # heads of requests whose headers never change, with those headers
 _heads: dict[tuple[int, str, bool, str, str], tuple[Mapping[str, str], bytes]] = {}
 _MAX_HEADS = 256
@@ -91,10 +90,6 @@ def _complain(request: HttpRequest, target: str) -> None:
     raise ValueError(f"the URL path holds a line break or NUL character: {target.split('?')[0]!r}")
 
 
-def _length(headers: dict[str, str]) -> int:
-    return sum([len(name) + len(value) + 4 for name, value in headers.items()])
-
-
 class ResponseReader:
     """Answers of one connection: `start()` before each request, `feed`/`eof` with what arrives; look at the fields.
 
@@ -103,8 +98,8 @@ class ResponseReader:
     """
 
     __slots__ = (
-        "_chunked_or_sized", "_head_size", "_headers", "_inflater", "_informational", "_limit", "_max_body", "_parser",
-        "_parts", "_size", "_stream", "complete", "failure", "head", "reusable", "streaming",
+        "_chunked_or_sized", "_framing", "_inflater", "_informational", "_limit", "_max_body", "_parser", "_parts",
+        "_raw", "_raw_size", "_size", "_stream", "complete", "failure", "head", "reusable", "streaming",
     )  # fmt: skip
 
     def __init__(self, max_body: int = MAX_BODY) -> None:
@@ -120,8 +115,9 @@ class ResponseReader:
         self.failure: Failure | None = None
         self.complete = self.streaming = False  # streaming: a 2xx head of a streamed request is in
         self._stream = stream
-        self._headers: dict[str, str] = {}
-        self._head_size = self._informational = self._size = 0
+        self._raw: list[bytes] = []  # what came until the head was whole
+        self._raw_size = self._framing = 0  # bytes of it; bytes since then that were no body
+        self._informational = self._size = 0
         self._inflater: Inflater | None = None
         self._limit: int | None = None
         if self._parts:
@@ -133,8 +129,12 @@ class ResponseReader:
             self.reusable = False
             return
         in_head = self.head is None
+        if in_head:
+            self._raw.append(data)
+            self._raw_size += len(data)
         parser = self._parser
         assert parser is not None
+        size = self._size
         try:
             parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -147,10 +147,12 @@ class ResponseReader:
                 # not retryable: whoever frames wrongly does so again, and may have been paid
                 self._fail("truncated", f"the framing of the answer's body is broken: {e}", again=False)
         if in_head:
-            self._head_size += len(data)
-            # a piece may hold head and body: then only the parsed headers tell how long the head was
-            if self._head_size > MAX_HEAD and (self.head is None or _length(self._headers) > MAX_HEAD):
+            if self.head is None and self._raw_size > MAX_HEAD:
                 self._fail("header_limit", f"the answer's header block is larger than {MAX_HEAD >> 10} KiB")
+        elif not self.complete:
+            self._framing += len(data) - self._size + size
+            if self._framing > 2 * MAX_HEAD + 32 * self._size and self._inflater is None:
+                self._fail("header_limit", "the answer's trailers are too large")
 
     def eof(self) -> None:
         """The peer closed its side."""
@@ -158,7 +160,7 @@ class ResponseReader:
         if self.complete or self.failure is not None:
             return
         if self.head is None:
-            where = "inside the answer's headers" if self._head_size else "without an answer"
+            where = "inside the answer's headers" if self._raw_size else "without an answer"
             self._fail("eof", f"the connection was closed {where}")
         elif self._chunked_or_sized:
             self._fail("truncated", "the connection was closed inside the answer's body")
@@ -190,21 +192,6 @@ class ResponseReader:
 
     # httptools' callbacks
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self.head is not None:  # a trailer; nothing of ours stands there
-            self._head_size += len(name) + len(value)
-            if self._head_size > 2 * MAX_HEAD:
-                self._fail("header_limit", "the answer's trailers are too large")
-            return
-        key = _NAMES.get(name)
-        if key is None:
-            key = name.decode("latin-1").lower()
-            if len(_NAMES) < _MAX_NAMES:
-                _NAMES[name] = key
-        text = value.decode("latin-1")
-        held = self._headers.get(key)
-        self._headers[key] = text if held is None else f"{held}, {text}"
-
     def on_headers_complete(self) -> None:
         if self.complete:
             self.reusable = False
@@ -212,20 +199,30 @@ class ResponseReader:
         status = self._parser.get_status_code()  # type: ignore[union-attr]  # we are called by it
         if 100 <= status < 200 and status != 101:
             return
-        headers = self._headers
+        raw = self._raw[0] if len(self._raw) == 1 else b"".join(self._raw)
+        end = raw.find(b"\r\n\r\n")
+        self._raw = []
+        if end < 0 or end > MAX_HEAD:
+            self._fail("header_limit", f"the answer's header block is larger than {MAX_HEAD >> 10} KiB")
+            return
+        raw = raw[:end]
+        low = raw.lower()
         if not 200 <= status <= 599:
             self._fail("bad_response", f"bad response: status {status}")
-        self._chunked_or_sized = "transfer-encoding" in headers or "content-length" in headers
-        self.head = HttpHead(status, headers)
+        length = low.find(b"\r\ncontent-length:")
+        self._chunked_or_sized = length >= 0 or b"\r\ntransfer-encoding:" in low
+        # of a good answer that is no stream hardly anybody wants a field
+        self.head = HttpHead(status, RawFields(raw) if status == 200 and not self._stream else fields_of(raw))
         if self._stream and 200 <= status < 300:
             self.streaming = True
         else:
             self._limit = self._max_body
-            length = headers.get("content-length", "")
-            if length.isdecimal() and int(length[:20]) > self._max_body:
-                self._too_large()
-        encoding = headers.get("content-encoding")
-        if encoding is not None:
+            if length >= 0:
+                given = low[length + 17 :].partition(b"\r")[0].strip(b" \t")
+                if given.isdigit() and int(given[:20]) > self._max_body:
+                    self._too_large()
+        if b"\r\ncontent-encoding:" in low:
+            encoding = self.head.headers["content-encoding"]
             found = inflater(encoding)
             if isinstance(found, Failure):
                 self.failure = self.failure or found
@@ -259,7 +256,9 @@ class ResponseReader:
             self._finish()
         else:
             self._informational += 1
-            self._headers = {}
+            # what follows it in the same piece begins the next head
+            rest = b"".join(self._raw).partition(b"\r\n\r\n")[2]
+            self._raw = [rest] if rest else []
             if self._informational > MAX_INFORMATIONAL:
                 self._fail("bad_response", "bad response: informational answers without end")
 
