@@ -218,8 +218,8 @@ class ResponseReader:
         else:
             self._limit = self._max_body
             if length >= 0:
-                given = low[length + 17 :].partition(b"\r")[0].strip(b" \t")
-                if given.isdigit() and int(given[:20]) > self._max_body:
+                line = low.find(b"\r", length + 17)
+                if (line if line >= 0 else end) - length > 23 and self._too_long(raw[length + 17 :]):
                     self._too_large()
         if b"\r\ncontent-encoding:" in low:
             encoding = self.head.headers["content-encoding"]
@@ -267,6 +267,10 @@ class ResponseReader:
             self._inflater.close()
             self.failure = self.failure or self._inflater.failure
         self.complete = self.failure is None
+
+    def _too_long(self, given: bytes) -> bool:
+        given = given.split(b"\r")[0].strip(b" \t")
+        return given.isdigit() and int(given[:20]) > self._max_body
 
     def _too_large(self) -> None:
         self._fail("body_limit", f"the answer is larger than {self._max_body >> 20} MiB")
