@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ import pytest
 from engine_process import Engine, Start, bare_environment
 
 from faultserver import ANSWER, Exchange, FaultServer, answer, error, event, head
+from opentracy.traces import Store
+from opentracy.traces.codec import decompress
 
 MODELS = ("openai/gpt-4o-mini", "openai/gpt-4o", "deepseek/deepseek-chat", "openai/nobody-has-a-price-for-this")
 USAGE = {"prompt_tokens": 1237, "completion_tokens": 411, "total_tokens": 1648, "prompt_tokens_details": {"cached_tokens": 1024}}
@@ -164,7 +168,8 @@ def test_counters_survive_their_workers(start_engine: Start, upstream: FaultServ
 
 
 def test_a_redacted_secret_is_in_no_file(start_engine: Start, upstream: FaultServer) -> None:
-    """Prompts, answers, streams, errors, tags, users, metadata, failures, repeated requests: nothing under the data directory."""
+    """Prompts, answers, streams, tools and what they say, errors, tags, users, metadata: nothing under the data directory,
+    also once its blocks are unpacked; and nothing in any form of export, or to be found by searching for it."""
     canary = "redaction.canary@example.com"
     engine = start_engine('[traces]\ncontent = "redacted"\n', upstream)
     said = {**ANSWER, "choices": [{"index": 0, "message": {"role": "assistant", "content": f"I wrote to {canary}"}, "finish_reason": "stop"}]}
@@ -177,8 +182,34 @@ def test_a_redacted_secret_is_in_no_file(start_engine: Start, upstream: FaultSer
     assert engine.chat(stream=True, **extra).status == 200
     upstream(error(400, f"bad prompt: {canary}"))
     assert engine.chat(**extra).status == 400
-    assert len(engine.traces("limit=10")) == 4
+    arguments = json.dumps({"to": canary, "deep": {"list": [f"x {canary} y"]}})
+    call = {"id": "c1", "type": "function", "function": {"name": "mail", "arguments": arguments}}
+    tool = {"type": "function", "function": {"name": "mail", "description": f"as {canary}", "parameters": {"type": "object"}}}
+    asked = {"role": "assistant", "content": None, "tool_calls": [call]}
+    upstream(answer(200, {**ANSWER, "choices": [{"index": 0, "message": asked, "finish_reason": "tool_calls"}]}))
+    told = {"role": "tool", "tool_call_id": "c1", "content": json.dumps({"sent": canary})}
+    parts = {"role": "user", "content": [{"type": "text", "text": f"and {canary}"}]}
+    assert engine.chat(messages=[*messages, asked, told, parts], tools=[tool], stop=[canary]).status == 200
+    assert engine.chat(headers={"idempotency-key": "k1"}, **extra).status == 200
+    traces = engine.traces("limit=10")
+    assert len(traces) == 6
+    for trace in traces:
+        whole = engine.request("GET", f"/v1/traces/{trace['trace_id']}").body
+        assert canary.encode() not in whole and trace["trace_id"].encode() in whole
+    for form in ("jsonl", "csv", "parquet", "openai"):
+        exported = engine.request("GET", f"/v1/traces/export?format={form}")
+        assert exported.status == 200 and canary.encode() not in exported.body
+        assert exported.body or form == "openai"  # redacted texts are nothing to train on
+    assert engine.traces("q=wrote") and not engine.traces("q=canary")
     assert engine.stop() == 0
     holding = [p for p in engine.home.rglob("*") if p.is_file() and canary.encode() in p.read_bytes()]
     assert holding == []
+    with closing(Store.open(engine.home / "traces.db", create=False)) as store:
+        unpacked = [
+            decompress(codec, bytes(part))
+            for table, column in (("blocks", "meta"), ("bodies", "data"))
+            for codec, part in store.reader().execute(f"SELECT codec, {column} FROM {table}")
+        ]
+    assert unpacked and not any(canary.encode() in part for part in unpacked)
+    assert any(b"wrote to" in part for part in unpacked)
     assert any(p.suffix == ".db" for p in Path(engine.home).iterdir())
