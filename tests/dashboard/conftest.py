@@ -15,7 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,15 @@ def chromium() -> Iterator[Any]:
 
 
 Open = Callable[..., Any]
+Serve = Callable[..., Served]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Starts engines as `serving` does, that live until every page of the test is closed: a page that outlives its engine asks in vain
+    and says so in its console."""
+    with ExitStack() as engines:
+        yield lambda *arguments, **options: engines.enter_context(serving(*arguments, **options))
 
 
 def until(page: Any, condition: str, arg: Any = None, seconds: float = 15.0) -> None:
@@ -109,7 +118,7 @@ def until(page: Any, condition: str, arg: Any = None, seconds: float = 15.0) -> 
 
 
 @pytest.fixture
-def open_page(chromium: Any) -> Iterator[Open]:
+def open_page(chromium: Any, serve: Serve) -> Iterator[Open]:
     """Opens pages at the frozen clock. At the end of the test no page may have had an error in its console."""
     errors: list[str] = []
     contexts: list[Any] = []

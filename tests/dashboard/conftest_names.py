@@ -22,5 +22,5 @@ def _conftest() -> Any:
 
 
 _module = _conftest()
-AXE, NOW_S, Open, Served = _module.AXE, _module.NOW_S, _module.Open, _module.Served
+AXE, NOW_S, Open, Serve, Served = _module.AXE, _module.NOW_S, _module.Open, _module.Serve, _module.Served
 serving, until = _module.serving, _module.until

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from conftest_names import NOW_S, Open, Served, serving, until
+from conftest_names import NOW_S, Open, Serve, Served, until
 
 pytestmark = pytest.mark.browser
 ROW = ".grid-body .grid-row"
@@ -359,14 +359,14 @@ def test_a_key_is_made_shown_once_stops_at_its_budget_and_is_revoked(seeded: Ser
 
 
 # ---------------------------------------------------------------- beginnings and failures
-def test_an_empty_store_shows_the_next_step_and_sends_a_test_request(tmp_path: Path, open_page: Open) -> None:
-    with serving(tmp_path, demo=False) as served:
-        page = open_page(served.url + "/", clock=None)
-        page.get_by_text("No traces yet").wait_for()
-        assert f"curl {served.url}/v1/chat/completions" in page.locator(".code pre").inner_text()
-        page.get_by_role("button", name="Send a test request").click()
-        page.wait_for_selector(".tiles")
-        assert served.call("GET", "/v1/traces")[1]["data"][0]["outcome"] == "ok"
+def test_an_empty_store_shows_the_next_step_and_sends_a_test_request(tmp_path: Path, serve: Serve, open_page: Open) -> None:
+    served = serve(tmp_path, demo=False)
+    page = open_page(served.url + "/", clock=None)
+    page.get_by_text("No traces yet").wait_for()
+    assert f"curl {served.url}/v1/chat/completions" in page.locator(".code pre").inner_text()
+    page.get_by_role("button", name="Send a test request").click()
+    page.wait_for_selector(".tiles")
+    assert served.call("GET", "/v1/traces")[1]["data"][0]["outcome"] == "ok"
 
 
 def test_a_card_that_fails_says_so_and_the_others_go_on(seeded: Served, open_page: Open) -> None:
@@ -382,45 +382,45 @@ def test_a_card_that_fails_says_so_and_the_others_go_on(seeded: Served, open_pag
     page.wait_for_selector(".strip")
 
 
-def test_with_keys_configured_one_signs_in_and_a_reader_cannot_change_anything(tmp_path: Path, open_page: Open) -> None:
+def test_with_keys_configured_one_signs_in_and_a_reader_cannot_change_anything(tmp_path: Path, serve: Serve, open_page: Open) -> None:
     config = tmp_path / "opentracy.toml"
     config.write_text('[server]\nread_keys = ["env:READ_KEY"]\nadmin_keys = ["env:ADMIN_KEY"]\n')
-    with serving(tmp_path, "--config", str(config), READ_KEY="r" * 32, ADMIN_KEY="a" * 32) as served:
-        page = open_page(served.url + "/spend", clock=None, expect="401")
-        page.get_by_label("Key").fill("wrong")
-        page.get_by_role("button", name="Sign in").click()
-        page.get_by_text("not valid").wait_for()
-        page.get_by_label("Key").fill("r" * 32)
-        page.get_by_role("button", name="Sign in").click()
-        page.get_by_text("Virtual keys", exact=True).wait_for()
-        assert page.get_by_role("button", name="New key").is_disabled()
-        cookie = page.context.cookies()[0]
-        assert cookie["httpOnly"] and cookie["sameSite"] == "Strict"
-        assert "r" * 32 not in cookie["value"]
-        held = f"{cookie['name']}={cookie['value']}"
-        assert served.call("GET", "/v1/traces", cookie=held)[0] == 200
-        assert served.call("POST", "/v1/dashboard/keys", {"name": "x"}, cookie=held)[0] == 403
-        assert served.call("GET", "/v1/traces", cookie=held, **{"sec-fetch-site": "cross-site"})[0] == 401
-        assert served.call("GET", "/v1/traces", cookie=held[:-1] + ("0" if held[-1] != "0" else "1"))[0] == 401
-        page.get_by_role("button", name="Sign out").click()
-        page.get_by_label("Key").wait_for()
+    served = serve(tmp_path, "--config", str(config), READ_KEY="r" * 32, ADMIN_KEY="a" * 32)
+    page = open_page(served.url + "/spend", clock=None, expect="401")
+    page.get_by_label("Key").fill("wrong")
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_text("not valid").wait_for()
+    page.get_by_label("Key").fill("r" * 32)
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_text("Virtual keys", exact=True).wait_for()
+    assert page.get_by_role("button", name="New key").is_disabled()
+    cookie = page.context.cookies()[0]
+    assert cookie["httpOnly"] and cookie["sameSite"] == "Strict"
+    assert "r" * 32 not in cookie["value"]
+    held = f"{cookie['name']}={cookie['value']}"
+    assert served.call("GET", "/v1/traces", cookie=held)[0] == 200
+    assert served.call("POST", "/v1/dashboard/keys", {"name": "x"}, cookie=held)[0] == 403
+    assert served.call("GET", "/v1/traces", cookie=held, **{"sec-fetch-site": "cross-site"})[0] == 401
+    assert served.call("GET", "/v1/traces", cookie=held[:-1] + ("0" if held[-1] != "0" else "1"))[0] == 401
+    page.get_by_role("button", name="Sign out").click()
+    page.get_by_label("Key").wait_for()
 
 
 # ---------------------------------------------------------------- aliases
-def test_an_alias_is_previewed_saved_and_in_effect(tmp_path: Path, open_page: Open) -> None:
+def test_an_alias_is_previewed_saved_and_in_effect(tmp_path: Path, serve: Serve, open_page: Open) -> None:
     config = tmp_path / "opentracy.toml"
     config.write_text('# ours\n[aliases.fast]\nmodel = "openai/gpt-4o-mini"\n\n# last\n[auto]\nmodels = ["openai/gpt-4o-mini"]\n')
-    with serving(tmp_path, "--config", str(config)) as served:
-        chat(served, "so that there is a trace")
-        page = open_page(served.url + "/system", clock=None)
-        page.get_by_role("button", name="Edit").click()
-        page.get_by_label("Fallbacks").fill("anthropic/claude-sonnet-4-6")
-        page.get_by_role("button", name="Show the effect").click()
-        page.get_by_text('fallbacks = ["anthropic/claude-sonnet-4-6"]').wait_for()
-        page.get_by_role("button", name="Save and reload").click()
-        page.get_by_text("fast is in effect").wait_for()
-        assert config.read_text() == (
-            '# ours\n[aliases.fast]\nmodel = "openai/gpt-4o-mini"\nfallbacks = ["anthropic/claude-sonnet-4-6"]\n\n# last\n[auto]\nmodels = ["openai/gpt-4o-mini"]\n'
-        )
-        models = served.call("GET", "/v1/models")[1]["data"]
-        assert next(m for m in models if m["id"] == "fast")["fallbacks"] == ["anthropic/claude-sonnet-4-6"]
+    served = serve(tmp_path, "--config", str(config))
+    chat(served, "so that there is a trace")
+    page = open_page(served.url + "/system", clock=None)
+    page.get_by_role("button", name="Edit").click()
+    page.get_by_label("Fallbacks").fill("anthropic/claude-sonnet-4-6")
+    page.get_by_role("button", name="Show the effect").click()
+    page.get_by_text('fallbacks = ["anthropic/claude-sonnet-4-6"]').wait_for()
+    page.get_by_role("button", name="Save and reload").click()
+    page.get_by_text("fast is in effect").wait_for()
+    assert config.read_text() == (
+        '# ours\n[aliases.fast]\nmodel = "openai/gpt-4o-mini"\nfallbacks = ["anthropic/claude-sonnet-4-6"]\n\n# last\n[auto]\nmodels = ["openai/gpt-4o-mini"]\n'
+    )
+    models = served.call("GET", "/v1/models")[1]["data"]
+    assert next(m for m in models if m["id"] == "fast")["fallbacks"] == ["anthropic/claude-sonnet-4-6"]

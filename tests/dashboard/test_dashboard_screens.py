@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from conftest_names import AXE, NOW_S, Open, Served, serving
+from conftest_names import AXE, NOW_S, Open, Serve, Served
 from dashboard_states import State, furnish, settled, states
 
 pytestmark = pytest.mark.browser
@@ -153,14 +153,14 @@ STICKS_OUT = """() => [...document.querySelectorAll('main *, dialog[open] *, .dr
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_no_serious_barrier_before_signing_in_or_before_the_first_trace(tmp_path: Path, open_page: Open, theme: str) -> None:
+def test_no_serious_barrier_before_signing_in_or_before_the_first_trace(tmp_path: Path, serve: Serve, open_page: Open, theme: str) -> None:
     config = tmp_path / "opentracy.toml"
     config.write_text('[server]\nadmin_keys = ["env:ADMIN_KEY"]\n')
-    with serving(tmp_path, "--config", str(config), demo=False, ADMIN_KEY="a" * 32) as served:
-        page = open_page(served.url, theme=theme, clock=None, expect="401")
-        page.get_by_label("Key").wait_for()
-        assert barriers(page) == []
-        page.get_by_label("Key").fill("a" * 32)
-        page.get_by_role("button", name="Sign in").click()
-        page.get_by_text("No traces yet").wait_for()
-        assert barriers(page) == []
+    served = serve(tmp_path, "--config", str(config), demo=False, ADMIN_KEY="a" * 32)
+    page = open_page(served.url, theme=theme, clock=None, expect="401")
+    page.get_by_label("Key").wait_for()
+    assert barriers(page) == []
+    page.get_by_label("Key").fill("a" * 32)
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_text("No traces yet").wait_for()
+    assert barriers(page) == []
