@@ -7,14 +7,15 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
-from trace_queries import filters
+from trace_queries import filters, queries
 from trace_seed import SEED_MS, seeded
 
-from opentracy.traces import chunks, reader, stats
+from opentracy.traces import chunk_sums, chunks, reader, stats
 from opentracy.traces.compile import GROUPS, Cells, Query, compile_query, finish
 from opentracy.traces.dialects import SQLITE
 from opentracy.traces.filters import Condition, Filters, parse, where
 from opentracy.traces.model import TraceRecord
+from opentracy.traces.project import SEQ_BITS
 from opentracy.traces.reader import Reader
 from opentracy.traces.retention import Retention, prune, remove
 from opentracy.traces.sqlite import Store
@@ -108,6 +109,62 @@ def test_facets_are_the_same_from_every_source(filled: Reader, asked: Filters) -
             assert {row["value"] for row in found[name]} >= {row[name] for row in rows} - {"(other)"} or len(rows) > 2
             continue
         assert found[name] == [{"value": row[name], "count": row["requests"]} for row in rows], name
+
+
+@given(asked=queries())
+@example(asked=Query(("cost", "p95", "unpriced", "ttft_avg", "errors"), ("key", "tag"), HOUR // 4))
+@example(asked=Query(("requests",), ("user", "session", "model", "tag", "cluster", "error", "finish"), 1000))
+@example(asked=Query(("p50",), ("tag",), filters=parse("user:nobody")))
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_sums_are_the_same_from_chunks_and_from_rows(filled: Reader, asked: Query) -> None:
+    """Any groups, bucket, filters and metrics, to the last digit; removed rows stay removed."""
+    connection = filled.store.reader()
+    main, histogram, values = compile_query(asked, SQLITE)
+    keys = len(asked.group_by) + (asked.bucket_ms is not None)
+    rows = Cells()
+    rows.add_sums(connection.execute(main, values).fetchall(), keys)
+    if histogram is not None:
+        rows.add_latencies(connection.execute(histogram, values).fetchall(), keys)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chunks, "WORTH_ROWS", 1)
+        made = Cells()
+        stats._scan(filled, asked, made)
+    assert finish(asked, made) == finish(asked, rows)
+
+
+def test_sums_come_from_chunks_after_what_is_sealed(filled: Reader) -> None:
+    """Chunks may begin before the end of the last segment: no row counts twice, none is left out."""
+    connection = filled.store.reader()
+    asked = Query(("requests", "cost"), ("model",), HOUR // 4)
+    blocks = connection.execute("SELECT max(last_block) FROM chunks").fetchone()[0]
+    for sealed in (0, 1, 7, blocks - 1, blocks, blocks + 3):
+        made, rows = Cells(), Cells()
+        with chunks.reading(connection):
+            covered = chunk_sums.add(connection, asked, made, sealed)
+        assert covered == max(sealed, blocks)
+        extra = ((sealed + 1) << SEQ_BITS, (blocks + 1) << SEQ_BITS)
+        main, _, values = compile_query(asked, SQLITE, extra="seq >= ? AND seq < ?", extra_params=extra)
+        rows.add_sums(connection.execute(main, values).fetchall(), 2)
+        assert finish(asked, made) == finish(asked, rows)
+
+
+def test_large_sums_are_exact(store: Store) -> None:
+    """Money of a size that no float holds to the last nano-dollar."""
+    records = seeded(400)
+    for number, record in enumerate(records):
+        record.cost_nano = None if number % 7 == 0 else 2**45 + 3**number % 1_000_003
+    made = stored(store, records)
+    connection = store.connect()
+    assert chunks.build(connection, min_rows=100)
+    with chunks.reading(connection):
+        cells = Cells()
+        chunk_sums.add(connection, Query(("cost",), filters=parse("status:ok")), cells, 0)
+    last = connection.execute("SELECT max(last_block) FROM chunks").fetchone()[0]
+    known = "outcome = 'ok' AND seq < ?"
+    wanted = connection.execute(f"SELECT count(*), sum(cost_nano) FROM traces WHERE {known}", ((last + 1) << SEQ_BITS,))
+    assert tuple(cells.sums[()]) == wanted.fetchone()
+    connection.close()
+    made.store.close()
 
 
 def test_the_chunks_are_what_answers(filled: Reader, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from trace_samples import START_MS, make_record
 
+from opentracy.traces import project
+from opentracy.traces.codec import encode_block
 from opentracy.traces.errors import QueryError
 from opentracy.traces.filters import Filters, parse
 from opentracy.traces.model import TraceRecord
 from opentracy.traces.reader import Reader
+from opentracy.traces.sqlite import Store
+from opentracy.traces.writer import insert_block
 
 Put = Callable[..., list[TraceRecord]]
 
@@ -174,3 +179,21 @@ def test_values_cannot_become_sql(put: Put, reader: Reader) -> None:
     put(make_record(1))
     assert reader.page(parse("""model:"x' OR '1'='1" """)).rows == []
     assert len(reader.page(Filters()).rows) == 1
+
+
+def test_questions_at_the_same_time_unpack_what_waits_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A screen asks a handful of questions at once; each block is made into rows by one of them."""
+    connection = store.connect()
+    for number in range(60):
+        batch = [make_record(number * 100 + at) for at in range(100)]
+        insert_block(connection, [encode_block(b"%d" % number, batch)])
+    unpacked: list[int] = []
+    original = project._unpacked
+    monkeypatch.setattr(project, "_unpacked", lambda c, block: (unpacked.append(block), original(c, block))[1])
+    made = Reader(store)
+    with ThreadPoolExecutor(8) as pool:
+        pages = list(pool.map(lambda _: made.page(limit=1000).rows, range(8)))
+    assert {len(page) for page in pages} == {1000}
+    assert sorted(unpacked) == sorted(set(unpacked))
+    assert len(unpacked) == 60
+    connection.close()

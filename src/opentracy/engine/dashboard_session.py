@@ -6,11 +6,14 @@ Belongs here: the login cookie's life. Not here: what a cookie proves (`auth`), 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from starlette.requests import Request
 from starlette.responses import Response
+
+from opentracy.traces import Store, segments
 
 from .auth import COOKIE, SESSION_S, Identity, authenticate
 from .errors import Refused
@@ -20,6 +23,7 @@ from .routes import json_body, json_response
 if TYPE_CHECKING:
     from .app import Engine
 
+WAKE_S = 0.5  # the page's first questions come first
 WRONG_KEY_S = 0.4  # what a wrong key costs whoever guesses
 
 
@@ -37,6 +41,8 @@ async def session(engine: Engine, request: Request) -> Response:
     known = identity is not None
     names = [entry["id"] for entry in entries(engine.state)] if known else []
     empty, seen = await _store(engine) if known else (False, [])
+    if known:
+        _wake(engine)
     return json_response(
         {
             "keys_required": engine.state.keys.required,
@@ -54,6 +60,20 @@ async def session(engine: Engine, request: Request) -> Response:
         },
         headers={"cache-control": "no-store"},
     )
+
+
+def _wake(engine: Engine) -> None:
+    """Gets ready, beside the page's first questions, what a later one would wait for: loading DuckDB takes a while."""
+    store = engine.traces.store
+
+    def load() -> None:
+        # the questions themselves say what is wrong with a store
+        with contextlib.suppress(Exception):
+            time.sleep(WAKE_S)
+            segments.warm(cast(Store, store))
+
+    if store is not None and not segments.awake():
+        engine.loop.run_in_executor(None, load)
 
 
 async def _store(engine: Engine) -> tuple[bool, list[str]]:

@@ -1,10 +1,10 @@
 """Chunks: the narrow rows of some ten thousand traces as plain columns, for lists that few rows match.
 
-Belongs here: making chunks, and finding and counting rows in them. No index helps when each value of a combination is
-frequent and the combination is rare; looking at every row of two columns takes well under a millisecond per chunk when
-the columns lie side by side as small integers. A chunk never changes; it covers whole journal blocks, so each row is in
-one chunk or among the rows after the last one. Text is a code into the chunk's own sorted list of words. Chunks begin
-small, so that few rows have to wait for one, and neighbours are put together later.
+Belongs here: making chunks, and finding rows in them (`chunk_sums` adds them up). No index helps when each value of a
+combination is frequent and the combination is rare; looking at every row of two columns takes well under a millisecond
+per chunk when the columns lie side by side as small integers. A chunk never changes; it covers whole journal blocks, so
+each row is in one chunk or among the rows after the last one. Text is a code into the chunk's own sorted list of words.
+Chunks begin small, so that few rows have to wait for one, and neighbours are put together later.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from .project import SEQ_BITS, projected_upto
 CHUNK_ROWS: Final = 8_000
 #: rows from which on a chunk stays as it is
 MERGED_ROWS: Final = 64_000
+#: from so many rows on sums are taken from columns
+WORTH_ROWS: Final = 2_000
 _TEXT: Final = frozenset(column.name for column in COLUMNS if column.kind in ("text", "word", "tags"))
 _PLACES: Final = {name: at for at, name in enumerate(NAMES)}
 _LAST: Final = 2**62
@@ -51,7 +53,7 @@ class _Packed(msgspec.Struct, array_like=True):
 
 
 @dataclass(frozen=True, slots=True)
-class _Column:
+class Column:
     """A column as it is looked at: numbers, or codes into `words`; `nulls` marks the numbers that are none."""
 
     values: Numbers
@@ -59,7 +61,7 @@ class _Column:
     nulls: Mask | None
 
 
-class _Chunk(NamedTuple):
+class Chunk(NamedTuple):
     first: int
     last: int
     rows: int
@@ -83,15 +85,15 @@ def build(connection: sqlite3.Connection, *, min_rows: int = CHUNK_ROWS) -> int:
     times = columns[_PLACES["ts_ms"]] if found else (0,)
     with _writing(connection):
         if covered_upto(connection) + 1 == first:
-            _store(connection, _Chunk(first, last, len(found), times[0], times[-1]), packed)
+            _store(connection, Chunk(first, last, len(found), times[0], times[-1]), packed)
     return len(found)
 
 
 def merge(connection: sqlite3.Connection) -> int:
     """Puts neighbouring small chunks together once they have `MERGED_ROWS` rows; returns how many there were."""
-    small: list[_Chunk] = []
+    small: list[Chunk] = []
     for row in connection.execute("SELECT * FROM chunks ORDER BY first_block").fetchall():
-        chunk = _Chunk(*row)
+        chunk = Chunk(*row)
         # an emptied chunk has no columns
         small = [*small, chunk] if 0 < chunk.rows < MERGED_ROWS else []
         if sum(one.rows for one in small) >= MERGED_ROWS:
@@ -99,16 +101,16 @@ def merge(connection: sqlite3.Connection) -> int:
     else:
         return 0
     with reading(connection):
-        parts = [_Open(connection, chunk) for chunk in small]
+        parts = [Open(connection, chunk) for chunk in small]
         order = np.lexsort((_joined(parts, "seq").values, _joined(parts, "ts_ms").values))
         packed = [_encoded(_joined(parts, name), order) for name in NAMES]
-    whole = _Chunk(
+    whole = Chunk(
         small[0].first, small[-1].last, len(order), min(one.ts_min for one in small), max(one.ts_max for one in small)
     )
     bounds = (whole.first, whole.last)
     with _writing(connection):
         left = connection.execute("SELECT * FROM chunks WHERE first_block BETWEEN ? AND ? ORDER BY first_block", bounds)
-        if [_Chunk(*row) for row in left.fetchall()] != small:
+        if [Chunk(*row) for row in left.fetchall()] != small:
             return 0
         connection.execute("DELETE FROM chunks WHERE first_block BETWEEN ? AND ?", bounds)
         connection.execute("DELETE FROM chunk_columns WHERE chunk BETWEEN ? AND ?", bounds)
@@ -116,20 +118,20 @@ def merge(connection: sqlite3.Connection) -> int:
     return len(small)
 
 
-def _joined(parts: Sequence[_Open], name: str) -> _Column:
+def _joined(parts: Sequence[Open], name: str) -> Column:
     """A column of several chunks; codes are those of all their words, sequence numbers count from the first chunk."""
     columns = [part(name) for part in parts]
     if name == "seq":
         first = parts[0].chunk.first << SEQ_BITS
-        return _Column(np.concatenate([part.seqs() - first for part in parts]), None, None)
+        return Column(np.concatenate([part.seqs() - first for part in parts]), None, None)
     if columns[0].words is not None:
         words = _in_order(word for column in columns for word in column.words or ())
         code_of = {word: code for code, word in enumerate(words)}
         codes = [np.array([code_of[word] for word in column.words or ()])[column.values] for column in columns]
-        return _Column(np.concatenate(codes), words, None)
+        return Column(np.concatenate(codes), words, None)
     nulls = [np.zeros(len(one.values), np.bool_) if one.nulls is None else one.nulls for one in columns]
     missing = np.concatenate(nulls) if any(one.nulls is not None for one in columns) else None
-    return _Column(np.concatenate([column.values for column in columns]), None, missing)
+    return Column(np.concatenate([column.values for column in columns]), None, missing)
 
 
 @contextlib.contextmanager
@@ -153,7 +155,7 @@ def reading(connection: sqlite3.Connection) -> Iterator[None]:
         connection.execute("COMMIT")
 
 
-def _store(connection: sqlite3.Connection, chunk: _Chunk, packed: Sequence[bytes]) -> None:
+def _store(connection: sqlite3.Connection, chunk: Chunk, packed: Sequence[bytes]) -> None:
     connection.execute("INSERT INTO chunks VALUES (?, ?, ?, ?, ?)", chunk)
     named = [(chunk.first, name, data) for name, data in zip(NAMES, packed, strict=False)]
     connection.executemany("INSERT INTO chunk_columns VALUES (?, ?, ?)", named)
@@ -181,20 +183,20 @@ def _packed(name: str, values: Sequence[Any], first: int) -> bytes:
     if name in _TEXT:
         words = _in_order(values)
         code_of = {word: code for code, word in enumerate(words)}
-        return _encoded(_Column(np.fromiter(map(code_of.__getitem__, values), np.int64, len(values)), words, None))
+        return _encoded(Column(np.fromiter(map(code_of.__getitem__, values), np.int64, len(values)), words, None))
     missing = np.fromiter((value is None for value in values), np.bool_, len(values))
     filled = [0 if value is None else value for value in values] if missing.any() else values
     numbers = np.fromiter(filled, np.int64, len(values))
     if name == "seq":
         numbers -= first << SEQ_BITS
-    return _encoded(_Column(numbers, None, missing if missing.any() else None))
+    return _encoded(Column(numbers, None, missing if missing.any() else None))
 
 
 def _in_order(words: Iterable[str | None]) -> list[str | None]:
     return sorted(set(words), key=lambda word: (word is not None, word or ""))
 
 
-def _encoded(column: _Column, order: Numbers | None = None) -> bytes:
+def _encoded(column: Column, order: Numbers | None = None) -> bytes:
     values, nulls = column.values, column.nulls
     if order is not None:
         values, nulls = values[order], None if nulls is None else nulls[order]
@@ -220,21 +222,21 @@ def drop_empty(connection: sqlite3.Connection) -> int:
 
 
 # ---------------------------------------------------------------- looking
-class _Open:
+class Open:
     """A chunk being looked at: each column is read once, when it is asked for."""
 
-    def __init__(self, connection: sqlite3.Connection, chunk: _Chunk) -> None:
+    def __init__(self, connection: sqlite3.Connection, chunk: Chunk) -> None:
         self.chunk = chunk
         self._connection = connection
-        self._columns: dict[str, _Column] = {}
+        self._columns: dict[str, Column] = {}
 
-    def __call__(self, name: str) -> _Column:
+    def __call__(self, name: str) -> Column:
         column = self._columns.get(name)
         if column is None:
             column = self._columns[name] = self._read(name)
         return column
 
-    def _read(self, name: str) -> _Column:
+    def _read(self, name: str) -> Column:
         (data,) = self._connection.execute(
             "SELECT data FROM chunk_columns WHERE chunk = ? AND name = ?", (self.chunk.first, name)
         ).fetchone()
@@ -247,7 +249,7 @@ class _Open:
         nulls = None
         if packed.nulls is not None:
             nulls = np.unpackbits(np.frombuffer(packed.nulls, np.uint8), count=rows).astype(np.bool_)
-        return _Column(values, packed.words, nulls)
+        return Column(values, packed.words, nulls)
 
     def seqs(self) -> Numbers:
         """The sequence numbers of the rows."""
@@ -261,66 +263,21 @@ def newest(
 
     Rows after that block are the caller's to look at, and the caller is `reading`.
     """
-    upto, chunks = _chunks(connection, filters, None if after is None else after[0])
-    hidden = _Hidden(connection)
+    upto, chunks = overlapping(connection, filters, None if after is None else after[0])
+    hidden = Hidden(connection)
     found: list[Place] = []
     for chunk in chunks:
         if len(found) >= limit:
             found = sorted(found, reverse=True)[:limit]
             if found[-1][0] > chunk.ts_max:
                 break
-        found += _matches(_Open(connection, chunk), filters, after, limit, hidden)
+        found += _matches(Open(connection, chunk), filters, after, limit, hidden)
     return upto, sorted(found, reverse=True)[:limit]
 
 
-def count(
-    connection: sqlite3.Connection, filters: Filters, fields: Sequence[str]
-) -> tuple[int, dict[str, dict[Any, int]]]:
-    """For each field (a group of `compile`) its values with the number of rows, under the filters of the other fields;
-    and the last block that chunks cover. Values are those that SQLite gives. The caller is `reading`."""
-    upto, chunks = _chunks(connection, filters, None)
-    hidden = _Hidden(connection)
-    found: dict[str, dict[Any, int]] = {name: {} for name in fields}
-    for chunk in chunks:
-        open_ = _Open(connection, chunk)
-        visible = _visible(open_, filters, None, hidden)
-        masks = {condition: _mask(condition, open_) for condition in filters.conditions}
-        for name in fields:
-            mask = visible.copy()
-            for condition, one in masks.items():
-                if condition.field != name:
-                    mask &= one
-            _tally(open_, name, mask, found[name])
-    return upto, found
-
-
-def _tally(open_: _Open, name: str, mask: Mask, into: dict[Any, int]) -> None:
-    spec = FIELDS[name]
-    column = open_("http_status" if name == "status" else spec.column)
-    if column.words is None:
-        if column.nulls is not None:
-            _more(into, None, int((mask & column.nulls).sum()))
-            mask = mask & ~column.nulls
-        values, counts = np.unique(column.values[mask], return_counts=True)
-        for value, many in zip(values.tolist(), counts.tolist(), strict=True):
-            _more(into, value, many)
-        return
-    for code, many in enumerate(np.bincount(column.values[mask], minlength=len(column.words)).tolist()):
-        word = column.words[code] if many else None
-        if not many:
-            continue
-        for value in _tags(word) if spec.kind == "tag" else (word,):
-            _more(into, value, many)
-
-
-def _more(into: dict[Any, int], value: Any, many: int) -> None:
-    if many:
-        into[value] = into.get(value, 0) + many
-
-
-def _chunks(connection: sqlite3.Connection, filters: Filters, before: int | None) -> tuple[int, list[_Chunk]]:
+def overlapping(connection: sqlite3.Connection, filters: Filters, before: int | None) -> tuple[int, list[Chunk]]:
     """The last block covered, and the chunks that overlap the time asked for, newest first."""
-    every = [_Chunk(*row) for row in connection.execute("SELECT * FROM chunks ORDER BY ts_max DESC")]
+    every = [Chunk(*row) for row in connection.execute("SELECT * FROM chunks ORDER BY ts_max DESC")]
     since = -_LAST if filters.since is None else filters.since
     until = _LAST if filters.until is None else filters.until
     last = _LAST if before is None else before
@@ -328,7 +285,20 @@ def _chunks(connection: sqlite3.Connection, filters: Filters, before: int | None
     return max((one.last for one in every), default=0), wanted
 
 
-class _Hidden:
+def worth_it(connection: sqlite3.Connection, filters: Filters, after_block: int) -> bool:
+    """True when chunks hold so many rows of a time range, after a block, that reading whole columns is faster than
+    looking the rows up."""
+    since = -_LAST if filters.since is None else filters.since
+    until = _LAST if filters.until is None else filters.until
+    rows = 0.0
+    for chunk in overlapping(connection, filters, None)[1]:
+        if chunk.last > after_block:
+            inside = min(until, chunk.ts_max + 1) - max(since, chunk.ts_min)
+            rows += chunk.rows * inside / (chunk.ts_max + 1 - chunk.ts_min)
+    return rows >= WORTH_ROWS
+
+
+class Hidden:
     """Rows that were removed since their chunk was made: single ones, and blocks that retention took."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -338,7 +308,7 @@ class _Hidden:
         row = connection.execute("SELECT value FROM state WHERE name = 'forgotten'").fetchone()
         self._forgotten = -_LAST if row is None else int(row[0])
 
-    def keep(self, open_: _Open) -> Mask | None:
+    def keep(self, open_: Open) -> Mask | None:
         """Which rows of a chunk are still there; None when all are."""
         chunk = open_.chunk
         first, end = chunk.first << SEQ_BITS, (chunk.last + 1) << SEQ_BITS
@@ -355,7 +325,7 @@ class _Hidden:
         return kept
 
 
-def _visible(open_: _Open, filters: Filters, after: Place | None, hidden: _Hidden) -> Mask:
+def visible_rows(open_: Open, filters: Filters, after: Place | None, hidden: Hidden) -> Mask:
     """The rows of a chunk within the time range and below the cursor that are still there."""
     times = open_("ts_ms").values
     low = 0 if filters.since is None else int(np.searchsorted(times, filters.since, "left"))
@@ -372,22 +342,22 @@ def _visible(open_: _Open, filters: Filters, after: Place | None, hidden: _Hidde
     return mask if kept is None else mask & kept
 
 
-def _matches(open_: _Open, filters: Filters, after: Place | None, limit: int, hidden: _Hidden) -> list[Place]:
+def _matches(open_: Open, filters: Filters, after: Place | None, limit: int, hidden: Hidden) -> list[Place]:
     mask: Mask | None = None
     for condition in filters.conditions:
-        one = _mask(condition, open_)
+        one = mask_of(condition, open_)
         mask = one if mask is None else mask & one
         if not mask.any():
             return []
-    visible = _visible(open_, filters, after, hidden)
-    at = np.flatnonzero(visible if mask is None else mask & visible)[-limit:]
+    shown = visible_rows(open_, filters, after, hidden)
+    at = np.flatnonzero(shown if mask is None else mask & shown)[-limit:]
     if not len(at):
         return []
     return list(zip(open_("ts_ms").values[at].tolist(), open_.seqs()[at].tolist(), strict=True))
 
 
 # ---------------------------------------------------------------- conditions
-def _mask(condition: Condition, open_: Callable[[str], _Column]) -> Mask:
+def mask_of(condition: Condition, open_: Callable[[str], Column]) -> Mask:
     """The rows for which a condition holds; as its SQL would say it (`filters.where`)."""
     field = FIELDS[condition.field]
     if field.kind == "status":
@@ -412,7 +382,7 @@ def _any(masks: Sequence[Mask]) -> Mask:
     return result
 
 
-def _coded(column: _Column, wanted: Callable[[Any], bool]) -> Mask:
+def _coded(column: Column, wanted: Callable[[Any], bool]) -> Mask:
     words = column.words or []
     hits = [code for code, word in enumerate(words) if word is not None and wanted(word)]
     if len(hits) <= _FEW:
@@ -423,11 +393,11 @@ def _coded(column: _Column, wanted: Callable[[Any], bool]) -> Mask:
 
 
 def _has_tag(values: tuple[Value, ...], word: str) -> bool:
-    tags = _tags(word)
+    tags = tags_in(word)
     return any(value in tags for value in values)
 
 
-def _tags(word: str | None) -> list[str]:
+def tags_in(word: str | None) -> list[str]:
     return [] if word is None else msgspec.json.decode(word, type=list[str])
 
 
@@ -440,12 +410,12 @@ _COMPARE: Final[dict[str, Callable[[Numbers, Any], Mask]]] = {
 }
 
 
-def _compared(column: _Column, op: str, value: Value) -> Mask:
+def _compared(column: Column, op: str, value: Value) -> Mask:
     mask: Mask = _COMPARE[op](column.values.astype(np.int64), value)
     return mask if column.nulls is None else mask & ~column.nulls
 
 
-def _status(word: str, open_: Callable[[str], _Column]) -> Mask:
+def _status(word: str, open_: Callable[[str], Column]) -> Mask:
     if word in ("error", "failed"):
         return _coded(open_("outcome"), lambda outcome: bool(outcome != "ok"))
     if word.endswith("xx"):

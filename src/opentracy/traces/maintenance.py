@@ -30,6 +30,10 @@ log = logging.getLogger("opentracy.traces")
 
 #: how long a process that removes old traces works at a time
 RETIRE_SECONDS = 50.0
+#: rows that are sealed also while requests come: so many at most are summed up row by row when somebody looks
+RESTLESS_SEAL_ROWS = 2 * segments.SEAL_ROWS
+#: how long one round adds to the text index; the other duties wait meanwhile
+INDEX_SECONDS = 2.0
 #: traces per second up to which there is time for what can wait
 CALM_ROWS = 100
 
@@ -125,14 +129,15 @@ class Maintenance:
                 self._duty("projection", lambda: self._project(connection))
             for name, sink in self._sinks.items():
                 self._duty(name, partial(outbox.deliver, connection, name, sink, max_blocks=1000))
-            if calm:
-                self._duty("index", lambda: self._index(connection))
-            if calm:
-                self._duty("chunks", lambda: self._chunk(connection))
+            # what sums and lists wait for comes before the words: a million traces take a minute to index
             if segments.available():
                 settled = calm and time.monotonic() - self._restless >= self._settled
-                rows = segments.SEAL_ROWS if settled else 5 * segments.SEAL_ROWS
+                rows = segments.SEAL_ROWS if settled else RESTLESS_SEAL_ROWS
                 self._duty("sealing", lambda: self._seal(connection, rows))
+            if calm:
+                self._duty("chunks", lambda: self._chunk(connection))
+            if calm:
+                self._duty("index", lambda: self._index(connection))
             self._duty("retention", lambda: self._prune(connection))
             for seconds, call, last in self._every:
                 if time.monotonic() - last[0] >= seconds:
@@ -166,7 +171,11 @@ class Maintenance:
     def _project(self, connection: sqlite3.Connection) -> None:
         """Rows for what waits, portion by portion: traffic may begin at any moment."""
         done = False
-        while project.catch_up(connection, max_rows=1) and not self._stop.is_set() and self._calm(connection):
+        while True:
+            with self.store.projecting:
+                added = project.catch_up(connection, max_rows=1)
+            if not added or self._stop.is_set() or not self._calm(connection):
+                break
             done = True
             time.sleep(0.005)
         if done:
@@ -174,7 +183,10 @@ class Maintenance:
 
     def _index(self, connection: sqlite3.Connection) -> None:
         """Adds to the text index while nobody needs the processor; search is right without it."""
-        while search.index_some(connection, blocks=4) and not self._stop.is_set() and self._calm(connection):
+        end = time.monotonic() + INDEX_SECONDS
+        while search.index_some(connection, blocks=4) and time.monotonic() < end:
+            if self._stop.is_set() or not self._calm(connection):
+                break
             time.sleep(0.005)
 
     def _chunk(self, connection: sqlite3.Connection) -> None:

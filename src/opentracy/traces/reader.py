@@ -87,17 +87,24 @@ class Reader:
     def current(self) -> sqlite3.Connection:
         """This thread's connection, with everything committed projected (as far as the store can be written)."""
         connection = self.store.reader()
-        if not self.store.read_only and time.monotonic() >= self._locked_until:
-            # a full or locked disk must not take the listing away, or hold it up: then it shows what was projected
-            # before; the questions of one report do not wait one after the other
-            connection.execute(f"PRAGMA busy_timeout = {_PATIENCE_MS}")
-            try:
-                project.catch_up(connection)
-            except sqlite3.OperationalError:
-                self._locked_until = time.monotonic() + _PATIENCE_MS / 1000
-            finally:
-                connection.execute("PRAGMA busy_timeout = 10000")
+        if self.store.read_only or time.monotonic() < self._locked_until:
+            return connection
+        with self.store.projecting:
+            # whoever had it before us may have found the database locked
+            if time.monotonic() >= self._locked_until:
+                self._project(connection)
         return connection
+
+    def _project(self, connection: sqlite3.Connection) -> None:
+        # a full or locked disk must not take the listing away, or hold it up: then it shows what was projected before;
+        # the questions of one report do not wait one after the other
+        connection.execute(f"PRAGMA busy_timeout = {_PATIENCE_MS}")
+        try:
+            project.catch_up(connection)
+        except sqlite3.OperationalError:
+            self._locked_until = time.monotonic() + _PATIENCE_MS / 1000
+        finally:
+            connection.execute("PRAGMA busy_timeout = 10000")
 
     def page(self, filters: Filters = EVERYTHING, *, limit: int = 50, cursor: str | None = None) -> Page:
         """A page of traces that match, newest start first. Raises QueryError for a cursor that is not one of ours.

@@ -24,7 +24,12 @@ from .sqlite import Store
 
 SEAL_ROWS: Final = 100_000
 #: below this many rows SQLite is done before DuckDB is awake
-SCAN_ROWS: Final = 60_000
+SCAN_ROWS: Final = 40_000
+#: the same once it is
+AWAKE_ROWS: Final = 8_000
+#: both where chunks hold the same rows: they are the faster reader of some days, and need no DuckDB at all
+CHUNKED_SCAN_ROWS: Final = 500_000
+CHUNKED_AWAKE_ROWS: Final = 200_000
 
 _guard = threading.Lock()
 _shared: list[Any] = []
@@ -45,6 +50,17 @@ def cursor() -> Any:
         if not _shared:
             _shared.append(duckdb.connect(config={"memory_limit": "1GB", "threads": "2"}))
         return _shared[0].cursor()
+
+
+def awake() -> bool:
+    """True once DuckDB is loaded in this process."""
+    return bool(_shared)
+
+
+def warm(store: Store) -> None:
+    """Loads DuckDB where there is something for it to read: the first question would wait for it otherwise."""
+    if available() and sealed_upto(store.reader()):
+        cursor().execute("SELECT 1").fetchall()
 
 
 def directory(store: Store) -> Path:
@@ -148,19 +164,30 @@ def files(store: Store, since: int | None, until: int | None) -> Iterator[Path]:
         yield directory(store) / name
 
 
-def worth_it(store: Store, query: Query) -> bool:
-    """True when so many rows are in the time range that DuckDB is the faster reader."""
+def worth_it(store: Store, query: Query, *, chunked: bool = False) -> bool:
+    """True when so many rows are in the time range that DuckDB is the faster reader.
+
+    How many is told from how much of each segment's time the range covers: the hour at the edge of a range holds few
+    rows, however large the segment is that holds it.
+    """
     since, until = query.filters.since, query.filters.until
-    row = store.reader().execute(
-        "SELECT ifnull(sum(rows), 0) FROM segments WHERE ts_max >= ? AND ts_min < ?",
-        (since if since is not None else -(2**62), until if until is not None else 2**62),
+    low, high = since if since is not None else -(2**62), until if until is not None else 2**62
+    found = store.reader().execute(
+        "SELECT rows, ts_min, ts_max FROM segments WHERE rows > 0 AND ts_max >= ? AND ts_min < ?", (low, high)
     )
-    return int(row.fetchone()[0]) >= SCAN_ROWS and available()
+    rows = 0.0
+    for count, first, last in found.fetchall():
+        rows += count * min(1.0, (min(high, last + 1) - max(low, first)) / (last + 1 - first))
+    asleep_from, awake_from = (CHUNKED_SCAN_ROWS, CHUNKED_AWAKE_ROWS) if chunked else (SCAN_ROWS, AWAKE_ROWS)
+    return rows >= (awake_from if awake() else asleep_from) and available()
 
 
-def scan(store: Store, query: Query, cells: Cells) -> int:
-    """Adds what the segments say and returns the last block they cover; 0 when SQLite is to read everything."""
-    if not worth_it(store, query):
+def scan(store: Store, query: Query, cells: Cells, *, chunked: bool = False) -> int:
+    """Adds what the segments say and returns the last block they cover; 0 when others are to read everything.
+
+    `chunked` says that chunks hold what the segments hold.
+    """
+    if not worth_it(store, query, chunked=chunked):
         return 0
     paths = list(files(store, query.filters.since, query.filters.until))
     if not all(path.exists() for path in paths):

@@ -44,6 +44,8 @@ class Store:
         self._local = threading.local()
         self._readers: list[sqlite3.Connection] = []
         self._guard = threading.Lock()
+        #: held while rows are made of what waits: a screen's questions would otherwise all unpack the same blocks
+        self.projecting = threading.Lock()
 
     @classmethod
     def open(

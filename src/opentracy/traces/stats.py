@@ -137,18 +137,24 @@ def _rollup_where(conditions: Sequence[Condition], columns: dict[str, str]) -> t
 
 
 def _scan(reader: Reader, query: Query, cells: Cells) -> None:
-    """Adds what single rows say: sealed segments where there are some, SQLite's rows for the rest."""
-    from . import segments
+    """Adds what single rows say: sealed segments where there are many, then chunks, SQLite's rows for the rest."""
+    from . import chunk_sums, chunks, segments
 
-    sealed = segments.scan(reader.store, query, cells)
-    extra = "seq >= ?" if sealed else ""
-    params: tuple[Value, ...] = ((sealed + 1) << SEQ_BITS,) if sealed else ()
-    main, histogram, values = compile_query(query, SQLITE, extra=extra, extra_params=params)
     connection = reader.store.reader()
+    chunked = chunks.covered_upto(connection) >= segments.sealed_upto(connection)
+    sealed = segments.scan(reader.store, query, cells, chunked=chunked)
     keys = len(query.group_by) + (query.bucket_ms is not None)
-    cells.add_sums(connection.execute(_in_order(main) if sealed else main, values).fetchall(), keys)
-    if histogram is not None:
-        cells.add_latencies(connection.execute(_in_order(histogram) if sealed else histogram, values).fetchall(), keys)
+    with chunks.reading(connection):
+        covered = sealed
+        if chunks.worth_it(connection, query.filters, sealed):
+            covered = chunk_sums.add(connection, query, cells, sealed)
+        extra = "seq >= ?" if covered else ""
+        params: tuple[Value, ...] = ((covered + 1) << SEQ_BITS,) if covered else ()
+        main, histogram, values = compile_query(query, SQLITE, extra=extra, extra_params=params)
+        cells.add_sums(connection.execute(_in_order(main) if covered else main, values).fetchall(), keys)
+        if histogram is not None:
+            found = connection.execute(_in_order(histogram) if covered else histogram, values)
+            cells.add_latencies(found.fetchall(), keys)
 
 
 def _in_order(sql: str) -> str:
@@ -186,12 +192,12 @@ def _counted(reader: Reader, filters: Filters, queries: dict[str, Query]) -> dic
     """The requests of each query's groups, from the chunks in one pass and the rows after them."""
     if not queries:
         return {}
-    from . import chunks
+    from . import chunk_sums, chunks
 
     connection = reader.current()
     counted: dict[str, Cells] = {name: Cells() for name in queries}
     with chunks.reading(connection):
-        covered, found = chunks.count(connection, replace(filters, text=""), list(queries))
+        covered, found = chunk_sums.count(connection, replace(filters, text=""), list(queries))
         for name, query in queries.items():
             counted[name].add_sums(found[name].items(), 1)
             extra = ((covered + 1) << SEQ_BITS,)
