@@ -8,7 +8,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
@@ -27,8 +26,10 @@ engine_option = click.option(
 )
 
 
-class Unreachable(Exception):
+class Unreachable(click.ClickException):
     """Nobody answers there."""
+
+    exit_code = 3
 
 
 class Remote:
@@ -68,13 +69,25 @@ class Remote:
 
     def export(self, asked: Pairs) -> Iterator[bytes]:
         """The bytes of an export."""
-        answer = self._answer("GET", "/v1/traces/export", asked, None)
-        while piece := answer.read(65_536):
-            yield piece
+        return self.pieces("/v1/traces/export", asked)
 
     def say(self, body: Mapping[str, Any]) -> None:
         """Feedback on a trace."""
         self._answer("POST", "/v1/feedback", [], json.dumps(body).encode()).read()
+
+    def text(self, path: str) -> str:
+        """An answer that is plain text."""
+        return self._answer("GET", path, [], None).read().decode()
+
+    def send(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The JSON answer to a POST."""
+        return dict(json.loads(self._answer("POST", path, [], json.dumps(body).encode()).read()))
+
+    def pieces(self, path: str, asked: Pairs) -> Iterator[bytes]:
+        """The bytes of a file."""
+        answer = self._answer("GET", path, asked, None)
+        while piece := answer.read(65_536):
+            yield piece
 
     def get(self, path: str, asked: Pairs) -> dict[str, Any]:
         """A JSON answer."""
@@ -116,7 +129,7 @@ def _refused(answer: http.client.HTTPResponse) -> None:
 def remote(store: object, engine_url: str | None) -> Remote | None:
     """The engine that is meant; None for the local store: with `--store`, or when nobody answers and there is one.
 
-    Exits with 3 when an engine that was named does not answer.
+    Raises Unreachable (exit code 3) when an engine that was named does not answer.
     """
     url = engine_url or (None if store is not None else os.environ.get("OPENTRACY_ENGINE_URL"))
     if url is None:
@@ -128,8 +141,7 @@ def remote(store: object, engine_url: str | None) -> Remote | None:
         from opentracy.traces.sqlite import default_path
 
         if engine_url is not None or not default_path().exists():
-            click.echo(f"Error: {error}", err=True)
-            sys.exit(3)
+            raise
         click.echo(f"{error}; this is the local store", err=True)
         return None
     return engine

@@ -12,13 +12,16 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import msgspec
 
 from opentracy.traces.model import Attempt, TraceRecord, to_dict
 from opentracy.traces.reader import TraceRow
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def money(nano: int | None) -> str:
@@ -111,15 +114,21 @@ def table(cells: Sequence[Sequence[str]], columns: Sequence[str], *, empty: str,
             click.echo("\t".join(line))
         return
     from rich.console import Console
+
+    Console(file=stream).print(grid(cells, columns, right))
+
+
+def grid(cells: Sequence[Sequence[str]], columns: Sequence[str], right: Sequence[str] = ()) -> Table:
+    """The table as a terminal shows it; `right` names the columns that stand at the right."""
     from rich.table import Table
     from rich.text import Text
 
-    grid = Table(box=None, header_style="bold", pad_edge=False)
+    made = Table(box=None, header_style="bold", pad_edge=False)
     for name in columns:
-        grid.add_column(name, no_wrap=True, justify="right" if name in right else "left")
+        made.add_column(name, no_wrap=True, justify="right" if name in right else "left")
     for line in cells:
-        grid.add_row(*[Text(cell, style="red" if "error" in cell or "timeout" in cell else "") for cell in line])
-    Console(file=stream).print(grid)
+        made.add_row(*[Text(cell, style="red" if "error" in cell or "timeout" in cell else "") for cell in line])
+    return made
 
 
 def one(record: TraceRecord, *, as_json: bool) -> None:

@@ -13,12 +13,10 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from opentracy.core.jsonio import encode
-from opentracy.traces import export
 from opentracy.traces.filters import parse
 
 from .dashboard_audit import data_home, note
-from .datasets import MAX_ROWS, Datasets, Example, example_of, fine_tuning_lines
+from .datasets import FORMS, MAX_ROWS, Datasets, Version, examples, selected
 from .errors import Refused
 from .routes import json_body, json_response
 from .traces import off_loop, reader_of
@@ -61,16 +59,7 @@ async def from_traces(engine: Engine, request: Request) -> Response:
 
     def work() -> tuple[int, int, int]:
         filters = parse(q, now_ms=time.time_ns() // 1_000_000).between(since, until)
-        skipped = 0
-        rows: list[Example] = []
-        for record in export.records(reader, filters, limit=limit * 4):
-            row = example_of(record)
-            if row is None:
-                skipped += 1
-            else:
-                rows.append(row)
-            if len(rows) == limit:
-                break
+        rows, skipped = selected(reader, filters, limit)
         made = sets.add(name, rows, q or "every trace")
         return made.version, made.rows, skipped
 
@@ -84,16 +73,12 @@ async def add_rows(engine: Engine, request: Request) -> Response:
     sets, name = of(engine), request.path_params["name"]
     body = await json_body(request)
     try:
-        fresh = msgspec.convert(body.get("rows"), list[Example])
-    except msgspec.ValidationError as e:
-        raise Refused(400, f"rows must be a list of {{messages, answer}}: {e}", param="rows") from None
-    if not fresh or not all(row.messages for row in fresh):
-        raise Refused(400, "rows must have at least one row, each with messages", param="rows")
+        fresh = examples(body.get("rows"))
+    except ValueError as e:
+        raise Refused(400, str(e), param="rows") from None
 
     def work() -> tuple[int, int]:
-        versions = sets.versions(name)
-        old = list(sets.rows(name, versions[-1].version)) if versions else []
-        made = sets.add(name, [*old, *fresh], versions[-1].source if versions else "playground")
+        made = sets.extend(name, fresh, "playground")
         return made.version, made.rows
 
     version, rows = await _refusing(work)
@@ -118,29 +103,21 @@ async def export_rows(engine: Engine, request: Request) -> Response:
     """`GET /v1/dashboard/datasets/{name}/export?version=&format=jsonl|finetune`."""
     sets, name = of(engine), request.path_params["name"]
     form = request.query_params.get("format", "jsonl")
-    if form not in ("jsonl", "finetune"):
+    if form not in FORMS:
         raise Refused(400, "format must be jsonl or finetune", param="format")
 
     def work() -> tuple[bytes, int]:
         version = _version(sets, name, request)
-        found = sets.rows(name, version.version)
-        lines = (
-            fine_tuning_lines(found) if form == "finetune" else (encode(msgspec.to_builtins(r)) + b"\n" for r in found)
-        )
-        return b"".join(lines), version.version
+        return b"".join(sets.lines(name, version.version, form)), version.version
 
     content, number = await _refusing(work)
     attachment = {"content-disposition": f'attachment; filename="{name}-{number}-{form}.jsonl"'}
     return Response(content, 200, attachment, "application/x-ndjson")
 
 
-def _version(sets: Datasets, name: str, request: Request) -> Any:
-    versions = sets.versions(name)
-    wanted = _whole(request, "version", versions[-1].version if versions else 0)
-    found = next((v for v in versions if v.version == wanted), None)
-    if found is None:
-        raise KeyError(f"{name} has no version {wanted}")
-    return found
+def _version(sets: Datasets, name: str, request: Request) -> Version:
+    number = _whole(request, "version", -1)
+    return sets.version(name, None if number < 0 else number)
 
 
 def _whole(request: Request, name: str, default: int) -> int:

@@ -19,8 +19,10 @@ from typing import Any
 import msgspec
 
 from opentracy.core.jsonio import encode
-from opentracy.traces.export import fine_tuning_example
+from opentracy.traces.export import fine_tuning_example, records
+from opentracy.traces.filters import Filters
 from opentracy.traces.model import TraceRecord
+from opentracy.traces.reader import Reader
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 MAX_ROWS = 100_000
@@ -93,6 +95,29 @@ class Datasets:
         part.replace(folder / f"{number:04}.json")
         return made
 
+    def version(self, name: str, number: int | None = None) -> Version:
+        """One version, the last without a number. Raises KeyError when there is none, ValueError as `versions`."""
+        versions = self.versions(name)
+        if not versions:
+            raise KeyError(f"There is no dataset {name}")
+        for one in versions:
+            if one.version == (versions[-1].version if number is None else number):
+                return one
+        raise KeyError(f"{name} has no version {number}")
+
+    def extend(self, name: str, fresh: Iterable[Example], source: str) -> Version:
+        """A new version: the rows of the last one, then these. `source` is for a dataset's first version."""
+        versions = self.versions(name)
+        old = list(self.rows(name, versions[-1].version)) if versions else []
+        return self.add(name, [*old, *fresh], versions[-1].source if versions else source)
+
+    def lines(self, name: str, version: int, form: str) -> Iterator[bytes]:
+        """The rows as they are exported: `jsonl` as they are kept, `finetune` as OpenAI takes them."""
+        rows = self.rows(name, version)
+        if form == "finetune":
+            return fine_tuning_lines(rows)
+        return (encode(msgspec.to_builtins(row)) + b"\n" for row in rows)
+
     def rows(self, name: str, version: int) -> Iterator[Example]:
         """The rows of a version. Raises KeyError when there is none of that number."""
         path = self._folder(name) / f"{version:04}.jsonl"
@@ -118,6 +143,39 @@ def example_of(record: TraceRecord) -> Example | None:
         f"{record.provider}/{record.model}",
         made.get("tools"),
     )
+
+
+def selected(reader: Reader, filters: Filters, limit: int) -> tuple[list[Example], int]:
+    """The newest `limit` rows that the traces of a filter give, and how many traces gave none on the way there.
+
+    Up to four times as many traces are looked at.
+    """
+    rows: list[Example] = []
+    skipped = 0
+    for record in records(reader, filters, limit=limit * 4):
+        row = example_of(record)
+        if row is None:
+            skipped += 1
+        else:
+            rows.append(row)
+        if len(rows) == limit:
+            break
+    return rows, skipped
+
+
+def examples(given: object) -> list[Example]:
+    """Rows out of JSON values. Raises ValueError for what is none, and for no rows."""
+    try:
+        rows = msgspec.convert(given, list[Example])
+    except msgspec.ValidationError as e:
+        raise ValueError(f"rows must be a list of {{messages, answer}}: {e}") from None
+    if not rows or not all(row.messages for row in rows):
+        raise ValueError("rows must have at least one row, each with messages")
+    return rows
+
+
+#: what `Datasets.lines` can write
+FORMS = ("jsonl", "finetune")
 
 
 def fine_tuning_lines(rows: Iterable[Example]) -> Iterator[bytes]:

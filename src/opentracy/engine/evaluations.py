@@ -11,7 +11,8 @@ import contextlib
 import re
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -19,10 +20,11 @@ import msgspec
 
 from opentracy.core.jsonio import encode
 
-from .datasets import Example
+from .datasets import MAX_ROWS, Datasets, Example
 
 State = Literal["running", "done", "failed", "stopped"]
 PARALLEL: Final = 4
+MAX_MODELS: Final = 12
 MAX_FAILURES: Final = 50
 SAVE_S: Final = 0.5
 SILENT_S: Final = 1200  # no call takes longer: a run that was not saved since has nobody who runs it
@@ -184,6 +186,49 @@ class Runs:
         return found
 
 
+def planned(
+    sets: Datasets, dataset: str, version: int, models: object, grader: object, limit: object, run_id: str
+) -> tuple[Evaluation, list[Example]]:
+    """A run that may begin, and the rows it asks about: the first `limit` that have an expected answer.
+
+    Raises ValueError for what makes no sense (its second argument names the parameter), KeyError for a version that
+    does not exist.
+    """
+    named = isinstance(models, list) and all(isinstance(m, str) for m in models)
+    if not isinstance(models, list) or not named or not 1 <= len(models) <= MAX_MODELS:
+        raise ValueError(f"models must be a list of 1 to {MAX_MODELS} names", "models")
+    if not isinstance(grader, str) or grader not in GRADERS:
+        raise ValueError(f"grader must be one of {', '.join(GRADERS)}", "grader")
+    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_ROWS:
+        raise ValueError(f"limit must be a whole number from 1 to {MAX_ROWS}", "limit")
+    rows = list(islice((row for row in sets.rows(dataset, version) if row.answer is not None), limit))
+    if not rows:
+        raise ValueError("No row of this version has an expected answer to compare with", "version")
+    names = list(dict.fromkeys(models))
+    now = time.time_ns() // 1_000_000
+    return Evaluation(run_id, dataset, version, grader, names, len(rows) * len(names), now), rows
+
+
+def label_lines(sets: Datasets, runs: Runs, run_id: str) -> Iterator[bytes]:
+    """The scores of a run as what a router is trained from, a JSON line a prompt. Raises KeyError as `Runs.cells`.
+
+    {"prompt", "s:MODEL": 0..1, "c:MODEL": USD}, as `opentracy routing train` and `add-model` read them.
+    """
+    from .route import prompt_of
+
+    run, cells = runs.one(run_id), runs.cells(run_id)
+    found: dict[int, dict[str, Any]] = {}
+    for cell in cells:
+        line = found.setdefault(cell.row, {})
+        line[f"s:{cell.model}"] = cell.score
+        if cell.cost is not None:
+            line[f"c:{cell.model}"] = cell.cost
+    rows = (row for row in sets.rows(run.dataset, run.version) if row.answer is not None)
+    for at, row in enumerate(rows):
+        if at in found:
+            yield encode({"prompt": prompt_of(row.messages)[0], **found[at]}) + b"\n"
+
+
 async def evaluate(run: Evaluation, rows: Sequence[Example], ask: Ask, runs: Runs) -> None:
     """Runs it to the end, or until it is told to stop; its file always says how far it is."""
     loop = asyncio.get_running_loop()
@@ -212,7 +257,7 @@ async def evaluate(run: Evaluation, rows: Sequence[Example], ask: Ask, runs: Run
         if run.state == "running":
             run.state = "done"
     except asyncio.CancelledError:
-        run.state, run.problem = "stopped", "the engine was stopped"
+        run.state, run.problem = "stopped", "it was interrupted"
         raise
     except Exception as e:
         run.state, run.problem = "failed", f"{e.__class__.__name__}: {e}"[:300]
