@@ -86,7 +86,7 @@ class OpenAIRelay:
         if decoder.done or decoder.failure is not None:
             return b""
         # by far the commonest read: one event of one line
-        single = decoder.plain and decoder.parser.idle and data.endswith(b"\n\n") and data.count(b"\n") == 2
+        single = decoder.plain and decoder.parser.idle and data.find(b"\n") == len(data) - 2 and data.endswith(b"\n\n")
         if single and b"\r" not in data:
             raws = [data[:-2]]
             return raws[0] + b"\n\n" if self._clean(raws, 0) else self._slow(data[:-2])
@@ -178,7 +178,11 @@ class OpenAIRelay:
         before, after = self._before, self._after
         if len(block) < len(before) + len(after) or not (block.startswith(before) and block.endswith(after)):
             return False
-        texts = block[len(before) : len(block) - len(after)].split(b"%b\n\n%b" % (after, before))
+        start, end = len(before), -len(after)
+        # cut at single bytes, then held against the whole: a search for all that stands between two texts costs more
+        texts = [raw[start:end] for raw in block.split(b"\n")[::2]]
+        if (b"%b\n\n%b" % (after, before)).join(texts) != block[start:end]:
+            return False
         joined = b"".join(texts)
         if b'"' in joined or b"\\" in joined:
             return False
