@@ -196,6 +196,35 @@ def test_crashed_worker_is_replaced(start_engine: Start, upstream: FaultServer) 
     assert engine.stop() == 0
 
 
+SLOW_FORK = """
+import os, sys, time
+fork = os.fork
+def slow():
+    pid = fork()
+    if not pid:
+        time.sleep(1.5)  # on a busy machine the child gets its first turn late
+    return pid
+os.fork = slow
+from opentracy.cli import main
+sys.exit(main())
+"""
+
+
+def test_a_worker_that_has_not_had_its_first_turn_is_stopped_too(tmp_path: Path) -> None:
+    """It still has its parent's handlers then, which pass a signal on and live."""
+    command = [sys.executable, "-c", SLOW_FORK, "serve", "--port", str(free_port()), "--workers", "2"]
+    environ = {**bare_environment(), "OPENTRACY_DATA_HOME": str(tmp_path)}
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(command, env=environ, stderr=quiet, stdout=quiet, start_new_session=True) as engine:
+        assert _await(lambda: len(_children(engine.pid)) == 2)
+        engine.send_signal(signal.SIGTERM)
+        try:
+            assert engine.wait(30) == 0
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(engine.pid, signal.SIGKILL)
+
+
 def test_killed_engine_loses_nothing(start_engine: Start, upstream: FaultServer) -> None:
     """Row 94: after kill -9, strict durability has every acknowledged trace once, open requests become interrupted."""
     engine = start_engine("[traces]\ndurability = 'strict'\n", upstream)

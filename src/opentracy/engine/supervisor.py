@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("opentracy.engine")
 _CRASHES_PER_MINUTE = 30
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class StartError(Exception):
@@ -209,17 +210,21 @@ class Supervisor:
         return True
 
     def _start(self, number: int) -> None:
+        # held back until the child has handlers of its own: with ours it would pass a signal on and live
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         pid = os.fork()
         if pid:
             self._workers[pid] = number
-            if self._stopping:
+            if self._stopping:  # it was told before there was this one
                 os.kill(pid, signal.SIGTERM)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             return
         status = 1
         try:
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
             for caught in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(caught, lambda *_: os._exit(0))  # told to stop before there was anything to stop
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             from .worker import work
 
             server = self._config.server
