@@ -67,7 +67,7 @@ def test_cut_stream_has_no_last_chunk() -> None:
 
 @pytest.mark.parametrize("usage", [True, False])
 def test_tail(usage: bool) -> None:
-    out = events(tail(chunk({}, "stop", usage={"total_tokens": 3}), include_usage=usage, extras={"_cost": 1.0}))
+    out = events(tail(chunk({}, "stop", usage={"total_tokens": 3}), include_usage=usage, extras=b'"_cost":1.0'))
     assert out[-1] == "[DONE]"
     assert out[0]["choices"][0]["finish_reason"] == "stop"
     assert out[-2]["_cost"] == 1.0

@@ -59,7 +59,7 @@ class Wire:
     """A running engine, a provider that says what it is told to, and one kept connection to the engine."""
 
     engine: Engine
-    script: list[bytes]
+    script: list[Any]
     records: list[TraceRecord]
     seen: list[bytes] = field(default_factory=list)
     closed: int = 0
@@ -99,7 +99,7 @@ async def _message(reader: asyncio.StreamReader) -> bytes:
 
 @asynccontextmanager
 async def wire(config: Config = CONFIG, router: Router | None = None) -> Any:
-    script: list[bytes] = []
+    script: list[Any] = []
     state: dict[str, Wire] = {}
 
     async def provider(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -110,6 +110,17 @@ async def wire(config: Config = CONFIG, router: Router | None = None) -> Any:
                 if said == b"never":
                     await reader.read()
                     break
+                if isinstance(said, list):
+                    for piece in said:
+                        if piece is None:  # nothing more, and the connection stays
+                            await reader.read()
+                            raise ConnectionError
+                        writer.write(piece)
+                        await writer.drain()
+                        await asyncio.sleep(0.002)  # so that it arrives by itself
+                    if not said[-1]:
+                        break
+                    continue
                 writer.write(said)
                 if b"content-length" not in said and b"chunked" not in said:
                     break
@@ -141,14 +152,15 @@ async def wire(config: Config = CONFIG, router: Router | None = None) -> Any:
 def ways(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The model of each call that began the short way."""
     began: list[str] = []
-    real = direct_module.DirectCall
+    for name in ("DirectCall", "DirectStream"):
+        real = getattr(direct_module, name)
 
-    class Counted(real):  # type: ignore[misc, valid-type]
-        def __init__(self, *args: Any) -> None:
-            began.append(args[5])
-            super().__init__(*args)
+        class Counted(real):  # type: ignore[misc, valid-type]
+            def __init__(self, *args: Any) -> None:
+                began.append(args[5])
+                super().__init__(*args)
 
-    monkeypatch.setattr(direct_module, "DirectCall", Counted)
+        monkeypatch.setattr(direct_module, name, Counted)
     yield began
 
 
@@ -241,38 +253,208 @@ def test_whatever_the_provider_says(name: str, model: str, ways: list[str]) -> N
     assert ways == [model]
 
 
-@pytest.mark.parametrize("name", ["good", "400", "error at 200", "eof then good", "not json"])
-def test_streams_too(name: str, ways: list[str]) -> None:
-    deltas: list[tuple[dict[str, str], str | None]] = [
-        ({"role": "assistant", "content": ""}, None), ({"content": "one "}, None), ({"content": "twö"}, None), ({}, "stop"),
-    ]  # fmt: skip
+def event(delta: Any, finish: str | None = None, **more: Any) -> bytes:
     base = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
-    chunks: list[Any] = [{**base, "choices": [{"index": 0, "delta": d, "finish_reason": f}]} for d, f in deltas]
-    chunks.append({**base, "choices": [], "usage": USAGE})
-    events = b"".join(b"data: %b\n\n" % json.dumps(chunk).encode() for chunk in chunks) + b"data: [DONE]\n\n"
+    choices = [] if delta is None else [{"index": 0, "delta": delta, "finish_reason": finish}]
+    return b"data: %b\n\n" % json.dumps({**base, "choices": choices, **more}).encode()
+
+
+ROLE, ONE, TWO = event({"role": "assistant", "content": ""}), event({"content": "one "}), event({"content": "twö"})
+STOP, COUNTED, DONE = event({}, "stop"), event(None, usage=USAGE), b"data: [DONE]\n\n"
+CALLS = event({"tool_calls": [{"index": 0, **TOOL}]})
+BROKEN = event(None, error={"message": "boom", "code": 500})
+PIECES: dict[str, list[bytes]] = {  # "" ends the connection, which is otherwise kept
+    "good": [ROLE + ONE + TWO + STOP + COUNTED + DONE],
+    "event by event": [ROLE, ONE, TWO, STOP, COUNTED, DONE],
+    "cut anywhere": [ROLE[:9], ROLE[9:] + ONE[:30], ONE[30:] + TWO[:-1], TWO[-1:] + STOP[:40], STOP[40:] + COUNTED + DONE],
+    "usage with the finish": [ROLE + ONE, event({}, "stop", usage=USAGE) + DONE],
+    "unknown model answered": [ROLE + ONE, event({}, "length", model="somebody-else", usage=CACHED), DONE],
+    "no usage": [ROLE, ONE, STOP, DONE],
+    "no end marker": [ROLE, ONE, STOP, COUNTED],
+    "no finish": [ROLE, ONE, COUNTED, DONE],
+    "cut off": [ROLE, ONE, b""],
+    "cut off before content": [ROLE, b""],
+    "nothing": [],
+    "no content": [ROLE, STOP, COUNTED, DONE],
+    "role with content": [event({"role": "assistant", "content": "a"}), TWO, STOP, COUNTED, DONE],
+    "no role": [ONE, TWO, STOP, COUNTED, DONE],
+    "tool calls": [ROLE, CALLS, event({}, "tool_calls"), COUNTED, DONE],
+    "text, then tool calls": [ROLE + ONE, CALLS, TWO + event({}, "tool_calls"), COUNTED + DONE],
+    "reasoning": [ROLE, event({"content": None, "reasoning_content": "hm"}), ONE, STOP, COUNTED, DONE],
+    "error": [ROLE, BROKEN],
+    "error after content": [ROLE + ONE, TWO, BROKEN],
+    "not json": [ROLE + ONE, b"data: {no\n\n"],
+    "pings": [b": hi\n\n", ROLE + ONE, b": hi\n\n" + TWO, STOP + COUNTED + DONE],
+    "carriage returns": [(ROLE + ONE).replace(b"\n", b"\r\n"), (TWO + STOP + COUNTED + DONE).replace(b"\n", b"\r\n")],
+    "another id": [ROLE + ONE, event({"content": "x"}, id="other"), STOP + COUNTED + DONE],
+    "flood": [ROLE + ONE * 40 + event({"content": "say \"\n"}) + TWO * 300 + STOP + COUNTED + DONE],
+}
+
+
+def streamed(pieces: list[bytes]) -> list[bytes]:
+    """What a provider sends, piece by piece; a last b"" closes the connection."""
+    chunks = [b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces if piece]
     head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-    stream = b"%b%x\r\n%b\r\n0\r\n\r\n" % (head, len(events), events)
-    script = [stream if said == GOOD else said for said in SCRIPTS[name]]
+    return [head, *chunks, b"" if pieces and not pieces[-1] else b"0\r\n\r\n"]
+
+
+async def told_both_ways(script: list[Any], body: bytes, config: Config = CONFIG, router: Router | None = None) -> list[Any]:
+    found = []
+    for short in (False, True):
+        async with wire(config, router) as w:
+            await w.warm({"model": "openai/gpt-4o-mini", "messages": MESSAGES})
+            if not short:
+                w.engine.direct = lambda exchange: False
+                w.writer.close()
+                await w.connect()
+            w.script[:] = script
+            reply = await w.post(body)
+            await asyncio.sleep(0.01)
+            assert len(w.records) == 1
+            assert not w.engine.calls
+            assert not any(w.engine.health.active.values())
+            found.append((compared(*reply, w.records[0]), [json.loads(s) for s in w.seen]))
+    return found
+
+
+@pytest.mark.parametrize("model", ["openai/gpt-4o", "pair"])
+@pytest.mark.parametrize("wanted", [True, False])
+@pytest.mark.parametrize("name", PIECES)
+def test_streams_too(name: str, wanted: bool, model: str, ways: list[str]) -> None:
+    options = {"stream_options": {"include_usage": True}} if wanted else {}
+    body = json.dumps({"model": model, "messages": MESSAGES, "stream": True, **options}).encode()
+    script = [streamed(PIECES[name]), streamed(PIECES["good"])]
+    general, short = asyncio.run(told_both_ways(script, body))
+    assert short == general
+    assert ways == [model]
+    assert short[1][0]["stream_options"] == {"include_usage": True}
+
+
+@pytest.mark.parametrize("name", ["good", "400", "error at 200", "eof then good", "not json"])
+def test_a_stream_that_is_no_stream(name: str, ways: list[str]) -> None:
     body = json.dumps({"model": "openai/gpt-4o", "messages": MESSAGES, "stream": True}).encode()
+    script = [streamed(PIECES["good"]) if said == GOOD and name != "good" else said for said in SCRIPTS[name]]
+    general, short = asyncio.run(told_both_ways(script, body))
+    assert short == general
+    assert ways == ["openai/gpt-4o"]
+
+
+def quick(**limits: Any) -> Config:
+    return msgspec.structs.replace(CONFIG, limits=msgspec.structs.replace(CONFIG.limits, **limits))
+
+
+HUNG = [*streamed([ROLE, ONE + TWO])[:-1], None]
+WAITING = [*streamed([ROLE])[:-1], None]
+
+
+async def _leaves(w: Wire) -> bytes:
+    said: bytes = await w.reader.readuntil(b"one ") if w.script[0] is HUNG else await _until_asked(w)
+    w.writer.close()
+    return said
+
+
+async def _until_asked(w: Wire) -> bytes:
+    while not w.seen:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.05)
+    return b""
+
+
+async def _stops(w: Wire) -> bytes:
+    await _until_asked(w)
+    assert await w.engine.shut_down(0.05) == 1
+    said: bytes = await w.reader.read()
+    return said
+
+
+async def _waits(w: Wire) -> bytes:
+    status, _, said = await w.answered()
+    return said if status == 200 else b"data: %b\n" % said
+
+
+async def _hears_that_we_are_there(w: Wire) -> bytes:
+    said: bytes = await w.reader.readuntil(b": keepalive\n\n")
+    w.writer.close()
+    return said
+
+
+LIVES: dict[str, tuple[list[Any], Config, Any, str]] = {
+    "leaves a stream": (HUNG, CONFIG, _leaves, "client_cancelled"),
+    "leaves before content": (WAITING, CONFIG, _leaves, "client_cancelled"),
+    "the engine stops": (HUNG, CONFIG, _stops, "interrupted"),
+    "the engine stops before content": (WAITING, CONFIG, _stops, "interrupted"),
+    "no next content": (HUNG, quick(idle=0.3), _waits, "timeout"),
+    "no first content": (WAITING, quick(first_token=0.3), _waits, "timeout"),
+    "too long in all": (HUNG, quick(total=0.7, keepalive=0.4), _waits, "timeout"),
+    "silence": (HUNG, quick(keepalive=0.4), _hears_that_we_are_there, "client_cancelled"),
+}
+
+
+@pytest.mark.parametrize("name", LIVES)
+def test_what_may_befall_a_stream(name: str, ways: list[str]) -> None:
+    script, config, befalls, outcome = LIVES[name]
+    data = json.dumps({"model": "quick" if "first" in name else "openai/gpt-4o", "messages": MESSAGES, "stream": True}).encode()
 
     async def both() -> list[Any]:
         found = []
         for short in (False, True):
-            async with wire() as w:
-                await w.warm({"model": "openai/gpt-4o", "messages": MESSAGES})
+            async with wire(config) as w:
+                await w.warm({"model": "openai/gpt-4o-mini", "messages": MESSAGES})
                 if not short:
+                    w.engine.direct = lambda exchange: False
                     w.writer.close()
                     await w.connect()
-                w.script[:] = script
-                reply = await w.post(body)
-                await asyncio.sleep(0)
-                found.append((compared(*reply, w.records[0]), [json.loads(s) for s in w.seen]))
+                w.script[:] = [script]
+                asked = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+                w.writer.write(asked.encode() + data)
+                said = await befalls(w)
+                while not (w.records and w.closed):  # the provider is left in any case
+                    await asyncio.sleep(0.01)
+                assert not w.engine.calls
+                row = msgspec.structs.asdict(w.records[0])
+                for name in ("trace_id", "ts_ms", "latency_ms", "ttft_ms", "attempts"):
+                    row.pop(name)
+                told = said.replace(w.records[0].trace_id.encode(), b"ID").split(b"\n")
+                # who wrote an event decides where spaces stand
+                events = [e.replace(b": ", b":").replace(b", ", b",") for e in told if e.startswith((b"data: ", b": "))]
+                found.append((row, [e.replace(b"\\u00f6", "ö".encode()) for e in events], len(w.records)))
         return found
 
-    general, short = asyncio.run(both())
+    general, short = asyncio.run(asyncio.wait_for(both(), 30))
     assert short == general
+    assert general[0]["outcome"] == outcome
+    assert ways[-1:] == [json.loads(data)["model"]]
+
+
+def test_a_slow_reader_stops_the_provider_of_a_stream_too(ways: list[str]) -> None:
+    """What is on its way is bounded, and all of it arrives in the end."""
+    big = [event({"content": f" {n} " + "x" * 20_000}) for n in range(600)]
+
+    async def main() -> None:
+        async with wire(quick(total=30.0)) as w:
+            await w.warm({"model": "openai/gpt-4o", "messages": MESSAGES})
+            w.script[:] = [streamed([ROLE + ONE, *big, STOP + COUNTED + DONE])]
+            w.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+            data = json.dumps({"model": "openai/gpt-4o", "messages": MESSAGES, "stream": True}).encode()
+            w.writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(data) + data)
+            connection = next(iter(w.engine.server.connections))
+            while not any(c.paused_at for c in w.engine.server.connections):
+                await asyncio.sleep(0.01)
+            held = connection.transport.get_write_buffer_size()
+            await asyncio.sleep(0.3)
+            assert connection.transport.get_write_buffer_size() <= held + 600_000
+            whole = b""
+            while not whole.endswith(b"0\r\n\r\n"):
+                whole += await w.reader.read(1 << 20)
+            texts = [json.loads(line[6:]) for line in whole.split(b"\n") if line.startswith(b"data: {")]
+            said = "".join(c["choices"][0]["delta"].get("content", "") for c in texts if c["choices"])
+            assert [word for word in said.split() if word.isdigit()] == [str(n) for n in range(600)]
+            while not w.records:
+                await asyncio.sleep(0.01)
+            assert w.records[0].outcome == "ok"
+
+    asyncio.run(asyncio.wait_for(main(), 60))
     assert ways == ["openai/gpt-4o"]
-    assert short[1][0]["stream_options"] == {"include_usage": True}
 
 
 AUTO = msgspec.structs.replace(

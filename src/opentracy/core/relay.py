@@ -6,7 +6,7 @@ out. Dialects whose wire is close enough bring a cheaper relay of their own. Not
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from .fold import MessageFold as MessageFold  # relays fold as they go
@@ -26,22 +26,22 @@ def sse_chunks(chunks: Iterable[Chunk]) -> bytes:
     return b"".join([b"data: %b\n\n" % encode(chunk) for chunk in chunks])
 
 
-def tail(last: Chunk | None, *, include_usage: bool, extras: Mapping[str, Any]) -> bytes:
+def tail(last: Chunk | None, *, include_usage: bool, extras: bytes) -> bytes:
     """The end of a successful stream: finish, the usage chunk where it was asked for, `[DONE]`.
 
     `last` is a relay's last chunk (finish and usage together). OpenAI's clients expect the usage apart, on a chunk
-    without choices; the extras ride on whatever chunk is the last.
+    without choices; the extras, members of a JSON object without its braces, ride on whatever chunk is the last.
     """
     if last is None:
         return DONE
     usage = last.get("usage")
     if not include_usage:
         finish = {k: v for k, v in last.items() if k != "usage"}
-        finish.update(extras)
-        return sse(finish) + DONE
+        return b"data: %b,%b}\n\n%b" % (encode(finish)[:-1], extras, DONE)
     finish = {**last, "usage": None}
     base = {k: last[k] for k in ("id", "object", "created", "model", "system_fingerprint", "service_tier") if k in last}
-    return sse(finish) + sse({**base, "choices": [], "usage": usage, **extras}) + DONE
+    end = encode({**base, "choices": [], "usage": usage})
+    return b"data: %b\n\ndata: %b,%b}\n\n%b" % (encode(finish), end[:-1], extras, DONE)
 
 
 class EncodingRelay:

@@ -67,6 +67,11 @@ def read_usual(data: bytes) -> UsualChat | None:
         return None
 
 
+def wants_usage(chat: UsualChat) -> bool:
+    """Whether a stream is to end with a chunk that has the usage."""
+    return chat.stream_options is not UNSET and chat.stream_options.include_usage is True
+
+
 def more_keys(data: bytes, written: bytes) -> bool:
     """Whether a request may have more keys than what was written of it: each key has its colon, and texts theirs."""
     return data.count(b":") != written.count(b":") or b"\\u003" in data

@@ -263,6 +263,48 @@ class RelayingDialect(Protocol):
         ...
 
 
+class ForwardedStream(Protocol):
+    """A stream that goes on as the bytes it came in, until it is done or something odd comes."""
+
+    done: bool
+    """The end marker was seen."""
+    odd: bytes
+    """Whole events that must be read by a decoder, and with them all that follows."""
+    finish_reason: str | None
+    usage: PlainUsage | None
+
+    @property
+    def progress(self) -> int:
+        """Content-bearing events so far."""
+        ...
+
+    @property
+    def model(self) -> str:
+        """The model that says it answers; known once `done`."""
+        ...
+
+    def open(self, data: bytes) -> bytes | None:
+        """From all bytes of the body so far, what is to be sent on once there is content; b"" while there is none;
+        None when a decoder must read this stream from its beginning."""
+        ...
+
+    def feed(self, data: bytes) -> bytes:
+        """What is to be sent on of these bytes, after `open`."""
+        ...
+
+    def last(self) -> Chunk:
+        """Finish and usage together, once `done`."""
+        ...
+
+    def response(self) -> bytes:
+        """The `chat.completion` that it would have been, once `done`; JSON."""
+        ...
+
+    def go_on(self, call: Call, target: Target, headers: Mapping[str, str]) -> tuple[Decoder, list[Chunk], Relay]:
+        """Who reads on after `open`, and the first chunks; what is `odd` comes out of the relay's `pending`."""
+        ...
+
+
 class Forwarding(Protocol):
     """A target whose usual requests and answers travel as they are, but for the model's name. Shared by its calls."""
 
@@ -278,6 +320,10 @@ class Forwarding(Protocol):
 
     def answer(self, body: bytes) -> Forwarded | None:
         """What a clean answer says of itself; None for one that `parse_response` must look at."""
+        ...
+
+    def stream(self) -> ForwardedStream:
+        """A stream that is about to begin."""
         ...
 
 

@@ -29,7 +29,8 @@ from .bridge import Bridge
 from .chat import ServedCall, chat, embeddings
 from .configfile import located
 from .cooldowns import Cooldowns
-from .direct import DirectCall, direct
+from .direct import direct
+from .direct_call import DirectCall
 from .errors import Refused, error_body
 from .health import Health
 from .http import Exchange

@@ -21,7 +21,7 @@ from opentracy.traces import TraceRecord
 
 from . import record as records
 from .auth import Identity, authenticate, authorize
-from .direct import DirectCall
+from .direct_call import DirectCall
 from .drive import Drive
 from .errors import Refused, error_body, error_object, failure_object
 from .http import Exchange
@@ -249,7 +249,8 @@ class ServedCall:
         self.engine.traces.put(record)
         self.engine.metrics.rejected(record)
 
-    def _call(self) -> Call:
+    def call(self) -> Call:
+        """The request as dialects read it."""
         params = {k: v for k, v in self.body.items() if k not in _LOCAL and v is not None}
         return Call(
             self.body.get("messages") or [],
@@ -286,7 +287,7 @@ class ServedCall:
         assert self.resolved is not None
         self.guard = self.engine.health.guard()
         return run(
-            self._call(), self.resolved.targets, self._policy(), clock=_now, wall=time.time, uniform=random.random,
+            self.call(), self.resolved.targets, self._policy(), clock=_now, wall=time.time, uniform=random.random,
             guard=self.guard, attempts=self.attempts, began=began,
         )  # fmt: skip
 

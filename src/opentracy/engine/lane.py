@@ -58,7 +58,7 @@ class Lane:
             routing["alias"] = resolved.alias
         #: what stands before the cost, between it and the latency, and between that and the trace id
         self.extras = (
-            b',"_provider":%b,"_cost":' % encode(target.provider),
+            b'"_provider":%b,"_cost":' % encode(target.provider),
             b',"_latency_ms":',
             b',"_routing":%b,"trace_id":"' % encode(routing)[:-1],
         )

@@ -61,6 +61,13 @@ class Tally:
         self.buckets = [0] * (len(BUCKETS) + 1)
         self.ttft: list[int] | None = None
 
+    def first_content(self, seconds: float) -> None:
+        """A stream had its first content so long after its request."""
+        if self.ttft is None:
+            self.ttft = [0] * (len(BUCKETS) + 1)
+        self.ttft[bisect_left(BUCKETS, seconds)] += 1
+        self.ttft_seconds += seconds
+
 
 class Metrics:
     """What this worker counts. Series are keyed by their text form, so that a sum over workers is a sum of dicts."""
@@ -106,10 +113,7 @@ class Metrics:
         tally.seconds += seconds
         tally.buckets[bisect_left(BUCKETS, seconds)] += 1
         if record.ttft_ms is not None:
-            if tally.ttft is None:
-                tally.ttft = [0] * (len(BUCKETS) + 1)
-            tally.ttft[bisect_left(BUCKETS, record.ttft_ms / 1000)] += 1
-            tally.ttft_seconds += record.ttft_ms / 1000
+            tally.first_content(record.ttft_ms / 1000)
         tally.tokens_in += record.tokens_in or 0
         tally.tokens_out += record.tokens_out or 0
         if record.cost_nano is not None:
@@ -141,8 +145,10 @@ class Metrics:
         """Where `answered` counts the good answers of a model."""
         return self._tally(provider, self._model(provider, model), "ok", 2)
 
-    def answered(self, tally: Tally, ms: float, tokens_in: int, tokens_out: int, cost: int | None) -> None:
-        """What `observe` would note of a plain call that its first request answered well."""
+    def answered(
+        self, tally: Tally, ms: float, tokens_in: int, tokens_out: int, cost: int | None, ttft_ms: float | None
+    ) -> None:
+        """What `observe` would note of a call that its first request answered well."""
         seconds = ms / 1000
         tally.count += 1
         tally.attempts += 1
@@ -155,6 +161,8 @@ class Metrics:
             tally.unpriced += 1
         else:
             tally.cost += cost
+        if ttft_ms is not None:
+            tally.first_content(ttft_ms / 1000)
         self._dirty = True
 
     def _model(self, provider: str, model: str) -> str:

@@ -21,6 +21,7 @@ from opentracy.traces import TraceRecord
 
 from . import record as records
 from .errors import failure_object
+from .paced import PacedWriter
 
 if TYPE_CHECKING:
     from opentracy.transport.aio import Answer
@@ -29,18 +30,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("opentracy.engine")
 _now = time.monotonic
-_EVENTS = b"text/event-stream; charset=utf-8"
-_NO_CACHE = b"cache-control: no-cache\r\nx-accel-buffering: no\r\n"
+EVENTS = b"text/event-stream; charset=utf-8"
+NO_CACHE = b"cache-control: no-cache\r\nx-accel-buffering: no\r\n"
 _KEEPALIVE = b": keepalive\n\n"
-_SMALL = 2048  # larger pieces are worth a write of their own
 
 
 class Stream:
     """The second half of a streamed call; the transport's sink."""
 
     __slots__ = (
-        "_answer", "_call", "_closed", "_held", "_idle", "_keepalive", "_last_progress", "_limit", "_opened", "_paused",
-        "_relay", "_send", "_server", "_time", "_ttft_ms", "_written",
+        "_answer", "_call", "_closed", "_idle", "_keepalive", "_last_progress", "_limit", "_opened", "_out", "_paused",
+        "_relay", "_server", "_ttft_ms",
     )  # fmt: skip
 
     def __init__(self, call: ServedCall, opened: Opened, answer: Answer | None) -> None:
@@ -49,7 +49,6 @@ class Stream:
         self._opened = opened
         self._answer = answer
         self._relay: Relay | None = None
-        self._send = call.exchange.send
         self._closed = False
         self._paused = False
         self._last_progress = 0
@@ -60,14 +59,12 @@ class Stream:
             total = min(total, call.tags.timeout)
         self._limit = call.started + total
         self._server = call.engine.server
-        self._time = call.engine.loop.time
-        self._written = self._time()
-        self._held: list[bytes] = []
+        self._out = PacedWriter(call.exchange)
         self._ttft_ms = round((_now() - call.started) * 1000, 3)
 
     def start(self) -> None:
         """Sends the head and what the plan has read already, then lets the transport push the rest."""
-        opened, call = self._opened, self._call
+        opened = self._opened
         chunks = opened.chunks
         decoder = opened.decoder
         if decoder is not None and decoder.failure is not None:
@@ -83,19 +80,27 @@ class Stream:
         self._open(sse_chunks(chunks))
         dialect: Any = opened.target.dialect
         open_relay = getattr(dialect, "open_relay", None)
-        self._relay = open_relay(decoder, chunks) if open_relay is not None else EncodingRelay(decoder, chunks)
-        assert self._answer is not None
-        if call.exchange.connection.paused_at:
+        self._read_on(open_relay(decoder, chunks) if open_relay is not None else EncodingRelay(decoder, chunks))
+
+    def _read_on(self, relay: Relay) -> None:
+        """What lies with the relay already, then all that is still to come."""
+        self._relay = relay
+        if self._call.exchange.connection.paused_at:
             self.pause()
-        pending = getattr(self._relay, "pending", None)
+        pending = getattr(relay, "pending", None)
         if pending is not None:
             self._pass_on(pending)
-        if not self._closed:
+        if not self._closed and self._answer is not None:
             self._answer.attach(self, _now() + self._idle)
+
+    def go_on(self, relay: Relay, out: PacedWriter, ttft_ms: float) -> None:
+        """Instead of `start`, where the stream began without us: what came last lies with `relay`."""
+        self._out, self._ttft_ms = out, ttft_ms
+        self._read_on(relay)
 
     def _open(self, data: bytes) -> None:
         call = self._call
-        call.exchange.open_stream(200, _EVENTS, call.headers(self._opened.target) + _NO_CACHE, data)
+        call.exchange.open_stream(200, EVENTS, call.headers(self._opened.target) + NO_CACHE, data)
 
     # ---------------------------------------------------------------- the transport's sink
     def data(self, data: bytes) -> None:
@@ -114,7 +119,7 @@ class Stream:
             self.broken(Failure("bad_event", "the engine could not read the provider's stream"))
             return
         if out:
-            self._write(out)
+            self._out.write(out)
         progress = relay.progress
         if progress != self._last_progress:
             self._last_progress = progress
@@ -124,42 +129,6 @@ class Stream:
             self.broken(relay.failure)
         elif relay.done:
             self._finished()
-
-    def _write(self, data: bytes) -> None:
-        """Sends at once, unless something was sent within this very millisecond: then a little later, together.
-
-        A model speaks slower than that, so only floods are gathered; each write and its framing cost as much as
-        everything else that an event does here.
-        """
-        now = self._time()
-        if len(data) > _SMALL:
-            self._written = now
-            self._send(self._rest(data))
-        elif self._held:
-            self._held.append(data)
-        elif now - self._written > 0.0015:
-            self._written = now
-            self._send(data)
-        else:
-            self._held.append(data)
-            self._server.soon(self._flush)
-
-    def _flush(self) -> None:
-        held = self._held
-        if held and not self._closed:
-            data = held[0] if len(held) == 1 else b"".join(held)
-            held.clear()
-            self._written = self._time()
-            self._send(data)
-
-    def _rest(self, data: bytes) -> bytes:
-        """What is still held, and this after it."""
-        held = self._held
-        if held:
-            held.append(data)
-            data = b"".join(held)
-            held.clear()
-        return data
 
     def end(self, failure: Failure | None) -> None:
         """The provider's body ended, well or not."""
@@ -175,7 +144,7 @@ class Stream:
             return
         out = relay.close()
         if out:
-            self._write(out)
+            self._out.write(out)
         if relay.failure is not None:
             self.broken(relay.failure)
         else:
@@ -198,8 +167,8 @@ class Stream:
         price = records.cost(target.provider, target.model, last.get("model") if last else None, usage)
         options = call.body.get("stream_options")
         wanted = isinstance(options, dict) and options.get("include_usage") is True
-        extras = call.extras(target, price.usd if price is not None else None)
-        data = self._rest(tail(last, include_usage=wanted, extras=extras))
+        extras = encode(call.extras(target, price.usd if price is not None else None))[1:-1]
+        data = self._out.rest(tail(last, include_usage=wanted, extras=extras))
         record = call.record("ok", 200)
         record.model, record.provider = target.model, target.provider
         record.ttft_ms = self._ttft_ms
@@ -234,7 +203,7 @@ class Stream:
         status, shown = failure_object(failure, target.provider, call.trace_id)
         base = self._opened.chunks[0] if self._opened.chunks else {}
         shown["status"] = failure.status or status
-        call.exchange.finish(self._rest(sse({"error": shown, **_error_chunk(base)})))
+        call.exchange.finish(self._out.rest(sse({"error": shown, **_error_chunk(base)})))
         record = call.record("ok", 200)
         record.ttft_ms = self._ttft_ms
         record.response = self._folded(None, None)
@@ -282,8 +251,8 @@ class Stream:
             return
         if _now() > self._limit:
             self.broken(Failure("timeout", "the request took longer than it may in all"))
-        elif now - self._written >= self._keepalive:
-            self._write(_KEEPALIVE)
+        elif now - self._out.written >= self._keepalive:
+            self._out.write(_KEEPALIVE)
 
     # ---------------------------------------------------------------- what it said
     def _message(self) -> dict[str, Any]:

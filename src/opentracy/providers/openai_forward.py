@@ -14,6 +14,7 @@ from ..core.jsonio import encode
 from ..core.usage import PlainUsage
 from ..core.usual import FIELDS, SETTINGS, UsualChat, UsualOptions
 from ..core.wire import Forwarded, Target
+from .openai_clean import CleanStream
 from .openai_messages import passes
 from .openai_quirks import thinks_in_text
 from .openai_request import Ways, adapted, ways_of
@@ -93,6 +94,10 @@ class OpenAIForwarding:
         except (ValueError, RecursionError):
             return None
         return found if found.usage.adds_up else None
+
+    def stream(self) -> CleanStream:
+        """A stream that is about to begin."""
+        return CleanStream()
 
 
 def forwarding(target: Target) -> OpenAIForwarding | None:

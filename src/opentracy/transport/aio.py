@@ -91,6 +91,19 @@ class Answer:
             self.close()
         return failure
 
+    def peek(self) -> bytes:
+        """What `poll` would give of the body, which stays there."""
+        return b"" if self._connection is None else self._connection.reader.peek()
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will arrive than what is there."""
+        connection = self._connection
+        if connection is None:
+            return True
+        reader = connection.reader
+        return reader.complete or reader.failure is not None or connection.lost is not None
+
     def notify(self, deadline: float, waiter: Waiter) -> None:
         """Has `waiter` told when `poll` should be asked again."""
         assert self._connection is not None

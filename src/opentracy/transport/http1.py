@@ -176,6 +176,13 @@ class ResponseReader:
         parts.clear()
         return data
 
+    def peek(self) -> bytes:
+        """The same bytes, which stay."""
+        parts = self._parts
+        if len(parts) > 1:
+            parts[:] = [b"".join(parts)]
+        return parts[0] if parts else b""
+
     @property
     def pending(self) -> int:
         """Bytes that `take` would give."""

@@ -1,0 +1,174 @@
+"""Clean events of an OpenAI stream: those that may go on as the bytes they came in, and the text that they carry.
+
+An event is clean when a typed decode says so; then it is neither rebuilt nor encoded again. Most servers' events differ
+in nothing but their text: once one was found clean, those that equal it before and after the text need no decode.
+Whoever forwards (`openai_relay`, `openai_clean`) decides what becomes of all other events.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+import msgspec
+
+from ..core.jsonio import encode
+from ..core.wire import Chunk
+
+
+class _Delta(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    content: str | None = None
+    reasoning_content: str | None = None
+    role: Literal["assistant"] | None = None
+
+
+class _Choice(msgspec.Struct, gc=False):
+    index: Literal[0]
+    delta: _Delta
+    finish_reason: None
+    error: None = None
+
+
+class _Event(msgspec.Struct, gc=False):
+    id: str
+    object: Literal["chat.completion.chunk"]
+    created: int
+    model: str
+    choices: tuple[_Choice]
+    usage: None = None
+    error: None = None
+
+
+_ROLE = b'"role":"assistant",'
+_decode = msgspec.json.Decoder(_Event).decode
+_strings = msgspec.json.Decoder(list[str]).decode
+# the inside of a JSON string; escapes by number are left to the decoder, which knows about surrogates
+_INSIDE = rb'[^"\\\x00-\x1f]*+(?:\\["\\/bfnrt][^"\\\x00-\x1f]*+)*+'
+_inside = re.compile(_INSIDE).fullmatch
+_CONTENT = re.compile(rb'"content":[ ]?"(' + _INSIDE + rb')"')
+_MAX_LEARNED = 4  # a server whose events differ elsewhere too will not stop doing so
+
+
+class Run:
+    """The clean events of one stream. `progress`: how many of them bore content."""
+
+    __slots__ = ("_after", "_before", "_learned", "_pieces", "_thoughts", "progress")
+
+    def __init__(self, progress: int = 0) -> None:
+        self.progress = progress
+        self._pieces: list[bytes] = []  # text that was not taken yet, as the inside of a JSON string
+        self._thoughts: list[str] = []
+        self._before = self._after = b""  # what stands around the text of this stream's events
+        self._learned = 0
+
+    def leading(self, block: bytes) -> int:
+        """How many bytes at the beginning of some whole events (LF only, without the last blank line) are events that
+        differ in nothing but plain text; they are noted. A blank line stands behind them, or the block's end."""
+        before, after = self._before, self._after
+        if not before:
+            return 0
+        # the last block of a stream ends otherwise: then all up to there may still be alike
+        end = block.rfind(after) + len(after)
+        if end == len(block):
+            return end if self._alike(block) else 0
+        if end > len(before) and block.startswith(b"\n\n", end) and self._alike(block[:end]):
+            return end
+        return 0
+
+    def _alike(self, block: bytes) -> bool:
+        before, after = self._before, self._after
+        if len(block) < len(before) + len(after) or not (block.startswith(before) and block.endswith(after)):
+            return False
+        start, end = len(before), -len(after)
+        # cut at single bytes, then held against the whole: a search for all that stands between two texts costs more
+        texts = [raw[start:end] for raw in block.split(b"\n")[::2]]
+        if (b"%b\n\n%b" % (after, before)).join(texts) != block[start:end]:
+            return False
+        joined = b"".join(texts)
+        if b'"' in joined or b"\\" in joined:
+            return False
+        if joined.isascii():
+            # printable says more than is needed, and is found out in a tenth of the time
+            if not joined.decode().isprintable() and _inside(joined) is None:
+                return False
+        elif not all(map(_is_text, texts)) or _inside(joined) is None:
+            return False
+        self._pieces.append(joined)
+        self.progress += len(texts) - texts.count(b"")
+        return True
+
+    def clean(self, raws: list[bytes], at: int, stream_id: str) -> int:
+        """Notes the clean events from `at` on; the position of the first one that is not. An event that only repeats
+        the role is changed in place."""
+        before, after = self._before, self._after
+        for raw in raws[at:] if at else raws:
+            if before and raw.startswith(before) and raw.endswith(after):
+                text = raw[len(before) : len(raw) - len(after)]
+                if _inside(text) and (text.isascii() or _is_text(text)) and len(raw) >= len(before) + len(after):
+                    self._pieces.append(text)
+                    if text:
+                        self.progress += 1
+                    at += 1
+                    continue
+            if not raw.startswith(b"data: {") or b"\n" in raw:
+                return at
+            try:
+                event = _decode(raw[6:])
+            except (ValueError, RecursionError):  # whoever looks at it next will say what it is
+                return at
+            if event.id != stream_id:
+                return at
+            delta = event.choices[0].delta
+            if delta.content is None and not delta.reasoning_content:
+                return at
+            if delta.role is not None:
+                # inside a JSON string these quotes would be escaped, so this can only be the field
+                if _ROLE not in raw:
+                    return at
+                raws[at] = raw.replace(_ROLE, b"", 1)
+            elif delta.content and not delta.reasoning_content and self._learned < _MAX_LEARNED:
+                before, after = self._learn(raw, delta.content)
+            if delta.content is not None:
+                self._pieces.append(encode(delta.content)[1:-1])
+                if delta.content:
+                    self.progress += 1
+            if delta.reasoning_content:
+                self.progress += 1
+                self._thoughts.append(delta.reasoning_content)
+            at += 1
+        return at
+
+    def _learn(self, raw: bytes, content: str) -> tuple[bytes, bytes]:
+        """Remembers what stands around the text of a clean event, where it is plain to see."""
+        self._learned += 1
+        found = _CONTENT.findall(raw)
+        match = _CONTENT.search(raw)
+        if match is not None and len(found) == 1 and raw.count(b'"content"') == 1:
+            start, end = match.span(1)
+            if _strings(b'["%b"]' % raw[start:end]) == [content]:
+                self._before, self._after = raw[:start], raw[end:]
+        return self._before, self._after
+
+    def said(self) -> tuple[bytes | None, str]:
+        """Text (the inside of a JSON string; None: not even an empty one) and reasoning that were noted so far."""
+        return b"".join(self._pieces) if self._pieces else None, "".join(self._thoughts)
+
+    def take(self) -> list[Chunk]:
+        """The same as chunks, and forgotten here."""
+        found: list[Chunk] = []
+        if self._pieces:
+            text = _strings(b'["%b"]' % b"".join(self._pieces))[0]
+            found.append({"choices": [{"index": 0, "delta": {"content": text}}]})
+            self._pieces = []
+        if self._thoughts:
+            found.append({"choices": [{"index": 0, "delta": {"reasoning_content": "".join(self._thoughts)}}]})
+            self._thoughts = []
+        return found
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
