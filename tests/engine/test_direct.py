@@ -180,6 +180,8 @@ def compared(status: int, headers: dict[str, str], body: bytes, record: TraceRec
         for one in (said, stored):
             if isinstance(one, dict):
                 one.pop("_latency_ms", None)
+                if one.get("created") == record.ts_ms // 1000:
+                    one["created"] = "now"
     else:
         said = [{**json.loads(e[6:]), "_latency_ms": 0} for e in said.split(b"\n") if e.startswith(b"data: {")]
     return {"status": status, "headers": kept, "said": said, "row": row, "request": record.request, "stored": stored}
