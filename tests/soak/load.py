@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -26,16 +27,18 @@ class Seen:
 
 
 class Load:
-    """`with Load(port, 8) as load: ...`; every second thread streams."""
+    """`with Load(port, 8) as load: ...`; every second thread streams. `rate`: requests a second of all threads together at
+    most, 0 for as many as they can; `pause`: seconds each thread rests after a request."""
 
     def __init__(
         self, port: int, clients: int = 8, *, model: str = "openai/gpt-4o-mini", prompt: str = "What is 6 * 7?",
-        pause: float = 0.0, headers: dict[str, str] | None = None, tolerate: Callable[[], bool] = lambda: False,
+        pause: float = 0.0, rate: float = 0.0, headers: dict[str, str] | None = None, tolerate: Callable[[], bool] = lambda: False,
     ) -> None:  # fmt: skip
         self.port = port
         self.seen = Seen()
         self._body = {"model": model, "messages": [{"role": "user", "content": prompt}]}
         self._pause = pause
+        self._every = clients / rate if rate else 0.0  # seconds from one request of a thread to its next
         self._headers = {"content-type": "application/json", **(headers or {})}
         self._tolerate = tolerate  # whether a broken connection is expected just now
         self._stop = threading.Event()
@@ -55,7 +58,12 @@ class Load:
     def _run(self, streaming: bool) -> None:
         body = json.dumps({**self._body, "stream": streaming})
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        due = time.monotonic() + self._every * random.random()
         while not self._stop.is_set():
+            if self._every:
+                due = max(due + self._every, time.monotonic() - 5)  # what a busy machine delayed is made up for, in part
+                if self._stop.wait(max(0.0, due - time.monotonic())):
+                    break
             began = time.monotonic()
             try:
                 connection.request("POST", "/v1/chat/completions", body, self._headers)
