@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from . import _openai_later
 
 _waiting = False
-if TYPE_CHECKING or _openai_later.imported():
+if TYPE_CHECKING or _openai_later.settled():
     import openai as _base
 elif _openai_later.installed():
     _base = _openai_later.stand_ins()
@@ -57,6 +57,8 @@ class _Described(Exception):
         retry_after: float | None = None,
         partial: Any = None,
     ) -> None:
+        if _waiting:
+            adopt()
         Exception.__init__(self, message)
         self.message = message
         self.status_code = status_code
@@ -182,7 +184,10 @@ for _class in _CLASSES:
 
 
 def adopt() -> None:
-    """From here on our classes are openai's too, if that package was imported meanwhile."""
+    """From here on our classes are openai's too, if that package was imported meanwhile.
+
+    Called when it is, and for each error until then: a thread may have begun its import before we came to watch.
+    """
     global _waiting
     if _waiting and _openai_later.imported():
         _openai_later.adopt(_CLASSES, _base)

@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 import traceback
+import zipfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -69,7 +70,10 @@ def test_each_failure_has_its_class(failure: Failure, name: str) -> None:
 
 def test_what_an_error_says() -> None:
     target = a_target()
-    attempts = [Attempt(target, "first", 0.0, failure=transport_failure("refused", "m", sent=False)), Attempt(target, "retry", 1.0)]
+    attempts = [
+        Attempt(target, "first", 0.0, failure=transport_failure("refused", "m", sent=False)),
+        Attempt(target, "retry", 1.0),
+    ]
     failure = Failure(
         "status", f"bad key {KEY}", status=401, code="invalid_api_key", type="auth", param="p", request_id="r",
         body={"error": {"message": f"bad key {KEY}"}}, headers={"x-request-id": "r", "echo": KEY}, retry_after=3.0,
@@ -117,7 +121,15 @@ def test_no_secret_in_anything_that_is_shown(server: FaultServer, step: Any, str
     # our own frames only: the caller's frame holds the key because the caller wrote it there
     frames = traceback.TracebackException(type(e), e, e.__traceback__, capture_locals=True)
     ours = "".join(str(f.locals) for f in frames.stack if "/opentracy/" in f.filename and "/tests/" not in f.filename)
-    surfaces = [str(e), repr(e), repr(vars(e)), repr(e.args), repr(pickle.dumps(e)), ours, repr(getattr(e, "__notes__", ""))]
+    surfaces = [
+        str(e),
+        repr(e),
+        repr(vars(e)),
+        repr(e.args),
+        repr(pickle.dumps(e)),
+        ours,
+        repr(getattr(e, "__notes__", "")),
+    ]
     assert [s for s in surfaces if "CANARY" in s] == []
     assert server.seen[0].headers["authorization"] == f"Bearer {KEY}"
 
@@ -189,3 +201,169 @@ print("fine")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "fine\n", done.stderr
+
+
+def _in_a_process_of_its_own(code: str, *words: str) -> None:
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    assert done.stdout == "fine\n", done.stderr
+
+
+def test_openai_imported_where_our_error_was_caught() -> None:
+    """Inside a function, in the handler itself: the error that is being handled is openai's from then on."""
+    _in_a_process_of_its_own("""
+import sys
+import opentracy as ot
+class Own(ot.RateLimitError):
+    pass
+def work():
+    for cls in (ot.RateLimitError, Own):
+        try:
+            raise cls("slow down", status_code=429, retry_after=3.0)
+        except ot.APIError as e:
+            import openai
+            assert isinstance(e, openai.RateLimitError) and isinstance(e, openai.APIStatusError), cls
+            try:
+                raise
+            except openai.RateLimitError as again:
+                assert again is e and e.retry_after == 3.0
+assert "openai" not in sys.modules
+ot.RateLimitError("once"), isinstance(ValueError(), ot.RateLimitError), issubclass(ot.RateLimitError, ot.APIError)
+work()
+assert issubclass(Own, sys.modules["openai"].RateLimitError)
+print("fine")
+""")
+
+
+def test_openai_imported_first_or_reloaded() -> None:
+    _in_a_process_of_its_own("""
+import importlib, openai
+import opentracy as ot
+e = ot.RateLimitError("m", status_code=429)
+assert isinstance(e, openai.RateLimitError)
+again = importlib.reload(openai)
+assert isinstance(e, again.RateLimitError) and isinstance(ot.NotFoundError("m"), again.NotFoundError)
+print("fine")
+""")
+
+
+def test_openai_imported_by_several_threads_while_errors_are_raised() -> None:
+    """No thread sees a class between the two: whoever can name openai's class catches ours with it."""
+    _in_a_process_of_its_own("""
+import importlib.util, sys, threading
+import opentracy as ot
+ot.RateLimitError("the classes exist")
+sys.setswitchinterval(1e-5)
+wrong, over = [], threading.Event()
+def raising():
+    while not over.is_set():
+        try:
+            raise ot.RateLimitError("m", status_code=429)
+        except ot.APIStatusError as e:
+            if not isinstance(e, ot.RateLimitError):
+                wrong.append(type(e).__mro__)
+def looking():
+    while not over.is_set():
+        importlib.util.find_spec("openai") if "openai" not in sys.modules else None
+def importing():
+    e = ot.AuthenticationError("m", status_code=401)
+    import openai
+    if not isinstance(e, openai.AuthenticationError):
+        wrong.append(type(e).__mro__)
+beside = [threading.Thread(target=t) for t in (raising, looking, looking)]
+ones = [threading.Thread(target=importing) for _ in range(8)]
+for t in beside + ones: t.start()
+for t in ones: t.join()
+over.set()
+for t in beside: t.join()
+assert not wrong, wrong[:2]
+print("fine")
+""")
+
+
+def test_an_import_that_began_before_our_classes_were_made() -> None:
+    """Then nobody tells us of its end; the next error notices."""
+    _in_a_process_of_its_own("""
+import sys
+import opentracy as ot
+import opentracy._error_classes
+sys.meta_path[:] = [f for f in sys.meta_path if "opentracy" not in type(f).__module__]
+import openai
+assert not issubclass(ot.RateLimitError, openai.RateLimitError)
+assert isinstance(ot.NotFoundError("m", status_code=404), openai.NotFoundError)
+assert issubclass(ot.RateLimitError, openai.RateLimitError)
+print("fine")
+""")
+
+
+def test_a_loader_of_many_modules_is_left_as_it_was(tmp_path: Any) -> None:
+    """Applications packed into one archive have one loader for all; and a failed import may be tried again."""
+    names = ", ".join(n for n in ot.errors.__all__)
+    classes = "\n".join(
+        f"class {n}({getattr(openai, n).__mro__[1].__name__.replace('OpenAIError', 'Exception')}): pass"
+        for n in sorted(ot.errors.__all__, key=lambda n: len(getattr(openai, n).__mro__))
+    )
+    with zipfile.ZipFile(tmp_path / "app.zip", "w") as archive:
+        archive.writestr(
+            "openai/__init__.py",
+            f"import other, os\nif os.environ.pop('FAIL', ''): raise ImportError('not yet')\n{classes}\n",
+        )
+        archive.writestr("other.py", "x = 1\n")
+        archive.writestr("third.py", f"names = {names.split(', ')!r}\n")
+    _in_a_process_of_its_own(
+        """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+import opentracy as ot
+e = ot.RateLimitError("m", status_code=429)
+os.environ["FAIL"] = "1"
+try:
+    import openai
+except ImportError as failed:
+    assert str(failed) == "not yet"
+assert not hasattr(sys.modules.get("openai"), "RateLimitError")
+import openai, third
+assert openai.__file__.startswith(sys.argv[1])
+for name in third.names:
+    assert issubclass(getattr(ot, name), getattr(openai, name)), name
+assert isinstance(e, openai.RateLimitError)
+assert type(openai.__loader__).__name__ == type(openai.__spec__.loader).__name__ == "zipimporter"
+assert "exec_module" not in vars(openai.__loader__)
+print("fine")
+""",
+        str(tmp_path / "app.zip"),
+    )
+
+
+def test_an_openai_package_without_the_classes_is_none() -> None:
+    """A version too old to have them: importing it works, and our errors are ours."""
+    _in_a_process_of_its_own("""
+import sys, types
+old = types.ModuleType("openai")
+class APIError(Exception): pass
+old.APIError = APIError
+sys.modules["openai"] = old
+import opentracy as ot
+try:
+    raise ot.RateLimitError("m", status_code=429)
+except ot.APIError as e:
+    assert e.status_code == 429
+print("fine")
+""")
+
+
+def test_pickles_travel_between_processes_with_and_without_openai() -> None:
+    code = """
+import pickle, sys
+import opentracy as ot
+if sys.argv[1] == "with": import openai
+if sys.argv[2]:
+    e = pickle.loads(bytes.fromhex(sys.argv[2]))
+    assert type(e) is ot.RateLimitError and (e.status_code, e.retry_after, str(e)) == (429, 2.0, "slow"), vars(e)
+    assert sys.argv[1] != "with" or isinstance(e, openai.RateLimitError)
+else:
+    sys.stdout.write(pickle.dumps(ot.RateLimitError("slow", status_code=429, retry_after=2.0)).hex())
+"""
+    for made in ("with", "without"):
+        text = subprocess.run([sys.executable, "-c", code, made, ""], capture_output=True, text=True, check=True).stdout
+        for read in ("with", "without"):
+            subprocess.run([sys.executable, "-c", code, read, text], check=True)
