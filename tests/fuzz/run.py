@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of the stream parsers: `make fuzz`, or `python tests/fuzz/run.py [target ...] [--seconds N]`.
+"""Coverage-guided fuzzing of the stream parsers: `make fuzz`, or `python tests/fuzz/run.py [target ...] [--seconds N] [--runs N]`.
 
 Not part of `make test`: it needs atheris (which has no wheels for every Python) and time. The first run makes an
 environment of its own, `.venv-fuzz`, beside the project's. New inputs are kept in `.fuzz/<target>`; an input that
@@ -29,6 +29,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("targets", nargs="*", help=f"of {', '.join(TARGETS)}; all of them when none is named")
     parser.add_argument("--seconds", type=int, default=60, help="for each target")
+    parser.add_argument("--runs", type=int, default=-1, help="executions for each target at most, whatever the seconds allow")
     parser.add_argument("--input", type=Path, help="run one input through the target, without atheris")
     wanted = parser.parse_args()
     unknown = [t for t in wanted.targets if t not in TARGETS]
@@ -46,7 +47,7 @@ def main() -> int:
         folder.mkdir(parents=True, exist_ok=True)
         for seed in SEEDS[name]:
             (folder / hashlib.sha256(seed).hexdigest()[:16]).write_bytes(seed)
-        limits = [f"-max_total_time={wanted.seconds}", "-max_len=4096", "-rss_limit_mb=1024", "-timeout=10", "-verbosity=0"]
+        limits = [f"-max_total_time={wanted.seconds}", f"-runs={wanted.runs}", "-max_len=4096", "-rss_limit_mb=1024", "-timeout=10", "-verbosity=0"]
         command = [str(python), str(HERE / "fuzz_one.py"), name, str(folder), f"-artifact_prefix={folder}/", *limits]
         print(f"{name}: {wanted.seconds} s", flush=True)
         if subprocess.run(command, check=False).returncode:

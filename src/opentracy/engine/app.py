@@ -24,6 +24,7 @@ import opentracy
 from opentracy.traces import TraceRecord, new_trace_id
 from opentracy.transport.aio import AioTransport
 
+from . import questions
 from .auth import Identity
 from .bridge import Bridge
 from .chat import ServedCall, chat, embeddings
@@ -88,7 +89,7 @@ class Engine:
         self._keys = SharedKeys(home, url, shared.prefix) if url is not None and home is not None else None
         self.transport = AioTransport(limit=max(2000, state.config.server.max_in_flight))
         self.calls: set[ServedCall | DirectCall] = set()
-        self.reports: dict[str, asyncio.Future[Any]] = {}  # being made just now, by their URL
+        self.reports: dict[tuple[str, str], asyncio.Future[Any]] = {}  # being made just now, by what was asked
         self.begun = time.time()
         self.config_path: str | None = None  # what a reload reads; None for the defaults
         self._reload = reload
@@ -215,6 +216,7 @@ class Engine:
         if self.quotas is not None:
             await self.loop.run_in_executor(None, self.quotas.close)
         self.metrics.flush(force=True)
+        questions.stop()
         await self.loop.run_in_executor(None, self.traces.close)
         return len(left)
 

@@ -18,6 +18,7 @@ from opentracy.traces.filters import parse
 from .dashboard_audit import data_home, note
 from .datasets import FORMS, MAX_ROWS, Datasets, Version, examples, selected
 from .errors import Refused
+from .questions import LONG, SHORT, Lane
 from .routes import json_body, json_response
 from .traces import off_loop, reader_of
 
@@ -55,6 +56,7 @@ async def from_traces(engine: Engine, request: Request) -> Response:
     if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_ROWS:
         raise Refused(400, f"limit must be a whole number from 1 to {MAX_ROWS}", param="limit")
     since, until = _moment(body, "since"), _moment(body, "until")
+    await _refusing(lambda: sets.versions(name))  # before thousands of traces are read for it
     await engine.traces.current()
 
     def work() -> tuple[int, int, int]:
@@ -63,7 +65,7 @@ async def from_traces(engine: Engine, request: Request) -> Response:
         made = sets.add(name, rows, q or "every trace")
         return made.version, made.rows, skipped
 
-    version, rows, skipped = await _refusing(work)
+    version, rows, skipped = await _refusing(work, LONG)
     note(engine, request, "dataset made", f"{name}, version {version}, {rows} rows")
     return json_response({"version": version, "rows": rows, "skipped": skipped}, 201)
 
@@ -138,10 +140,10 @@ def _moment(body: dict[str, Any], name: str) -> int | None:
     return round(value)
 
 
-async def _refusing(work: Any) -> Any:
+async def _refusing(work: Any, lane: Lane = SHORT) -> Any:
     """Runs it on a thread; what does not exist is a 404, what makes no sense a 400."""
     try:
-        return await off_loop(work)
+        return await off_loop(work, lane=lane)
     except KeyError as e:
         raise Refused(404, str(e.args[0]), code="not_found") from None
     except ValueError as e:

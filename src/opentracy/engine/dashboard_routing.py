@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from opentracy.traces import Filters, Reader
+from opentracy.traces import Filters, QueryError, Reader
 from opentracy.traces.compile import Query
 from opentracy.traces.filters import Condition
 from opentracy.traces.model import TraceRecord
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = tuple(round(step * 0.05, 2) for step in range(21))
 WEEK_MS = 7 * 86_400_000
+MAX_BUCKETS = 10_000  # of a series: a pixel each is what anybody sees
 SAMPLE = 3000  # decisions looked at one by one; more do not change the curve
 _STAY = frozenset({"novel", "empty", "too_long", "unreadable"})  # reasons for which the weight makes no difference
 _AUTO = Condition("requested", "=", ("auto",))
@@ -259,13 +260,16 @@ def saved(reader: Reader, filters: Filters, bucket: int) -> dict[str, Any]:
     auto = dataclasses.replace(filters, conditions=(*filters.conditions, _AUTO), text="")
     query = Query(("requests", "cost_nano", "counterfactual_nano"), (), bucket, auto)
     rows = {int(str(r["bucket"])): r for r in answer(reader, query)}
-    records, total = decisions(reader, filters)
-    ratio = _cheapest_share(records)
     times: list[int] = []
     if rows:
         first = min(rows) if filters.since is None else filters.since // bucket * bucket
         last = max(rows) if filters.until is None else filters.until - 1
+        if (last - first) // bucket >= MAX_BUCKETS:
+            text = f"The series would have more than {MAX_BUCKETS:,} buckets: ask for longer ones or less time"
+            raise QueryError(text)
         times = list(range(first, last + 1, bucket))
+    records, total = decisions(reader, filters)
+    ratio = _cheapest_share(records)
     actual = [_usd(rows.get(t), "cost_nano") for t in times]
     return {
         "bucket_ms": bucket,

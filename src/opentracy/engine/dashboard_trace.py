@@ -28,6 +28,7 @@ from opentracy.traces.ids import normalise_id
 from opentracy.traces.model import to_dict
 
 from .errors import Refused
+from .questions import LONG
 from .routes import json_response
 from .traces import filters_of, off_loop, reader_of
 
@@ -144,7 +145,7 @@ async def _lines(reader: Reader, filters: Filters, form: str) -> AsyncIterator[b
     """The streaming formats, a few hundred records at a time, each batch made on a thread."""
     made = {"jsonl": exports.jsonl, "csv": exports.csv_lines, "finetune": exports.openai_lines}[form]
     source = made(exports.records(reader, filters))
-    while piece := await off_loop(partial(_some, source)):
+    while piece := await off_loop(partial(_some, source), lane=LONG, begun=True):
         yield piece
 
 
@@ -165,7 +166,7 @@ async def _parquet(reader: Reader, filters: Filters) -> AsyncIterator[bytes]:
     folder = Path(await loop.run_in_executor(None, tempfile.mkdtemp))
     try:
         target = folder / "traces.parquet"
-        await off_loop(lambda: exports.parquet(exports.records(reader, filters), target))
+        await off_loop(lambda: exports.parquet(exports.records(reader, filters), target), lane=LONG, begun=True)
         with await loop.run_in_executor(None, target.open, "rb") as file:
             while chunk := await loop.run_in_executor(None, file.read, _CHUNK):
                 yield chunk

@@ -31,6 +31,7 @@ from opentracy.traces.model import to_dict
 from opentracy.traces.stats import answer, facets, series
 
 from .errors import Refused
+from .questions import LONG, SHORT, Lane
 from .routes import json_body, json_response
 
 if TYPE_CHECKING:
@@ -54,20 +55,22 @@ def reader_of(engine: Engine) -> Reader:
     return reader
 
 
-async def off_loop(work: Callable[[], T]) -> T:
-    """Runs a query on a thread; what is wrong with the question becomes a 400."""
+async def off_loop(work: Callable[[], T], *, lane: Lane = SHORT, begun: bool = False) -> T:
+    """Runs a question on a thread of a lane (see `questions`); what is wrong with the question becomes a 400."""
     try:
-        return await asyncio.get_running_loop().run_in_executor(None, work)
+        return await lane.ask(work, begun=begun)
     except QueryError as e:
         raise Refused(400, str(e), code="invalid_query") from None
 
 
 async def together(engine: Engine, request: Request, work: Callable[[], T]) -> T:
-    """As `off_loop`, once for all who ask the same at the same time: a report reads thousands of traces."""
-    running, key = engine.reports, f"{request.url.path}?{request.url.query}"
+    """A report, made once for all who ask the same at the same time: it reads thousands of traces."""
+    running = engine.reports
+    asked = sorted((k, v) for k, v in request.query_params.multi_items() if k not in _PAGING)  # a report has no pages
+    key = request.url.path, repr(asked)
     task = running.get(key)
     if task is None:
-        task = running[key] = asyncio.ensure_future(off_loop(work))
+        task = running[key] = asyncio.ensure_future(off_loop(work, lane=LONG))
         task.add_done_callback(lambda done: (running.pop(key, None), done.cancelled() or done.exception()))
     return cast(T, await asyncio.shield(task))
 
@@ -170,7 +173,7 @@ async def tail(engine: Engine, request: Request) -> Response:
         after, quiet = newest, 0.0
         yield b": tail\n\n"
         while not engine.server.draining:
-            rows, after = await off_loop(partial(reader.tail, after, filters))
+            rows, after = await off_loop(partial(reader.tail, after, filters), begun=True)
             for r in rows:
                 yield b"id: %d\ndata: %b\n\n" % (r.seq, encode(row(r)))
             quiet = 0.0 if rows else quiet + TAIL_S
@@ -216,7 +219,7 @@ async def _gathered(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
                 break
         return bytes(out)
 
-    while data := await off_loop(some):
+    while data := await off_loop(some, lane=LONG, begun=True):
         yield data
 
 

@@ -6,6 +6,7 @@ Belongs here: how the engine's configuration maps onto `opentracy.traces`. Not h
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -22,6 +23,7 @@ from .config import Config, TracesConfig
 from .outlets import Outlets, alerting
 
 log = logging.getLogger("opentracy.engine")
+_FLUSH_S = 2.0
 
 
 def store_path(config: TracesConfig, environ: Mapping[str, str]) -> Path:
@@ -47,6 +49,7 @@ class Tracing:
             self.outlets = Outlets(config, store, environ)
             self._maintenance = self._look_after(config, store, environ)
             self._maintenance.start()
+        self._flush: asyncio.Future[bool] | None = None  # the one that waits for the writer
         self._inflight = Inflight(store.path) if store is not None else None
         self.put: Callable[[TraceRecord], object] = self.writer.put if self.writer is not None else _nothing
 
@@ -101,9 +104,17 @@ class Tracing:
             log.warning("trace %s is not durable: %s", record.trace_id, e)
 
     async def current(self) -> None:
-        """Waits (at most 2 s) until what was handed over so far can be read."""
-        if self.writer is not None:
-            await asyncio.get_running_loop().run_in_executor(None, self.writer.flush, 2.0)
+        """Waits (at most 2 s) until what was handed over so far can be read. However many wait, it takes one thread."""
+        if self.writer is None or self.writer.settled:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FLUSH_S):
+                under_way = self._flush
+                if under_way is not None and not under_way.done():
+                    await asyncio.shield(under_way)  # it began before our traces were handed over
+                if self._flush is under_way or self._flush is None:
+                    self._flush = asyncio.get_running_loop().run_in_executor(None, self.writer.flush, _FLUSH_S)
+                await asyncio.shield(self._flush)
 
     @property
     def degraded(self) -> str | None:

@@ -57,6 +57,10 @@ GROUPS: Final = (
     "status",
 )
 OTHER: Final = "(other)"
+#: groups that are added up for one answer; a hundred megabytes of them
+MAX_CELLS: Final = 200_000
+#: lines of one answer
+MAX_LINES: Final = 50_000
 
 Key = tuple[object, ...]
 
@@ -119,12 +123,14 @@ class Cells:
     latencies: dict[Key, dict[int, int]] = field(default_factory=dict)
 
     def add_sums(self, rows: Iterable[Sequence[object]], keys: int) -> None:
-        """Takes rows of `keys` key columns followed by sums."""
+        """Takes rows of `keys` key columns followed by sums. Raises QueryError beyond `MAX_CELLS` groups."""
         for row in rows:
             key = tuple(row[:keys])
             values = [int(value or 0) for value in row[keys:]]  # type: ignore[call-overload]
             before = self.sums.get(key)
             self.sums[key] = values if before is None else [a + b for a, b in zip(before, values, strict=True)]
+            if before is None and len(self.sums) > MAX_CELLS:
+                raise too_many(MAX_CELLS)
 
     def add_latencies(self, rows: Iterable[Sequence[object]], keys: int) -> None:
         """Takes rows of `keys` key columns, the latency bucket and the number of requests."""
@@ -132,6 +138,11 @@ class Cells:
             histogram = self.latencies.setdefault(tuple(row[:keys]), {})
             bucket, count = int(row[keys]), int(row[keys + 1])  # type: ignore[call-overload]
             histogram[bucket] = histogram.get(bucket, 0) + count
+
+
+def too_many(most: int) -> QueryError:
+    """The refusal of a question whose answer nobody could read."""
+    return QueryError(f"More than {most:,} lines would be the answer: ask for longer buckets, fewer groups, less time")
 
 
 def key_columns(query: Query, dialect: Dialect) -> list[str]:
@@ -209,6 +220,8 @@ def finish(query: Query, cells: Cells) -> list[dict[str, object]]:
         for metric in query.metrics:
             row[metric] = _metric(metric, values, histogram)
         rows.append(row)
+    if len(rows) > MAX_LINES:
+        raise too_many(MAX_LINES)
     first = query.metrics[0]
     rows.sort(key=lambda row: (row.get("bucket") or 0, _descending(row[first]), _texts(row, query.group_by)))
     return rows

@@ -17,10 +17,10 @@ from typing import Any, Final
 import msgspec
 
 from .columns import COLUMNS, NAMES, duckdb_columns
-from .compile import Cells, Query, compile_query
+from .compile import MAX_CELLS, Cells, Query, compile_query
 from .dialects import DUCKDB
 from .project import SEQ_BITS, projected_upto
-from .sqlite import Store
+from .sqlite import Store, asking
 
 SEAL_ROWS: Final = 100_000
 #: below this many rows SQLite is done before DuckDB is awake
@@ -198,9 +198,10 @@ def scan(store: Store, query: Query, cells: Cells, *, chunked: bool = False) -> 
     view = f"WITH traces AS (SELECT * FROM read_parquet([{names}])) "
     keys = len(query.group_by) + (query.bucket_ms is not None)
     run = cursor()
-    cells.add_sums(run.execute(view + main, params).fetchall(), keys)
-    if histogram is not None:
-        cells.add_latencies(run.execute(view + histogram, params).fetchall(), keys)
+    with asking(run):
+        cells.add_sums(run.execute(f"{view}{main} LIMIT {MAX_CELLS + 1}", params).fetchall(), keys)
+        if histogram is not None:
+            cells.add_latencies(run.execute(view + histogram, params).fetchall(), keys)
     return sealed_upto(store.reader())
 
 

@@ -12,8 +12,9 @@ import os
 import sqlite3
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from .errors import StoreUnavailable
 from .migrations import migrate
@@ -23,6 +24,38 @@ log = logging.getLogger("opentracy.traces")
 #: how long the check of an existing file may take, so that a large store does not delay the start
 CHECK_SECONDS: Final = 2.0
 _SIDES: Final = ("", "-wal", "-shm")
+_asked: dict[int, Interruptible] = {}  # thread -> what its question is asked of
+
+
+class Interruptible(Protocol):
+    """A connection whose statement another thread can stop."""
+
+    def interrupt(self) -> object:
+        """Stops the statement that runs; nothing where none does."""
+        ...
+
+
+@contextlib.contextmanager
+def asking(database: Interruptible) -> Iterator[None]:
+    """`interrupt` stops this one within the block, where something else than `Store.reader` answers."""
+    thread = threading.get_ident()
+    before = _asked.get(thread)
+    _asked[thread] = database
+    try:
+        yield
+    finally:
+        if before is None:
+            del _asked[thread]
+        else:
+            _asked[thread] = before
+
+
+def interrupt(thread: int) -> None:
+    """Stops the statement that a thread waits for; it fails there with the database's own error."""
+    database = _asked.get(thread)
+    if database is not None:
+        with contextlib.suppress(sqlite3.ProgrammingError):  # closed meanwhile
+            database.interrupt()
 
 
 def default_path(environ: dict[str, str] | os._Environ[str] | None = None) -> Path:
@@ -100,6 +133,7 @@ class Store:
             self._local.connection = connection
             with self._guard:
                 self._readers.append(connection)
+        _asked[threading.get_ident()] = connection
         return connection
 
     def close(self) -> None:

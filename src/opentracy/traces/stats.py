@@ -151,7 +151,7 @@ def _scan(reader: Reader, query: Query, cells: Cells) -> None:
         extra = "seq >= ?" if covered else ""
         params: tuple[Value, ...] = ((covered + 1) << SEQ_BITS,) if covered else ()
         main, histogram, values = compile_query(query, SQLITE, extra=extra, extra_params=params)
-        cells.add_sums(connection.execute(_in_order(main) if covered else main, values).fetchall(), keys)
+        cells.add_sums(connection.execute(_in_order(main) if covered else main, values), keys)
         if histogram is not None:
             found = connection.execute(_in_order(histogram) if covered else histogram, values)
             cells.add_latencies(found.fetchall(), keys)

@@ -178,6 +178,11 @@ class TraceWriter:
 
     # waiting and ending ----------------------------------------------------------------------------------------------
 
+    @property
+    def settled(self) -> bool:
+        """Whether everything put so far is committed (or counted as dropped)."""
+        return self._settled_rows >= self.counters.put
+
     def flush(self, timeout: float | None = 10.0) -> bool:
         """Waits until everything put before this call is committed (or counted as dropped). False on timeout.
 
