@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import msgspec
 import numpy as np
 import pytest
@@ -11,7 +13,8 @@ from opentracy.routing import Candidate, Requirements, load
 from opentracy.routing.appraise import _FAR_FROM, _NEAR_UNTIL
 from opentracy.routing.artifact import Artifact, decode, encode
 from opentracy.routing.embed import static_embedder
-from opentracy.routing.extend import add_model
+from opentracy.routing.estimate import unit
+from opentracy.routing.extend import _seen, _shared, add_model, fit_column
 from opentracy.routing.predict import predict_table
 from opentracy.routing.prior import (
     Abilities,
@@ -26,6 +29,7 @@ from opentracy.routing.prior import (
 )
 from opentracy.routing.reader import Estimate
 from opentracy.routing.router import Router
+from opentracy.routing.text import core_text
 from opentracy.routing.train import fit
 
 EMBEDDER = static_embedder()
@@ -82,6 +86,55 @@ def test_adding_needs_a_label(without_star: Artifact) -> None:
     empty = type(new)(new.prompts, ("x",), np.full((5, 1), np.nan))
     with pytest.raises(ValueError, match="x: no labelled row"):
         add_model(without_star, empty, EMBEDDER)
+
+
+def test_a_new_model_that_answers_like_a_known_one_is_estimated_like_it() -> None:
+    draw = np.random.default_rng(4)
+    known = np.where(draw.random((400, 3)) < 0.5, 0.2, 0.8).astype(np.float32)  # three models, good at different prompts
+    score = (draw.random(400) < known[:, 1]).astype(float)
+    far, smooth = np.zeros((400, 1), np.float32), np.eye(1)
+    few = fit_column(known[:20], far[:20], smooth, score[:20])
+    many = fit_column(known, far, smooth, score)
+    assert many.slopes[1] > 0.8
+    assert few.slopes[1] > 0.5 > max(few.slopes[0], few.slopes[2])
+    assert abs(many.slopes[0]) < 0.15
+    assert few.slopes.sum() == pytest.approx(1, abs=0.5)
+
+
+def test_a_model_without_company_is_fitted_to_its_level() -> None:
+    score = np.array([1.0] * 45 + [0.0] * 5)
+    nobody, far = np.zeros((50, 0), np.float32), np.zeros((50, 1), np.float32)
+    assert fit_column(nobody, far, np.eye(1), score).level == pytest.approx(0.9, abs=0.05)
+
+
+def test_prompts_that_went_worse_than_expected_for_all_do_not_count_against_the_new_model(
+    without_star: Artifact,
+) -> None:
+    """Item difficulty is seen in the known models' own scores; two thirds of it say nothing about the newcomer."""
+    assert _shared(without_star) < 0.3  # here the models' luck is each one's own
+    a, count = without_star, len(without_star.manifest.models)
+    alike = np.repeat(a.prototypes.scores[:, :1], a.prototypes.scores.shape[1], axis=1)
+    a = dataclasses.replace(a, prototypes=dataclasses.replace(a.prototypes, scores=alike))
+    assert _shared(a) > 0.7  # and here all of it is shared
+    order = np.argsort((a.prototypes.scores - a.out_of_fold)[:, :count].mean(1))
+    hard, easy = (_seen(a, unit(a.prototypes.vectors[rows])) for rows in (order[:20], order[-20:]))
+    assert (hard.row == order[:20]).all()
+    assert hard.surprise.max() < -0.2 < 0.2 < easy.surprise.min()
+    unseen = _seen(a, -unit(a.prototypes.vectors[order[:20]]))
+    assert (unseen.row == -1).all()
+    assert (unseen.surprise == 0).all()
+
+
+def test_a_labelled_prompt_is_found_among_the_prototypes_though_they_are_rounded(without_star: Artifact) -> None:
+    """Prototypes are stored in int8; missing them would take estimates that have seen the prompt for ones that have not."""
+    labels, _ = labelled(500, seed=1)
+    vectors = unit(EMBEDDER.embed_many([core_text(p) for p in labels.prompts[:200]]))
+    seen = _seen(without_star, unit(vectors - without_star.mean))
+    assert (seen.row >= 0).mean() > 0.97
+    # the same prompt: its labels are those of the row
+    known = labels.select(without_star.manifest.models).scores[:200]
+    count = known.shape[1]
+    assert (without_star.prototypes.scores[seen.row][:, :count] == known).all(1).mean() > 0.9
 
 
 # ------------------------------------------------------------------ no labels at all

@@ -1,13 +1,14 @@
 """One more model for an artifact, from as few as twenty labels.
 
-Belongs here: the prior of a thin model and its residuals. Not here: training from scratch (train.py), models without
-any label (prior.py).
+Belongs here: what twenty labels say about a model, and its column. Not here: training from scratch (train.py), models
+without any label (prior.py).
 
-The new model's score is first regressed on the estimates of the models that are known already, pulled towards "as their
-mean, plus an offset" with the strength of some pseudo-labels: prompts that are hard for them are hard for it. What
-remains is smoothed by cluster and by the kernel, both strongly, because few labels say little about a place. Every
-estimator is linear in its heads, so the result is one more column everywhere and nothing in the request path is
-special.
+The new model is taken for another draw from the population that the known models come from: its expected score is their
+mean, plus a mixture of their deviations, plus a level and a smooth surface of its own. All of this is fitted at once,
+with a normal prior on every part, so that the labels decide how much of each is believed; with few labels most of it
+stays at the mean of the others. A labelled prompt that the known models found harder than expected tells less
+against the new one, which takes some noise out of the labels. Every estimator is linear in its heads, so the result is
+one more column everywhere and nothing in the request path is special.
 """
 
 from __future__ import annotations
@@ -33,48 +34,66 @@ from opentracy.routing.estimate import (
     mix,
     neighbours_many,
     silent,
-    smoothed_table,
     unit,
 )
 from opentracy.routing.text import core_text
 from opentracy.routing.train import embed_rows, fit_costs, text_length
 
 Lengths = npt.NDArray[np.int64]
-_SLOPE_PULL = 1.5  # ridge penalty on the distance of the slopes from 1 / number of models
-_OFFSET_PULL = 3.0  # labels' worth of belief that the model is as good as the mean of the others
-_CLUSTER_PULL = 10.0
-_KERNEL_PULL = 3.0
-_SAME = 0.9999  # cosine above which a labelled prompt is one of the prototypes
+# Chosen with every model of both label sets left out in turn (20, 50 and 200 labels, many draws); flat around here.
+_MIXTURE = 2.0  # prior variance of the slopes, for two known models; it falls as 1 / (models - 1)
+_ALONE = 0.1  # the same beside a single known model, whose population nobody knows
+_LEVEL, _LEVEL_ALONE = 0.08, 0.15  # standard deviation of the level that no mixture explains
+_SURFACE = 0.25  # standard deviation of what is the model's own at one place
+_NOISE = 0.15  # variance of a label at a prompt of middling difficulty
+_MIDDLING = 0.21
+_SHARED_ALONE = 0.5  # share of a surprise that models have in common, where it cannot be measured
+_FIRST_PULL = 3.0  # labels' worth of belief that the level is that of the others, for a first guess of it
+_SAME = 0.998  # cosine above which a labelled prompt is a prototype; stored in int8, a vector keeps .998 to .9999 of itself
 
 
 @dataclass(frozen=True, slots=True)
-class Prior:
-    """score ~ offset + estimates of the known models @ slopes."""
+class Column:
+    """score ~ known models' estimates @ slopes + level + closeness to the centres @ surface."""
 
-    slopes: Vector
-    offset: float
+    slopes: Vector  # (M,)
+    level: float
+    surface: Vector  # (C,)
 
-    def __call__(self, known: Matrix) -> Vector:
-        """Prior score of every row of estimates."""
-        return np.asarray(known @ self.slopes + self.offset, dtype=np.float32)
+    def plain(self, known: Matrix) -> Vector:
+        """(rows,) the part that the known models' estimates, (rows, M), explain."""
+        return np.asarray(known @ self.slopes + self.level, dtype=np.float32)
+
+    def __call__(self, known: Matrix, near: Matrix) -> Vector:
+        """(rows,) expected scores. near: closeness to every centre, (rows, C)."""
+        return np.asarray(self.plain(known) + near @ self.surface, dtype=np.float32)
 
 
-def fit_prior(known: Matrix, score: Vector) -> Prior:
-    """known: (n, M) estimates of the other models at the labelled prompts, made without them; score: (n,)."""
-    n, m = known.shape
-    if m == 0:
-        return Prior(np.zeros(0, np.float32), float((score.sum() + 0.5 * _OFFSET_PULL) / (n + _OFFSET_PULL)))
-    middle = float(known.mean())
-    level = (score.sum() + middle * _OFFSET_PULL) / (n + _OFFSET_PULL)
-    # a model near 0 or 1 has less room to follow the others: the slope of one logistic curve against another
-    room = min(1.0, level * (1 - level) / max(middle * (1 - middle), 1e-3))
-    equal = np.full(m, room / m)
-    centred = known.astype(np.float64) - known.mean(0)
-    left = score - score.mean() - centred @ equal
-    slopes = equal + np.linalg.solve(centred.T @ centred + _SLOPE_PULL * np.eye(m), centred.T @ left)
-    start = middle - float(known.mean(0) @ slopes)  # the offset of "as good as the mean of the others"
-    offset = float(((score - known @ slopes).sum() + start * _OFFSET_PULL) / (n + _OFFSET_PULL))
-    return Prior(slopes.astype(np.float32), offset)
+def fit_column(known: Matrix, near: Matrix, smooth: Floats, score: Floats) -> Column:
+    """known: (n, M) estimates of the other models at the labelled prompts, made without them; near: (n, C) closeness to
+    the centres; smooth: (C, C) that of the centres to each other; score: (n,) labels.
+    """
+    (n, m), f, closest = known.shape, known.astype(np.float64), near.astype(np.float64)
+    middle = f.mean(1) if m else np.full(n, 0.5)
+    slope, level = (_MIXTURE / (m - 1), _LEVEL) if m > 1 else (_ALONE, _LEVEL_ALONE)
+    if not m:
+        level = 0.5
+    guess = (score.sum() + _FIRST_PULL * middle.mean()) / (n + _FIRST_PULL)
+    chance = np.clip(guess + 0.8 * (middle - middle.mean()), 0.1, 0.9)
+    # beside one model only: nearer to 0 or 1 there is less room to follow it, as for one logistic curve and another
+    room = min(1.0, guess * (1 - guess) / max(middle.mean() * (1 - middle.mean()), 1e-3)) if m == 1 else 1.0
+    start = (1 - room) * float(middle.mean()) if m else 0.5
+    expected = start + room * middle if m else middle
+    trust = _MIDDLING / (_NOISE * chance * (1 - chance))
+    parts = np.concatenate([f, np.ones((n, 1)), closest], axis=1)
+    pull = np.zeros((parts.shape[1], parts.shape[1]))
+    pull[range(m), range(m)] = 1 / slope
+    pull[m, m] = 1 / level**2
+    pull[m + 1 :, m + 1 :] = smooth / _SURFACE**2
+    weighted = parts.T * trust
+    found = np.linalg.solve(weighted @ parts + pull, weighted @ (score - expected))
+    slopes = found[:m] + room / max(m, 1)
+    return Column(slopes.astype(np.float32), float(found[m]) + start, found[m + 1 :].astype(np.float32))
 
 
 def estimates(artifact: Artifact, x: Matrix) -> Matrix:
@@ -145,16 +164,46 @@ def _without(artifact: Artifact, model: str) -> Artifact:
     )
 
 
-def _known_at(artifact: Artifact, x: Matrix) -> Matrix:
-    """Estimates of the known models at x, from fits that had not seen x where x is a training prompt."""
-    count = len(artifact.manifest.models)
-    known = estimates(artifact, x)[:, :count]
-    similar = x @ artifact.prototypes.vectors.T
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What the artifact says about the labelled prompts."""
+
+    known: Matrix  # (n, M) the known models' estimates, from fits that had not seen the prompt
+    surprise: Vector  # (n,) how far the known models' scores lay above their estimates, on average; 0 = not labelled
+    row: npt.NDArray[np.intp]  # (n,) the prototype that is the prompt itself, -1 = none
+
+
+def _seen(a: Artifact, x: Matrix) -> _Seen:
+    count = len(a.manifest.models)
+    known = estimates(a, x)[:, :count]
+    similar = x @ a.prototypes.vectors.T
     nearest = similar.argmax(1)
-    stored = artifact.out_of_fold[nearest][:, :count]
-    same = (similar.max(1) > _SAME) & ~np.isnan(stored).any(1)
-    known[same] = stored[same]
-    return known
+    same = similar.max(1) > _SAME
+    stored = a.out_of_fold[nearest][:, :count]
+    held = same & ~np.isnan(stored).any(1)
+    known[held] = stored[held]
+    surprise = np.zeros(len(x), np.float32)
+    if count:
+        left = np.where(same[:, None], a.prototypes.scores[nearest][:, :count] - known, np.nan)
+        judged = ~np.isnan(left)
+        surprise = np.asarray(
+            np.where(judged, left, 0.0).sum(1) / np.maximum(judged.sum(1), 1) * _shared(a), dtype=np.float32
+        )
+    return _Seen(known, surprise, np.where(same, nearest, -1))
+
+
+def _shared(a: Artifact) -> float:
+    """Share of the other models' mean surprise on a prompt that a model has in common with them."""
+    count = len(a.manifest.models)
+    left = a.prototypes.scores[:, :count] - a.out_of_fold[:, :count]
+    left = left[~np.isnan(left).any(1)].astype(np.float64)
+    if count < 2 or len(left) < 20:
+        return _SHARED_ALONE
+    total, found = left.sum(1), []
+    for own in left.T:
+        others = (total - own) / (count - 1)
+        found.append(float(others @ own) / max(float(others @ others), 1e-9))
+    return float(np.clip(np.mean(found), 0.0, 1.0))
 
 
 def _column(values: Matrix, at: int, column: Vector) -> Matrix:
@@ -163,65 +212,60 @@ def _column(values: Matrix, at: int, column: Vector) -> Matrix:
 
 def _add_one(a: Artifact, model: str, x: Matrix, score: Vector, costs: Floats | None, lengths: Lengths) -> Artifact:
     count, bag = len(a.manifest.models), a.bag
-    prior = fit_prior(_known_at(a, x), score)
-    residual = (score - prior(_known_at(a, x)))[:, None]
-    tables, counts = [], []
-    for low, high in zip(bag.bounds, bag.bounds[1:], strict=False):
-        label = assign(x, bag.centres[low:high])
-        table, n = smoothed_table(label, high - low, residual, _CLUSTER_PULL, np.zeros((1, 1), np.float32))
-        tables.append(prior(bag.tables[low:high, :count]) + table[:, 0])
-        counts.append(n[:, 0])
-    near = closeness(x, bag.centres, a.kernel.width).astype(np.float64)
+    seen, near = _seen(a, x), closeness(x, bag.centres, a.kernel.width)
     smooth = closeness(unit(bag.centres), bag.centres, a.kernel.width).astype(np.float64) + 1e-4 * np.eye(len(near[0]))
-    bent = np.linalg.solve(near.T @ near + _KERNEL_PULL * smooth, near.T @ residual)[:, 0]
-    kernel = a.kernel.weights[:, :count] @ prior.slopes + bent
-    intercept = float(prior(a.kernel.intercept[None, :count])[0])
+    column = fit_column(seen.known, near, smooth, score.astype(np.float64) - seen.surprise)
+    # the kernel model is a part of the mean of several: what it alone carries must be larger in it
+    weights = a.manifest.weights
+    share = weights[2] / sum(weights)
+    surface = column.surface / np.float32(share) if share > 0 else np.zeros_like(column.surface)
+    counts = [
+        np.bincount(assign(x, bag.centres[low:high]), minlength=high - low)
+        for low, high in zip(bag.bounds, bag.bounds[1:], strict=False)
+    ]
     fitted = Artifact(
         a.manifest,
         a.mean,
         Bag(
             bag.centres,
             bag.bounds,
-            _column(bag.tables, count, np.concatenate(tables)),
-            _column(bag.counts, count, np.concatenate(counts)),
+            _column(bag.tables, count, column.plain(bag.tables[:, :count])),
+            _column(bag.counts, count, np.concatenate(counts).astype(np.float32)),
         ),
         a.prototypes,
         Kernel(
-            _column(a.kernel.weights, count, kernel),
-            np.insert(a.kernel.intercept, count, intercept).astype(np.float32),
+            _column(a.kernel.weights, count, a.kernel.weights[:, :count] @ column.slopes + surface),
+            np.insert(a.kernel.intercept, count, column.plain(a.kernel.intercept[None, :count])[0]).astype(np.float32),
             a.kernel.width,
         ),
         a.novelty,
         a.cost_residual,
         a.out_of_fold,
     )
-    return _finish(fitted, model, x, score, prior, costs, lengths)
+    spread = float(np.std(score - column(seen.known, near)))
+    return _finish(fitted, model, (seen, score, column, spread), costs, lengths)
 
 
 def _finish(
-    a: Artifact, model: str, x: Matrix, score: Vector, prior: Prior, costs: Floats | None, lengths: Lengths
+    a: Artifact,
+    model: str,
+    found: tuple[_Seen, Vector, Column, float],
+    costs: Floats | None,
+    lengths: Lengths,
 ) -> Artifact:
     """Prototype column, costs and manifest of a model whose tables and kernel are in place."""
-    m, count = a.manifest, len(a.manifest.models)
-    p = a.prototypes
-    guess = np.clip(
-        prior(
-            np.where(
-                np.isnan(a.out_of_fold[:, :count]), bag_many(a.bag, p.vectors)[:, :count], a.out_of_fold[:, :count]
-            )
-        ),
-        0,
-        1,
-    )
+    seen, score, fit, spread = found
+    m, count, p = a.manifest, len(a.manifest.models), a.prototypes
+    held = a.out_of_fold[:, :count]
+    known = np.where(np.isnan(held), bag_many(a.bag, p.vectors)[:, :count], held)
+    guess = np.clip(fit(known, closeness(p.vectors, a.bag.centres, a.kernel.width)), 0, 1)
     column = guess.copy()
-    similar = x @ p.vectors.T
-    exact = similar.max(1) > _SAME
-    column[similar.argmax(1)[exact]] = score[exact]
+    exact = seen.row >= 0
+    column[seen.row[exact]] = score[exact]
     residual, models = np.insert(a.cost_residual, count, 0.0, axis=1), dict(m.costs)
     if costs is not None and not np.isnan(costs).all():
         fitted: CostModel = fit_costs(lengths, costs[:, None])[0]
         models[model] = fitted
-    spread = float(np.std(score - prior(_known_at_clipped(a, x, count))))
     manifest = msgspec.structs.replace(
         m,
         models=[*m.models, model],
@@ -242,7 +286,3 @@ def _finish(
         residual.astype(np.float32),
         _column(a.out_of_fold, count, guess),
     )
-
-
-def _known_at_clipped(a: Artifact, x: Matrix, count: int) -> Matrix:
-    return np.clip(bag_many(a.bag, x)[:, :count], 0.0, 1.0)
