@@ -49,7 +49,7 @@ _NOISE = 0.15  # variance of a label at a prompt of middling difficulty
 _MIDDLING = 0.21
 _SHARED_ALONE = 0.5  # share of a surprise that models have in common, where it cannot be measured
 _FIRST_PULL = 3.0  # labels' worth of belief that the level is that of the others, for a first guess of it
-_SAME = 0.998  # cosine above which a labelled prompt is a prototype; stored in int8, a vector keeps .998 to .9999 of itself
+_SAME = 0.998  # cosine above which a labelled prompt is a prototype: stored in int8, it keeps .998 to .9999 of itself
 
 
 @dataclass(frozen=True, slots=True)
