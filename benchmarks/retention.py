@@ -4,9 +4,10 @@
 
 A store is filled with traces that are all too old. One engine serves calls at a fixed rate; again and again its
 configuration is reloaded between keeping everything and removing what is old, in an order drawn by lot within each
-pair. What else the machine does meets both halves of a pair alike. Read the median of the pairs' ratios and its spread;
-a pair of two halves without retention (`null`) says what the method itself makes of nothing. The provider is that of
-`engine.py`.
+pair. What else the machine does meets both halves of a pair alike. The latencies of all halves of a kind are taken
+together, since a 99th percentile of one half is three calls, and the pairs are drawn anew a thousand times for the
+interval of their ratio (95 %). Pairs of two halves without retention (`null`) say what the method makes of nothing: an
+effect is what lies outside of that interval. The provider is that of `engine.py`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -85,16 +87,26 @@ def load(port: int, seconds: float, rate: float) -> list[float]:
 
 
 def left(store: Path) -> int:
+    """Rows and texts that are too old; those that come meanwhile are not."""
     import sqlite3
 
+    before = time.time_ns() // 1_000_000 - 5 * DAY_MS
     with contextlib.closing(sqlite3.connect(store)) as connection:
         rows = "SELECT ifnull(sum(rows), 0) FROM blocks"
-        texts = f"{rows} JOIN bodies ON bodies.block = blocks.id"
-        return int(connection.execute(f"SELECT ({rows}) + ({texts})").fetchone()[0])
+        texts = f"{rows} JOIN bodies ON bodies.block = blocks.id WHERE ts_max < {before}"
+        return int(connection.execute(f"SELECT ({rows} WHERE ts_max < {before}) + ({texts})").fetchone()[0])
 
 
 def percentile(values: list[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(len(values) * share))]
+
+
+@dataclass(frozen=True)
+class Half:
+    """What was measured without a change: latencies in ms, and ticks of the engine's CPU per call."""
+
+    times: list[float]
+    cpu: float
 
 
 class Served:
@@ -104,16 +116,15 @@ class Served:
         self._config, self._port, self._process = home / "opentracy.toml", port, process
         self.store = home / "traces.db"
 
-    def measured(self, days: float, seconds: float, rate: float) -> dict[str, float]:
-        """p50 and p99 in ms and CPU of the engine's process per call with this lifetime; what a reload itself costs is
+    def measured(self, days: float, seconds: float, rate: float) -> Half:
+        """Latencies in ms with this lifetime, and CPU of the engine's process per call; what a reload itself costs is
         over before they are taken."""
         self._config.write_text(settings(days))
         self._process.send_signal(signal.SIGHUP)
         load(self._port, 1.5, rate)
         used = self._cpu()
         times = load(self._port, seconds, rate)
-        found = {name: percentile(times, share) for name, share in SHARES.items()}
-        return {**found, "CPU": (self._cpu() - used) / len(times)}
+        return Half(times, (self._cpu() - used) / len(times))
 
     def _cpu(self) -> float:
         parts = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
@@ -124,10 +135,31 @@ def settings(days: float) -> str:
     return f"[traces]\nmetrics_days = {days}\nbodies_days = {days}\n"
 
 
-def summary(name: str, ratios: list[float]) -> None:
-    cuts = statistics.quantiles(ratios, n=4)
-    middle = f"middle half {cuts[0]:.3f} to {cuts[2]:.3f}"
-    print(f"{name:22} median {statistics.median(ratios):.3f}   {middle}   n {len(ratios)}", flush=True)
+def summary(kind: str, pairs: list[tuple[Half, Half]], draw: random.Random) -> None:
+    """The ratio on/off of the percentiles and of the CPU, with an interval."""
+    for name, figure in FIGURES.items():
+
+        def ratio(chosen: list[tuple[Half, Half]], figure: Callable[[list[Half]], float] = figure) -> float:
+            return figure([on for on, _ in chosen]) / max(figure([off for _, off in chosen]), 1e-9)
+
+        again = sorted(ratio(draw.choices(pairs, k=len(pairs))) for _ in range(1000))
+        before = figure([off for _, off in pairs])
+        print(
+            f"{name:4} on/off, {kind:10} {ratio(pairs):.3f}   95 % {again[25]:.3f} to {again[974]:.3f}   "
+            f"(off: {before:.2f})   {sum(len(on.times) for on, _ in pairs)} calls a side",
+            flush=True,
+        )
+
+
+def pooled(share: float) -> Callable[[list[Half]], float]:
+    return lambda halves: percentile([time for half in halves for time in half.times], share)
+
+
+FIGURES: dict[str, Callable[[list[Half]], float]] = {
+    "p50": pooled(0.5),
+    "p99": pooled(0.99),
+    "CPU": lambda halves: statistics.mean(half.cpu for half in halves),
+}
 
 
 def main() -> None:
@@ -151,7 +183,7 @@ def main() -> None:
         with serving(command, port, env) as process:
             served = Served(home, port, process)
             load(port, WARM_S, args.rate)
-            found: dict[str, list[dict[str, float]]] = {"null": [], "retention": []}
+            found: dict[str, list[tuple[Half, Half]]] = {"null": [], "retention": []}
             removed = 0
             for number in range(2 * args.pairs):
                 kind = "retention" if number % 2 else "null"
@@ -160,14 +192,10 @@ def main() -> None:
                 before = left(served.store)
                 times = {name: served.measured(days, args.seconds, args.rate) for name, days in halves}
                 removed += max(0, before - left(served.store)) if kind == "retention" else 0
-                found[kind].append({at: times["on"][at] / max(times["off"][at], 1e-9) for at in times["on"]})
+                found[kind].append((times["on"], times["off"]))
     print(f"{removed} rows and texts removed while serving")
     for kind, pairs in found.items():
-        for at in pairs[0]:
-            summary(f"{at} on/off, {kind}", [pair[at] for pair in pairs])
-
-
-SHARES = {"p50": 0.5, "p99": 0.99}
+        summary(kind, pairs, draw)
 
 
 if __name__ == "__main__":

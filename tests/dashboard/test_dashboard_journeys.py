@@ -291,6 +291,26 @@ def test_explaining_a_prompt_names_the_model_and_its_rivals(seeded: Served, open
         assert model.partition("/")[2] in card
 
 
+def test_what_loads_late_does_not_move_what_is_below_it(seeded: Served, open_page: Open) -> None:
+    """A press on the heat map while the cards above it are still empty hits what it was aimed at."""
+    held: list[Any] = []
+    page = open_page("about:blank")
+    page.set_viewport_size({"width": 1280, "height": 1400})
+    for late in ("savings", "projection"):
+        page.route(f"**/v1/dashboard/routing/{late}?*", lambda route: held.append(route))
+    page.goto(seeded.url + "/routing?range=7d")
+    button = page.locator(".heat tbody th button").first
+    button.wait_for()
+    before = button.bounding_box()
+    assert len(held) == 2
+    for route in held:
+        route.continue_()
+    page.get_by_text("always asking the best model").wait_for()
+    page.locator(".slider").wait_for()
+    after = button.bounding_box()
+    assert abs(after["y"] - before["y"]) < before["height"] / 2, (before, after)
+
+
 def test_a_cluster_opens_from_the_heat_map(seeded: Served, open_page: Open) -> None:
     page = open_page(seeded.url + "/routing?range=7d")
     page.locator(".heat tbody th button").first.click()

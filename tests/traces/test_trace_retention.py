@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +22,7 @@ from opentracy.traces.maintenance import Maintenance
 from opentracy.traces.model import TraceRecord
 from opentracy.traces.reader import Reader
 from opentracy.traces.retention import DAY_MS, Retention, compact, prune, remove
+from opentracy.traces.retire import Pace
 from opentracy.traces.sqlite import Store
 from opentracy.traces.writer import Limits, TraceWriter
 
@@ -272,3 +276,35 @@ def test_words_leave_the_index_once(store: Store, put: Put) -> None:
     assert connection.execute("SELECT count(*) FROM words WHERE words MATCH 'capital'").fetchone()[0] == 0
     connection.close()
     other.close()
+
+
+def test_retention_rests_in_proportion_and_keeps_up(store: Store, put: Put) -> None:
+    """Alone it works half the time, beside requests a two-hundredth of it, and more only to keep up."""
+    connection = store.connect()
+    now = [100.0]
+    pace = Pace(connection, lambda: now[0])
+    # nothing known yet: as if somebody were served
+    assert pace.pause(0.02, 500) == pytest.approx(0.02 * 199)
+    now[0] += 2
+    assert pace.pause(0.02, 500) == pytest.approx(0.02)
+    put(*[make_record(n) for n in range(40)])
+    now[0] += 2
+    assert pace.pause(0.02, 500) == pytest.approx(0.02 * 199)
+    # 40 us a row, and 5,000 rows a second that are removed twice: it must work 60 % of the time, and half is the most
+    put(*[make_record(n) for n in range(1000, 6000)])
+    now[0] += 1
+    assert pace.pause(0.02, 500) == pytest.approx(0.02)
+    put(*[make_record(n) for n in range(10_000, 12_000)])
+    now[0] += 1
+    assert pace.pause(0.02, 500) == pytest.approx(0.02 * (1 / (2 * 2000 * 40e-6 * 1.5) - 1))
+    now[0] += 1
+    assert pace.pause(0.03, 500) == pytest.approx(0.03)
+    connection.close()
+
+
+def test_work_outside_begins_at_a_low_priority(tmp_path: Path) -> None:
+    """Lowered before anything is imported, with its arguments whole."""
+    (tmp_path / "told.py").write_text("import os, sys; print(os.nice(0), sys.argv[1:], 'opentracy' in sys.modules)")
+    command = [sys.executable, "-c", maintenance._GENTLY.format(nice=7), "told", "a b", "2"]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert said.split() == [str(os.nice(0) + 7), "['a", "b',", "'2']", "False"]

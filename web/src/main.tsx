@@ -1,6 +1,6 @@
 // The frame around the screens: navigation, theme, palette, keyboard. Everything else stands in screens/.
 import { Component, render, type ComponentChildren } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 import { locked } from "./lib/api";
 import { useKeys } from "./lib/keys";
 import { loadSession, session, sessionError, signOut } from "./lib/session";
@@ -117,7 +117,6 @@ function Navigation({ palette, help }: { palette: () => void; help: () => void }
 
 function App() {
   const [dialog, setDialog] = useState<"palette" | "help" | null>(null);
-  useEffect(() => void loadSession(), []);
   useKeys({
     "mod+k": () => setDialog("palette"),
     "?": () => setDialog("help"),
@@ -155,4 +154,5 @@ function App() {
   );
 }
 
+void loadSession(); // an effect would wait for the first frame
 render(<App />, document.getElementById("app")!);

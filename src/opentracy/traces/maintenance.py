@@ -22,14 +22,14 @@ from .locks import leader_lock
 from .memory import give_back
 from .outbox import Sink
 from .retention import Retention, old, prune
-from .retire import MORE
+from .retire import MORE, NICENESS
 from .sqlite import Store
 
 log = logging.getLogger("opentracy.traces")
 
 
-#: how long a process that removes old traces works at a time
-RETIRE_SECONDS = 50.0
+#: how long a process that removes old traces works at a time: beginning one costs as much as removing some thousand
+RETIRE_SECONDS = 600.0
 #: rows that are sealed also while requests come: so many at most are summed up row by row when somebody looks
 RESTLESS_SEAL_ROWS = 2 * segments.SEAL_ROWS
 #: how long one round adds to the text index; the other duties wait meanwhile
@@ -241,10 +241,16 @@ class Maintenance:
         self._retiring = _begin("opentracy.traces.retire", str(self.store.path), *map(str, days), str(RETIRE_SECONDS))
 
 
+#: lowers the priority before anything is imported: that alone takes a tenth of a second of the processor
+_GENTLY = (
+    "import os, runpy, sys; os.nice({nice}); runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
+)
+
+
 def _begin(module: str, *words: str) -> subprocess.Popen[bytes]:
     quiet = subprocess.DEVNULL
     return subprocess.Popen(  # noqa: S603  (our own module, with numbers and a path of the configuration)
-        [sys.executable, "-m", module, *words], stdin=quiet, stdout=quiet, stderr=quiet
+        [sys.executable, "-c", _GENTLY.format(nice=NICENESS), module, *words], stdin=quiet, stdout=quiet, stderr=quiet
     )
 
 

@@ -12,7 +12,6 @@ import sys
 from collections.abc import Sequence
 
 from . import segments
-from .retire import NICENESS
 from .sqlite import Store
 
 
@@ -20,7 +19,6 @@ def main(arguments: Sequence[str]) -> int:
     """Makes segments as long as there are rows for one."""
     path, rows = arguments[0], int(arguments[1])
     parent = os.getppid()
-    os.nice(NICENESS)
     store = Store.open(path, create=False, check=False)
     with contextlib.closing(store.connect(timeout=5.0)) as connection:
         while os.getppid() == parent and segments.seal(store, connection, min_rows=rows):

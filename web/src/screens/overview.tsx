@@ -73,7 +73,7 @@ function Tiles() {
   const auto = useOverview("requests,cost,counterfactual_cost", { requested: "auto" });
   const autoLine = useOverview("cost,counterfactual_cost", { requested: "auto" }, bounds, 48);
   return (
-    <LoadedCard from={now} class="bare">
+    <LoadedCard from={now} room={112} class="bare">
       {(data) => {
         const a = data.rows[0];
         const b = then.data?.rows[0];
@@ -167,7 +167,7 @@ function ByModel() {
     return { times, series };
   }, [from.data, mode, metric]);
   return (
-    <LoadedCard from={from} title={metric === "cost" ? "Cost by model" : "Requests by model"} actions={picker} class="wide">
+    <LoadedCard from={from} room={262} title={metric === "cost" ? "Cost by model" : "Requests by model"} actions={picker} class="wide">
       {() => <Chart label={`${metric} by model`} times={chart!.times} series={chart!.series} format={format} labels={metric === "cost" ? usdAxis : undefined} kind="bars" stacked height={220} legend />}
     </LoadedCard>
   );
@@ -191,7 +191,7 @@ function Latency() {
     };
   }, [from.data, mode]);
   return (
-    <LoadedCard from={from} title="Latency" class="wide">
+    <LoadedCard from={from} room={264} title="Latency" class="wide">
       {() => <Chart label="Latency" times={chart!.times} series={chart!.series} format={ms} height={220} log />}
     </LoadedCard>
   );
@@ -200,7 +200,7 @@ function Latency() {
 function Health() {
   const from = useOverview("requests,errors,p95", { group_by: "provider" }, bounds, 32);
   return (
-    <LoadedCard from={from} title="Provider health" note="share of failed requests over time">
+    <LoadedCard from={from} room={250} title="Provider health" note="share of failed requests over time">
       {(data) => {
         const times = grid(data);
         const names = [...new Set(data.rows.map((row) => String(row.provider ?? "")))].filter(Boolean).sort();
@@ -245,7 +245,7 @@ function Health() {
 function Models() {
   const from = useOverview("cost,requests,error_rate,p50,p95,tokens_out", { group_by: "model,provider", limit: 12 });
   return (
-    <LoadedCard from={from} title="Models">
+    <LoadedCard from={from} room={250} title="Models">
       {(data) => {
         if (!data.rows.length) return <p class="empty">No requests in this range.</p>;
         const top = Math.max(...data.rows.map((row) => Number(row.cost ?? 0)), 1e-12);
@@ -293,7 +293,7 @@ function Models() {
 function Errors() {
   const from = useOverview("requests", { group_by: "error,model", status: "error", limit: 8 });
   return (
-    <LoadedCard from={from} title="Most frequent errors">
+    <LoadedCard from={from} room={265} title="Most frequent errors">
       {(data) =>
         data.rows.length ? (
           <ul class="ranked">
@@ -322,7 +322,7 @@ function Errors() {
 function Keys() {
   const from = useOverview("cost,requests", { group_by: "key", limit: 8 });
   return (
-    <LoadedCard from={from} title="Spend by key">
+    <LoadedCard from={from} room={265} title="Spend by key">
       {(data) => {
         const top = Math.max(...data.rows.map((row) => Number(row.cost ?? 0)), 1e-12);
         return data.rows.length ? (

@@ -47,7 +47,7 @@ function SavingsCard() {
     };
   }, [from.data, mode]);
   return (
-    <LoadedCard from={from} title="Cost of auto, summed up" note={from.data ? plural(from.data.traces, "routed request") : ""}>
+    <LoadedCard from={from} room={380} title="Cost of auto, summed up" note={from.data ? plural(from.data.traces, "routed request") : ""}>
       {(data) => {
         const total = (v: number[]) => v.reduce((a, b) => a + b, 0);
         const actual = total(data.actual);
@@ -77,7 +77,7 @@ function Slider() {
   );
   const chosen = param("weight");
   return (
-    <LoadedCard from={from} title="Cost weight" note={from.data ? `projected on ${plural(from.data.used, "routed request")} of the last seven days` : ""}>
+    <LoadedCard from={from} room={380} title="Cost weight" note={from.data ? `projected on ${plural(from.data.used, "routed request")} of the last seven days` : ""}>
       {(data) => {
         if (!data.points.length) return <p class="empty">Nothing to project from: no request was routed by auto in the last seven days.</p>;
         const weight = chosen === "" ? data.current_weight : Number(chosen);
@@ -444,6 +444,7 @@ function Clusters({ from }: { from: Loaded<RoutingAnswer> }) {
   return (
     <LoadedCard
       from={from}
+      room={750}
       title="Clusters"
       note={from.data ? `${plural(from.data.clusters.length, "kind")} of prompt; colour and ✓: who would answer` : ""}
       actions={
@@ -482,6 +483,7 @@ function Decisions({ clusters }: { clusters: Cluster[] }) {
   return (
     <LoadedCard
       from={from}
+      room={280}
       title="Latest decisions"
       actions={
         <a class="button small" href={link("/traces", { q: "requested:auto", cols: "time,status,model,cluster,latency,cost" })}>

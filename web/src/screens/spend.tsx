@@ -35,7 +35,7 @@ function Spend() {
   const from = useStats("cost,cost_nano,requests,unpriced,tokens_in,tokens_out", () => ({ group_by: by, limit: 50 }), `${by} ${stamp}`, { when });
   const total = useStats("cost_nano,requests,unpriced", () => ({}), stamp, { when });
   return (
-    <LoadedCard from={from} title="Spend" actions={<Tabs names={BY} at={by} pick={(name) => set({ by: name === "key" ? null : name }, true)} label="Spend by" />}>
+    <LoadedCard from={from} room={315} title="Spend" actions={<Tabs names={BY} at={by} pick={(name) => set({ by: name === "key" ? null : name }, true)} label="Spend by" />}>
       {(data) => {
         const rows = data.rows;
         const sum = rows.reduce((a, r) => a + Number(r.cost_nano ?? 0), 0);

@@ -33,7 +33,7 @@ function Providers({ from }: { from: From }) {
     });
   };
   return (
-    <LoadedCard from={from} title="Providers" note={from.data ? `${from.data.providers.filter((p) => p.callable).length} of ${from.data.providers.length} can be called` : ""}>
+    <LoadedCard from={from} room={322} title="Providers" note={from.data ? `${from.data.providers.filter((p) => p.callable).length} of ${from.data.providers.length} can be called` : ""}>
       {(data) => (
         <ul class="providers">
           {data.providers.filter((p) => p.callable).map((p) => {
@@ -246,7 +246,7 @@ const REDACTION: Record<string, string> = { all: "off: texts as they are", redac
 
 function Store({ from }: { from: From }) {
   return (
-    <LoadedCard from={from} title="Trace store">
+    <LoadedCard from={from} room={267} title="Trace store">
       {({ store, retention }) => (
         <>
           {store.problem && (
@@ -368,7 +368,7 @@ function RuleLine({ rule: r }: { rule: Rule }) {
 
 function Alerts({ from }: { from: From }) {
   return (
-    <LoadedCard from={from} title="Alerts" note={from.data && !from.data.alerts.problem ? (from.data.alerts.usual ? "the usual rules: none is configured" : plural(from.data.alerts.rules.length, "configured rule")) : ""}>
+    <LoadedCard from={from} room={142} title="Alerts" note={from.data && !from.data.alerts.problem ? (from.data.alerts.usual ? "the usual rules: none is configured" : plural(from.data.alerts.rules.length, "configured rule")) : ""}>
       {({ alerts }) => (
         <>
           {alerts.problem && (
@@ -409,6 +409,7 @@ function Engine({ from }: { from: From }) {
   return (
     <LoadedCard
       from={from}
+      room={263}
       title="Engine"
       actions={
         <button type="button" disabled={!may("admin")} onClick={() => void reload()}>

@@ -1,7 +1,7 @@
 // Traces: query bar, facets, histogram to brush, a table of any length, live tail, export of exactly this filter.
 // Everything that is chosen stands in the address.
 import { Component } from "preact";
-import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { address, get, ApiError } from "../lib/api";
 import { cssVar } from "../lib/colors";
 import { filter, filterKey, query, setQuery } from "../lib/filter";
@@ -201,7 +201,8 @@ function useRows(): Rows {
   const frozen = useRef(filter());
   const key = filterKey();
 
-  useEffect(() => {
+  // before the frame is painted: the rows are what everybody waits for, the counts beside them may come later
+  useLayoutEffect(() => {
     const abort = new AbortController();
     frozen.current = filter();
     busy.current = true;

@@ -82,7 +82,7 @@ export function Versions() {
     }
   };
   return (
-    <LoadedCard from={from} title="Router versions">
+    <LoadedCard from={from} room={130} title="Router versions">
       {(data) => (
         <>
           <table>

@@ -60,13 +60,21 @@ export function Card({ title, note, actions, class: more = "", children }: CardP
 export function LoadedCard<T>({
   from,
   children,
+  room = 80,
   ...rest
-}: Omit<CardProps, "children"> & { from: Loaded<T>; children: (data: T) => ComponentChildren }) {
+}: Omit<CardProps, "children"> & {
+  from: Loaded<T>;
+  children: (data: T) => ComponentChildren;
+  /** Height in pixels that is kept free until there is something: what stands below must not move away from the pointer. */
+  room?: number;
+}) {
   const late = useLate(from.loading && from.data === null);
   return (
     <Card {...rest} class={`${rest.class ?? ""} ${from.loading && from.data ? "refreshing" : ""}`}>
       {from.error && <Failed error={from.error} again={from.reload} />}
-      {from.data !== null ? children(from.data) : late && !from.error ? <Skeleton /> : <div class="hold" />}
+      {from.data !== null ? children(from.data) : (
+        <div style={{ minHeight: from.error ? "" : `${room}px` }}>{late && !from.error && <Skeleton />}</div>
+      )}
     </Card>
   );
 }
