@@ -198,11 +198,12 @@ def queries(path: Path) -> None:
     for name, ask in single.items():
         clock, cpu = both(ask)
         print(f"{name:<36}{clock:9.1f} ms {cpu:9.1f} ms")
-    print(f"\n{'':<36}{'here':>9} {'CPU':>12}    {'DuckDB':>9} {'CPU':>12}")
+    print(f"\n{'':<36}{'here':>9} {'CPU':>12}    {'DuckDB':>9} {'CPU':>12}    {'ratio':>6} {'CPU':>6}")
     for name, query in questions(now).items():
         clock, cpu = both(partial(stats.answer, reader, query))
         duck = both(partial(scan_all, store, query)) if segments.available() else (float("nan"), float("nan"))
-        print(f"{name:<36}{clock:9.1f} ms {cpu:9.1f} ms {duck[0]:9.1f} ms {duck[1]:9.1f} ms")
+        ratios = f"{clock / duck[0]:6.2f} {cpu / duck[1]:6.2f}"
+        print(f"{name:<36}{clock:9.1f} ms {cpu:9.1f} ms {duck[0]:9.1f} ms {duck[1]:9.1f} ms    {ratios}")
     fields = ["status", "model", "provider", "key", "cluster", "tag", "stream"]
     for text in ("", *RARE[2:5]):
         clock, cpu = both(partial(stats.facets, reader, parse(text), fields))

@@ -131,6 +131,15 @@ def test_no_serious_barrier(seeded: Served, furnished: dict[str, State], open_pa
     assert barriers(page) == []
 
 
+def test_a_cost_of_three_prices_fits_a_telephone(seeded: Served, open_page: Open) -> None:
+    """Input, what was read from a cache, and output: the longest sum there is."""
+    found = seeded.call("GET", "/v1/traces?limit=1000&q=status:ok+-model:none")[1]["data"]
+    row = next(r for r in found if r["tokens_cached"] and r["tokens_in"] > r["tokens_cached"] and r["cost_nano"])
+    page = open_page(f"{seeded.url}/traces/{row['trace_id']}", width=390, height=844)
+    page.get_by_text("Read from cache").wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page is wider than the window"
+
+
 @pytest.mark.parametrize("name", STATES)
 def test_nothing_is_wider_than_a_telephone(seeded: Served, furnished: dict[str, State], open_page: Open, name: str) -> None:
     state = furnished[name]

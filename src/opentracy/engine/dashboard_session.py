@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from opentracy.traces import Store, segments
+from opentracy.traces import segments
 
 from .auth import COOKIE, SESSION_S, Identity, authenticate
 from .errors import Refused
@@ -62,18 +62,24 @@ async def session(engine: Engine, request: Request) -> Response:
     )
 
 
+_WAKING: set[Engine] = set()  # those that have begun to
+
+
 def _wake(engine: Engine) -> None:
-    """Gets ready, beside the page's first questions, what a later one would wait for: loading DuckDB takes a while."""
+    """Gets ready, after the page's first questions, what a later one would wait for: loading DuckDB takes a while."""
     store = engine.traces.store
+    if store is None or segments.awake() or engine in _WAKING:
+        return
+    _WAKING.add(engine)
 
     def load() -> None:
         # the questions themselves say what is wrong with a store
         with contextlib.suppress(Exception):
-            time.sleep(WAKE_S)
-            segments.warm(cast(Store, store))
+            segments.warm(store)
+        _WAKING.discard(engine)
 
-    if store is not None and not segments.awake():
-        engine.loop.run_in_executor(None, load)
+    # no thread waits meanwhile: there are few of them, and questions need them
+    engine.loop.call_later(WAKE_S, engine.loop.run_in_executor, None, load)
 
 
 async def _store(engine: Engine) -> tuple[bool, list[str]]:

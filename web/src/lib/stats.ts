@@ -5,15 +5,15 @@ import type { StatRow, Stats } from "./types";
 
 type Params = Record<string, string | number | null | undefined>;
 
-/** `buckets`: about how many over the range, 0 for one figure. `more`: filters, `group_by`, `limit`. */
+/** `buckets`: about how many over the range, 0 for one figure. `more`: filters, `group_by`, `limit`. Not asked until `ready`. */
 export function useStats(
   metric: string,
   more: () => Params,
   key: string,
-  { buckets = 0, every = 0, when = bounds }: { buckets?: number; every?: number; when?: () => { since: number; until: number } } = {},
+  { buckets = 0, every = 0, when = bounds, ready = true }: { buckets?: number; every?: number; when?: () => { since: number; until: number }; ready?: boolean } = {},
 ): Loaded<Stats> {
   return useLoad<Stats, { data: StatRow[] }>(
-    "/v1/stats",
+    ready ? "/v1/stats" : null,
     () => {
       const { since, until } = when();
       return { metric, bucket: buckets ? bucketFor(until - since, buckets) : undefined, ...more(), since, until };

@@ -107,9 +107,9 @@ function QueryBar({ problem }: { problem: string | null }) {
 }
 
 // ---------------------------------------------------------------- facets
-function FacetRail() {
+function FacetRail({ ready }: { ready: boolean }) {
   const from = useLoad<Facets, { facets: Facets }>(
-    "/v1/traces/facets",
+    ready ? "/v1/traces/facets" : null,
     () => ({ field: FACETS.map(([name]) => name).join(","), ...filter() }),
     filterKey(),
     fixed.value ? 0 : 30_000,
@@ -151,10 +151,10 @@ function FacetRail() {
 }
 
 // ---------------------------------------------------------------- histogram
-function Histogram() {
+function Histogram({ ready }: { ready: boolean }) {
   // sums know nothing of texts: the bars are of everything that the other terms let through
   const q = () => terms(query()).filter((t) => t.name !== null).map((t) => t.text).join(" ");
-  const from = useStats("requests,errors", () => ({ q: q() }), filterKey(), { buckets: 90, every: fixed.value ? 0 : 15_000 });
+  const from = useStats("requests,errors", () => ({ q: q() }), filterKey(), { buckets: 90, every: fixed.value ? 0 : 15_000, ready });
   const mode = shade.value;
   const chart = useMemo(() => {
     if (!from.data) return null;
@@ -433,10 +433,15 @@ export function Traces() {
     if (y < box.scrollTop) box.scrollTop = y;
     else if (y + ROW * 3 > box.scrollTop + box.clientHeight) box.scrollTop = y - box.clientHeight + ROW * 3;
   };
+  // the first rows do not share the engine with the counts beside them
+  const [ready, setReady] = useState(false);
+  useEffect(() => {
+    if (!from.loading) setReady(true);
+  }, [from.loading]);
   // the same elements as before are not gone through again when the next page of rows arrives
   const bar = useMemo(() => <QueryBar problem={problem} />, [problem]);
-  const rails = useMemo(() => <FacetRail />, []);
-  const bars = useMemo(() => <Histogram />, []);
+  const rails = useMemo(() => <FacetRail ready={ready} />, [ready]);
+  const bars = useMemo(() => <Histogram ready={ready} />, [ready]);
   const flipLive = () => set({ live: live ? null : "1" }, true);
   useKeys({
     j: () => step(1),
