@@ -48,11 +48,8 @@ class OpenAIRelay:
         decoder = self._decoder
         if decoder.done or decoder.failure is not None:
             return b""
-        # by far the commonest read: one event of one line
-        single = decoder.plain and decoder.parser.idle and data.find(b"\n") == len(data) - 2 and data.endswith(b"\n\n")
-        if single and b"\r" not in data:
-            raws = [data[:-2]]
-            return raws[0] + b"\n\n" if self._run.clean(raws, 0, decoder.id) else self._slow(data[:-2])
+        if decoder.plain and decoder.parser.idle and self._run.single(data):  # by far the commonest read
+            return data
         block = decoder.parser.split(data)
         if not block:
             return self._write(decoder.feed(b"")) if decoder.parser.overflow else b""

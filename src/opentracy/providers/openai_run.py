@@ -52,14 +52,32 @@ _MAX_LEARNED = 4  # a server whose events differ elsewhere too will not stop doi
 class Run:
     """The clean events of one stream. `progress`: how many of them bore content."""
 
-    __slots__ = ("_after", "_before", "_learned", "_pieces", "_thoughts", "progress")
+    __slots__ = (
+        "_after", "_before", "_behind", "_between", "_end", "_learned", "_pieces", "_start", "_thoughts", "progress",
+    )  # fmt: skip
 
     def __init__(self, progress: int = 0) -> None:
         self.progress = progress
         self._pieces: list[bytes] = []  # text that was not taken yet, as the inside of a JSON string
         self._thoughts: list[str] = []
         self._before = self._after = b""  # what stands around the text of this stream's events
+        self._behind = self._between = b""  # the same with the blank line, and with that and the next event's beginning
+        self._start = self._end = 0  # where the first text begins, and where, from the back, the last one ends
         self._learned = 0
+
+    def single(self, data: bytes) -> bool:
+        """Whether bytes are one event that differs from the others in nothing but its text, with its blank line; then
+        it is noted."""
+        start, end = self._start, self._end - 2
+        if not start or len(data) < start - end or not (data.startswith(self._before) and data.endswith(self._behind)):
+            return False
+        text = data[start:end]
+        if _inside(text) is None or not (text.isascii() or _is_text(text)):
+            return False
+        self._pieces.append(text)
+        if text:
+            self.progress += 1
+        return True
 
     def leading(self, block: bytes) -> int:
         """How many bytes at the beginning of some whole events (LF only, without the last blank line) are events that
@@ -77,12 +95,12 @@ class Run:
 
     def _alike(self, block: bytes) -> bool:
         before, after = self._before, self._after
-        if len(block) < len(before) + len(after) or not (block.startswith(before) and block.endswith(after)):
+        start, end = self._start, self._end
+        if len(block) < start - end or not (block.startswith(before) and block.endswith(after)):
             return False
-        start, end = len(before), -len(after)
         # cut at single bytes, then held against the whole: a search for all that stands between two texts costs more
         texts = [raw[start:end] for raw in block.split(b"\n")[::2]]
-        if (b"%b\n\n%b" % (after, before)).join(texts) != block[start:end]:
+        if self._between.join(texts) != block[start:end]:
             return False
         joined = b"".join(texts)
         if b'"' in joined or b"\\" in joined:
@@ -146,7 +164,9 @@ class Run:
         if match is not None and len(found) == 1 and raw.count(b'"content"') == 1:
             start, end = match.span(1)
             if _strings(b'["%b"]' % raw[start:end]) == [content]:
-                self._before, self._after = raw[:start], raw[end:]
+                before, after = raw[:start], raw[end:]
+                self._before, self._after, self._between = before, after, b"%b\n\n%b" % (after, before)
+                self._behind, self._start, self._end = after + b"\n\n", len(before), -len(after)
         return self._before, self._after
 
     def said(self) -> tuple[bytes | None, str]:

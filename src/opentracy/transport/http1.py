@@ -98,11 +98,14 @@ class ResponseReader:
     """
 
     __slots__ = (
-        "_chunked_or_sized", "_framing", "_inflater", "_informational", "_limit", "_max_body", "_parser", "_parts",
-        "_raw", "_raw_size", "_size", "_stream", "complete", "failure", "head", "reusable", "streaming",
+        "_arrived", "_chunked_or_sized", "_framing", "_inflater", "_informational", "_limit", "_max_body", "_parser",
+        "_parts", "_raw", "_raw_size", "_size", "_stream", "complete", "failure", "head", "on_body", "reusable", "streaming",
     )  # fmt: skip
 
     def __init__(self, max_body: int = MAX_BODY) -> None:
+        # one of these calls for every event of a stream: it shall not cost a frame
+        self._arrived: list[bytes] = []
+        self.on_body = self._arrived.append
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._max_body = max_body
         self._parts: list[bytes] = []
@@ -146,6 +149,8 @@ class ResponseReader:
             elif not self.complete:
                 # not retryable: whoever frames wrongly does so again, and may have been paid
                 self._fail("truncated", f"the framing of the answer's body is broken: {e}", again=False)
+        if self._arrived:
+            self._take_in()
         if in_head:
             if self.head is None and self._raw_size > MAX_HEAD:
                 self._fail("header_limit", f"the answer's header block is larger than {MAX_HEAD >> 10} KiB")
@@ -236,26 +241,39 @@ class ResponseReader:
             else:
                 self._inflater = found
 
-    def on_body(self, data: bytes) -> None:
-        if self.failure is not None or self.complete:
-            return
-        if self._inflater is not None:
-            data = self._inflater.feed(data, self._limit)
-            if self._inflater.failure is not None:
-                self.failure = self._inflater.failure
+    def _take_in(self) -> None:
+        """What the parser found of the body becomes part of the answer."""
+        arrived = self._arrived
+        if self.failure is None and not self.complete:
+            if self._inflater is not None:
+                self._inflate(self._inflater)
+            elif not self._size and arrived[0].startswith(b"\x1f\x8b"):
+                # no dialect begins with these bytes
+                self._fail("encoding", "the answer is compressed without saying so")
+            else:
+                self._size += len(arrived[0]) if len(arrived) == 1 else sum(map(len, arrived))
+                if self._limit is not None and self._size > self._limit:
+                    self._too_large()
+                else:
+                    self._parts += arrived
+        arrived.clear()
+
+    def _inflate(self, inflater: Inflater) -> None:
+        for piece in self._arrived:
+            data = inflater.feed(piece, self._limit)
+            if inflater.failure is not None:
+                self.failure = inflater.failure
                 return
-            if not data:
-                return
-        elif not self._size and data.startswith(b"\x1f\x8b"):
-            self._fail("encoding", "the answer is compressed without saying so")  # no dialect begins with these bytes
-            return
-        self._size += len(data)
-        if self._limit is not None and self._size > self._limit:
-            self._too_large()
-            return
-        self._parts.append(data)
+            if data:
+                self._size += len(data)
+                if self._limit is not None and self._size > self._limit:
+                    self._too_large()
+                    return
+                self._parts.append(data)
 
     def on_message_complete(self) -> None:
+        if self._arrived:
+            self._take_in()
         if self.complete:
             self.reusable = False
         elif self.head is not None:
