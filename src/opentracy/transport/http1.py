@@ -99,7 +99,8 @@ class ResponseReader:
 
     __slots__ = (
         "_arrived", "_chunked_or_sized", "_framing", "_inflater", "_informational", "_limit", "_max_body", "_parser",
-        "_parts", "_raw", "_raw_size", "_size", "_stream", "complete", "failure", "head", "on_body", "reusable", "streaming",
+        "_parts", "_raw", "_raw_size", "_size", "_stream", "complete", "failure", "head", "on_body", "reusable",
+        "streaming",
     )  # fmt: skip
 
     def __init__(self, max_body: int = MAX_BODY) -> None:
