@@ -50,9 +50,9 @@ class SseParser:
             data = self._strip_mark(data)
             if not data:
                 return b""
-        if self._skip_lf or b"\r" in data:
+        if self._skip_lf or data.find(b"\r") >= 0:
             data = self._unify(data)
-        if b"\n" not in data:
+        if data.find(b"\n") < 0:
             # no line ends here, so nothing can be complete: keep the piece, join later (linear for huge events)
             self._scan.append(data)
             self._held += len(data)
@@ -107,7 +107,7 @@ def parse_block(block: bytes) -> list[Event]:
     """The events in what `SseParser.split` returned."""
     out = []
     for raw in block.split(b"\n\n"):
-        if raw.startswith(b"data: ") and b"\n" not in raw:  # what nearly every event looks like
+        if raw.startswith(b"data: ") and raw.find(b"\n") < 0:  # what nearly every event looks like
             out.append(Event(b"", raw[6:]))
         elif raw:
             event = _named(raw) or _fields(raw)

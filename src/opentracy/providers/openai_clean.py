@@ -125,7 +125,7 @@ class CleanStream:
         `data`: all bytes of the body so far. After anything but bytes to send this value has not begun, and may be
         asked again with more.
         """
-        if not data.startswith(b"data: {") or b"\r" in data or len(data) > _MAX_OPENING:
+        if not data.startswith(b"data: {") or data.find(b"\r") >= 0 or len(data) > _MAX_OPENING:
             return None if len(data) > 6 or not b"data: {".startswith(data) else b""
         whole = data.rfind(b"\n\n")
         if whole < 0:
@@ -135,7 +135,7 @@ class CleanStream:
             opening = _opening(raws[0][6:])
         except (ValueError, RecursionError):
             return None
-        if opening.choices[0].delta.role is None or b"\n" in raws[0]:
+        if opening.choices[0].delta.role is None or raws[0].find(b"\n") >= 0:
             return None
         run = Run()
         clean = run.clean(raws, 1, opening.id)
@@ -182,7 +182,7 @@ class CleanStream:
 
     def _noted(self, raw: bytes) -> bool:
         """Whether an event is one of the two at the end."""
-        if not raw.startswith(b"data: {") or b"\n" in raw:
+        if not raw.startswith(b"data: {") or raw.find(b"\n") >= 0:
             return False
         try:
             event = _end(raw[6:])

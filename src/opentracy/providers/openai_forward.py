@@ -73,9 +73,12 @@ class OpenAIForwarding:
 
     def _adapted(self, chat: UsualChat) -> tuple[str, ...] | None:
         """Settings with a rule of their own here are written as it says."""
-        given = {name: value for name in self._touched if (value := getattr(chat, name)) is not UNSET}
-        if not given:
+        for name in self._touched:
+            if getattr(chat, name) is not UNSET:
+                break
+        else:
             return ()
+        given = {name: value for name in self._touched if (value := getattr(chat, name)) is not UNSET}
         found, dropped = adapted(given, self._model, self._quirks)
         if not FIELDS.issuperset(found):
             return None
@@ -87,7 +90,7 @@ class OpenAIForwarding:
 
     def answer(self, body: bytes) -> Forwarded | None:
         """What it says of itself."""
-        if b'"_' in body:
+        if body.find(b'"_') >= 0:
             return None
         try:
             found = _decode(body)

@@ -103,7 +103,7 @@ class Run:
         if self._between.join(texts) != block[start:end]:
             return False
         joined = b"".join(texts)
-        if b'"' in joined or b"\\" in joined:
+        if joined.find(b'"') >= 0 or joined.find(b"\\") >= 0:
             return False
         if joined.isascii():
             # printable says more than is needed, and is found out in a tenth of the time
@@ -128,7 +128,7 @@ class Run:
                         self.progress += 1
                     at += 1
                     continue
-            if not raw.startswith(b"data: {") or b"\n" in raw:
+            if not raw.startswith(b"data: {") or raw.find(b"\n") >= 0:
                 return at
             try:
                 event = _decode(raw[6:])

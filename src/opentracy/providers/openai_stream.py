@@ -126,7 +126,7 @@ class OpenAIDecoder:
 
     def take(self, raw: bytes, out: list[Chunk]) -> bool:
         """One event as its lines came, without the blank line; True when the stream is over, one way or the other."""
-        if not raw.startswith(b"data: {") or b"\n" in raw:
+        if not raw.startswith(b"data: {") or raw.find(b"\n") >= 0:
             return any(self._event(event, out) for event in parse_block(raw))
         try:
             chunk = _decode(raw[6:])

@@ -29,17 +29,16 @@ Row = tuple[object, ...]
 #: records (without bodies) of blocks that this process wrote itself and need not unpack
 Recent = dict[int, list[TraceRecord]]
 
-_INSERT: Final = f"INSERT INTO traces ({', '.join(NAMES)}) VALUES ({', '.join('?' * len(NAMES))})"
-
 
 def row_of(seq: int, record: TraceRecord) -> Row:
-    """The `traces` row of a record, in the order of `NAMES`."""
+    """The `traces` row of a record, in the order of `NAMES`; flags as numbers, which the driver takes as they are."""
     tags = record.tags
     return (
         seq, record.ts_ms, record.outcome, record.http_status, record.model, record.provider, record.requested_model,
         record.alias, record.project, record.key_id, record.user_id, record.session_id,
         msgspec.json.encode(tags).decode() if tags else None,
-        record.cluster_id, record.stream, record.cache_hit, record.has_tools, record.fallback_from is not None,
+        record.cluster_id, int(record.stream), int(record.cache_hit), int(record.has_tools),
+        int(record.fallback_from is not None),
         len(record.attempts), round(record.latency_ms * 1000), latency_bucket(record.latency_ms),
         None if record.ttft_ms is None else round(record.ttft_ms * 1000), record.tokens_in,
         record.tokens_out, record.tokens_cached, record.tokens_reasoning, record.cost_nano, record.counterfactual_nano,
@@ -144,10 +143,20 @@ def _stored(connection: sqlite3.Connection, chunk: _Chunk) -> int:
     """Writes a chunk, unless another process was faster: its rows must not be added twice."""
     if chunk.last == chunk.done or projected_upto(connection) != chunk.done:
         return 0
-    connection.executemany(_INSERT, chunk.rows)
+    if chunk.rows:
+        _insert(connection, chunk.rows)
     store(connection, chunk.totals)
     connection.execute("INSERT OR REPLACE INTO state VALUES ('projected', ?)", (chunk.last,))
     return len(chunk.rows)
+
+
+def _insert(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
+    """Only columns in which something stands: each None costs the driver an exception that it raises and drops."""
+    columns = list(zip(*rows, strict=True))
+    kept = [at for at, column in enumerate(columns) if column.count(None) < len(column)]
+    names = ", ".join([NAMES[at] for at in kept])
+    statement = f"INSERT INTO traces ({names}) VALUES ({', '.join('?' * len(kept))})"
+    connection.executemany(statement, zip(*[columns[at] for at in kept], strict=True))
 
 
 def _unpacked(connection: sqlite3.Connection, block: int) -> list[TraceRecord | None]:

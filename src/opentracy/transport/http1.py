@@ -223,7 +223,7 @@ class ResponseReader:
         if not 200 <= status <= 599:
             self._fail("bad_response", f"bad response: status {status}")
         length = low.find(b"\r\ncontent-length:")
-        self._chunked_or_sized = length >= 0 or b"\r\ntransfer-encoding:" in low
+        self._chunked_or_sized = length >= 0 or low.find(b"\r\ntransfer-encoding:") >= 0
         # of a good answer that is no stream hardly anybody wants a field
         self.head = HttpHead(status, RawFields(raw) if status == 200 and not self._stream else fields_of(raw))
         if self._stream and 200 <= status < 300:
@@ -234,7 +234,7 @@ class ResponseReader:
                 line = low.find(b"\r", length + 17)
                 if (line if line >= 0 else end) - length > 23 and self._too_long(raw[length + 17 :]):
                     self._too_large()
-        if b"\r\ncontent-encoding:" in low:
+        if low.find(b"\r\ncontent-encoding:") >= 0:
             encoding = self.head.headers["content-encoding"]
             found = inflater(encoding)
             if isinstance(found, Failure):
