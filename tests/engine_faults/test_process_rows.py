@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -630,6 +631,91 @@ def test_row_106_a_router_that_fails(tmp_path: Path, upstream: FaultServer, prom
         assert reply.status == 200, reply.body
         assert reply.json["_routing"]["selected_model"] == "gpt-4o"
         assert reply.json["_routing"]["fallback_reason"]
+
+
+SLOW_EMBEDDER = """
+import threading, time
+import numpy as np
+import opentracy.routing.router as module
+find = module.embedder_by_id
+class Slow:
+    def __init__(self, real):
+        self.real, self.id, self.sha256, self.dims = real, real.id, real.sha256, real.dims
+    def embed(self, text):
+        if text.startswith("hang"):
+            time.sleep(3600)
+        if text.startswith("half"):
+            time.sleep(0.6)
+        if text.startswith("nan"):
+            return np.full(self.dims, np.nan, np.float32)
+        if text.startswith("size"):
+            return np.ones(3, np.float32)
+        if text.startswith("memory"):
+            raise MemoryError
+        if text.startswith("dies"):
+            raise SystemExit
+        return self.real.embed(text)
+    def embed_many(self, texts):
+        return np.stack([self.embed(t) for t in texts])
+module.embedder_by_id = lambda name: Slow(find(name))
+"""
+_TWO_MODELS = '[auto]\nmodels = ["openai/gpt-4o-mini", "openai/gpt-4o"]\ndefault = "openai/gpt-4o"\n'
+
+
+@pytest.fixture(scope="module")
+def slow_router(upstream: FaultServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """An engine whose embedder is no look-up in a table, and ill in many ways."""
+    place = tmp_path_factory.mktemp("slow")
+    upstream(answer())
+    env = {**keys_for(upstream.base), **_patched(place, SLOW_EMBEDDER)}
+    with running(_TWO_MODELS, env=env, home=place / "home") as engine:
+        yield engine
+
+
+@pytest.mark.parametrize(("prompt", "reason"), [
+    ("hang", "router_timeout"), ("half a second", "router_timeout"), ("nan", "unreadable"), ("size", "router_error: ValueError"),
+    ("memory", "router_error: MemoryError"), ("dies", "router_error: SystemExit"),
+])  # fmt: skip
+@pytest.mark.parametrize("stream", [False, True])
+def test_row_106_an_embedder_that_is_ill(slow_router: Engine, upstream: FaultServer, prompt: str, reason: str, stream: bool) -> None:
+    """The default answers and the answer says why; the next prompt is decided again."""
+    upstream(answer())
+    # each text once: a late decision is remembered, and then it is at hand
+    messages = [{"role": "user", "content": f"{prompt}, stream={stream}"}]
+    reply = slow_router.chat("auto", messages=messages, stream=stream)
+    assert reply.status == 200, reply.body
+    assert reply.headers["x-opentracy-selected-model"].endswith("gpt-4o")
+    if not stream:
+        assert reply.json["_routing"]["fallback_reason"] == reason
+        assert reply.json["_routing"]["routing_ms"] < 2_000  # a quarter of a second, and what the machine adds
+    explained = slow_router.request("POST", "/v1/route", {"prompt": f"{prompt}, explained, {stream}"})
+    assert (explained.status, explained.json["fallback_reason"], explained.json["model"]) == (200, reason, "openai/gpt-4o")
+    healthy = slow_router.chat("auto", messages=[{"role": "user", "content": "What is the capital of France?"}])
+    assert healthy.status == 200
+    assert not str(healthy.json["_routing"].get("fallback_reason")).startswith("router_"), healthy.json["_routing"]
+
+
+def test_row_106_nobody_else_waits_for_an_embedder_that_hangs(tmp_path: Path, upstream: FaultServer) -> None:
+    """A dozen hanging at once: the loop answers others meanwhile, and with all its threads lost `auto` still answers."""
+    upstream(answer())
+    env = {**keys_for(upstream.base), **_patched(tmp_path, SLOW_EMBEDDER)}
+    with running(_TWO_MODELS, env=env, home=tmp_path / "home") as engine:
+        hang = [{"role": "user", "content": "hang on"}]
+        for _ in range(3):
+            with ThreadPoolExecutor(4) as pool:
+                late = [pool.submit(engine.chat, "auto", messages=hang) for _ in range(4)]
+                assert engine.chat().status == 200
+                assert all(one.result().json["_routing"]["fallback_reason"] == "router_timeout" for one in late)
+        for _ in range(10):
+            reason = engine.chat("auto", messages=hang).json["_routing"]["fallback_reason"]
+        assert reason == "router_hangs"
+        assert "stood still" not in engine.log.read_text()
+        assert engine.request("GET", "/health").json["in_flight"] == 0
+        assert len(engine.traces("limit=100")) == 25
+        began = time.monotonic()
+        engine.process.terminate()
+        assert engine.process.wait(20) == 0  # and it ends, hanging threads or not
+        assert time.monotonic() - began < 15
 
 
 @pytest.mark.parametrize("content", ["", "word " * 80_000, "\U0001f600" * 100_000, "\x7f\u200b\ufeff"], ids=["empty", "400 kB", "emoji", "odd"])

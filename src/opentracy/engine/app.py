@@ -30,6 +30,7 @@ from .bridge import Bridge
 from .chat import ServedCall, chat, embeddings
 from .configfile import located
 from .cooldowns import Cooldowns
+from .deciding import Decider
 from .direct import direct
 from .direct_call import DirectCall
 from .errors import Refused, error_body
@@ -89,6 +90,8 @@ class Engine:
         self._keys = SharedKeys(home, url, shared.prefix) if url is not None and home is not None else None
         self.transport = AioTransport(limit=max(2000, state.config.server.max_in_flight))
         self.calls: set[ServedCall | DirectCall] = set()
+        self.decider = Decider()
+        self.deciding: set[asyncio.Task[None]] = set()  # calls whose router takes its time
         self.reports: dict[tuple[str, str], asyncio.Future[Any]] = {}  # being made just now, by what was asked
         self.begun = time.time()
         self.config_path: str | None = None  # what a reload reads; None for the defaults

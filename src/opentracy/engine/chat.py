@@ -28,7 +28,7 @@ from .http import Exchange
 from .idempotency import Answer as Earlier
 from .idempotency import Recorder, replay
 from .lane import policy_of, routing_headers, served_by
-from .route import auto
+from .route import apart, auto, auto_apart
 from .state import Resolved
 from .stream import Stream
 from .tags import NOTHING, Tags, read_tags, says_something
@@ -71,11 +71,13 @@ def serve(engine: Engine, exchange: Exchange, operation: str) -> None:
     try:
         call.read()
         engine.admit(call.identity)
-        call.resolve()
-        if b"idempotency-key" in exchange.headers and not call.claim():
+        if call.requested == "auto" and apart(call.snapshot):
+            exchange.owner = call
+            engine.deciding.add(task := engine.loop.create_task(call.decide()))
+            task.add_done_callback(engine.deciding.discard)
             return
-        if call.reserve():
-            call.begin()
+        call.resolve()
+        call.go()
     except Refused as e:
         call.refuse(e)
     except Exception as e:
@@ -179,6 +181,30 @@ class ServedCall:
         self.resolved = self.snapshot.resolve(model)
         if allowed is not None and model not in allowed and self.resolved.targets[0].name not in allowed:
             raise Refused(403, f"This key may not use {model}", code="model_not_allowed", param="model")
+
+    def go(self) -> None:
+        """On from the targets: the call begins, unless it is a replay or is counted elsewhere first."""
+        if b"idempotency-key" in self.exchange.headers and not self.claim():
+            return
+        if self.reserve():
+            self.begin()
+
+    async def decide(self) -> None:
+        """`resolve` and the rest where deciding takes time."""
+        try:
+            if self.operation == "chat":
+                allowed = self.identity.models if self.identity is not None else None
+                self.resolved, self.routing = await auto_apart(self.engine, self.snapshot, self.body, allowed)
+            else:
+                self.resolve()
+            if self.exchange.gone:
+                self.cancelled()
+            else:
+                self.go()
+        except Refused as e:
+            self.refuse(e)
+        except Exception as e:
+            self.failed(e)
 
     def claim(self) -> bool:
         """Whether this call is to be made; else its Idempotency-Key has its answer already, or will have."""

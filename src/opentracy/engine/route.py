@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from opentracy.core.usual import UsualChat
-from opentracy.routing.policy import Requirements
+from opentracy.routing.policy import NoCapableModel, Requirements
 
 from .errors import Refused
 from .routes import json_body, json_response
@@ -52,7 +52,28 @@ def auto(
     """Targets for `model="auto"` and the routing that explains them; Refused 503 when nothing can be chosen."""
     started = time.perf_counter()
     candidates = available(snapshot, health, models)
-    routed = _routed(snapshot, candidates, body["messages"], lambda: requirements(body))
+    weight = snapshot.config.auto.cost_weight
+    decision = _decision(snapshot, candidates, body["messages"], lambda: requirements(body), weight)
+    return _shown(_routed(snapshot, decision), started)
+
+
+async def auto_apart(
+    engine: Engine, snapshot: Snapshot, body: Mapping[str, Any], models: frozenset[str] | None = None
+) -> tuple[Resolved, dict[str, Any]]:
+    """`auto` with a router whose embedder may take its time: elsewhere, and with the default when it is late."""
+    started = time.perf_counter()
+    candidates = available(snapshot, engine.health, models)
+    weight = snapshot.config.auto.cost_weight
+    decision = await _decision_apart(engine, snapshot, candidates, body["messages"], lambda: requirements(body), weight)
+    return _shown(_routed(snapshot, decision), started)
+
+
+def apart(snapshot: Snapshot) -> bool:
+    """Whether decisions must not be made on the event loop."""
+    return snapshot.router is not None and not getattr(snapshot.router.embedder, "quick", False)
+
+
+def _shown(routed: Routed, started: float) -> tuple[Resolved, dict[str, Any]]:
     routing = dict(routed.routing)
     routing["routing_ms"] = round((time.perf_counter() - started) * 1000, 3)
     routing["selected_by_router"] = routed.first
@@ -60,19 +81,16 @@ def auto(
 
 
 def auto_usual(snapshot: Snapshot, health: Health, chat: UsualChat) -> Routed:
-    """`auto` for a request of texts; the same answer, and the same refusals."""
+    """`auto` for a request of texts; the same answer, and the same refusals. Refused where decisions are made apart."""
+    if apart(snapshot):
+        raise Refused(503, "The router's embedder takes its time", code="router_unavailable")
     candidates = available(snapshot, health)
     messages = [{"role": m.role, "content": m.content} for m in chat.messages]
-    return _routed(snapshot, candidates, messages, lambda: _requirements_of(chat))
+    weight = snapshot.config.auto.cost_weight
+    return _routed(snapshot, _decision(snapshot, candidates, messages, lambda: _requirements_of(chat), weight))
 
 
-def _routed(
-    snapshot: Snapshot,
-    candidates: Sequence[Candidate],
-    messages: Sequence[Mapping[str, Any]],
-    needs: Callable[[], Requirements],
-) -> Routed:
-    decision = _decision(snapshot, candidates, messages, needs, snapshot.config.auto.cost_weight)
+def _routed(snapshot: Snapshot, decision: Decision | str) -> Routed:
     if not isinstance(decision, str):
         known = decision.memo
         if isinstance(known, Routed) and known.snapshot is snapshot:
@@ -127,11 +145,25 @@ def _decision(
             prompt, system=system, candidates=candidates, default=snapshot.auto_default, cost_weight=cost_weight,
             requirements=needs(),
         )  # fmt: skip
-    except ValueError as e:
+    except NoCapableModel as e:
         raise Refused(400, f"No model of 'auto' can serve this request: {e}", code="no_capable_model") from None
     except Exception as e:
         log.exception("the router failed")
         return f"router_error: {e.__class__.__name__}"
+
+
+async def _decision_apart(
+    engine: Engine,
+    snapshot: Snapshot,
+    candidates: Sequence[Candidate],
+    messages: Sequence[Mapping[str, Any]],
+    needs: Callable[[], Requirements],
+    cost_weight: float,
+) -> Decision | str:
+    def work() -> Decision | str:
+        return _decision(snapshot, candidates, messages, needs, cost_weight)
+
+    return await engine.decider.ask(work, lambda why: why)
 
 
 def _without_router(snapshot: Snapshot, problem: str) -> tuple[list[str], dict[str, Any]]:
@@ -216,7 +248,10 @@ async def explain(engine: Engine, request: Request) -> Response:
         raise Refused(400, "cost_weight must be a number from 0 to 1", param="cost_weight")
     started = time.perf_counter()
     candidates = _asked(snapshot, body.get("models")) or available(snapshot, engine.health)
-    decision = _decision(snapshot, candidates, messages, lambda: requirements(body), weight)
+    if apart(snapshot):
+        decision = await _decision_apart(engine, snapshot, candidates, messages, lambda: requirements(body), weight)
+    else:
+        decision = _decision(snapshot, candidates, messages, lambda: requirements(body), weight)
     if isinstance(decision, str):
         order, routing = _without_router(snapshot, decision)
     else:

@@ -55,6 +55,7 @@ class StaticEmbedder:
     """A table of token vectors (int8 rows with one scale each), memory-mapped so that workers share its pages."""
 
     id = "static"
+    quick = True  # a look-up: it may be done where nothing else goes on meanwhile
 
     def __init__(self, table: Path, scales: Path, vocabulary: Path, digest: str | None = None) -> None:
         # a plain view: the pages stay mapped, but indexing pays nothing for the memmap class

@@ -18,6 +18,10 @@ from typing import NamedTuple
 import msgspec
 
 
+class NoCapableModel(ValueError):
+    """None of the candidates can serve a request; the text says of each why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A model the caller could call now. Prices in USD per token; None = unknown."""
@@ -148,7 +152,7 @@ def pick(f: Field, *, z: float, novel: bool, blocked: str | None) -> tuple[int, 
     able = len(f.names) if f.excluded is None else f.excluded.count(None)
     if not able:
         each = zip(f.names, f.excluded or (), strict=False)
-        raise ValueError("no model can serve this request: " + "; ".join(f"{name}: {why}" for name, why in each))
+        raise NoCapableModel("no model can serve this request: " + "; ".join(f"{name}: {why}" for name, why in each))
     home = f.home if f.home is not None and (f.excluded is None or f.excluded[f.home] is None) else None
     ranked = f.ranked()
     if home is None:

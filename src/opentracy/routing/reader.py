@@ -96,7 +96,7 @@ class Reader:
             raw = self.embedder.embed(core)
         norm = math.sqrt(float(raw.dot(raw)))
         blocked = self._blocked(text, low, words, norm)
-        x = raw * np.float32(1 / norm) - self.artifact.mean if norm >= 1e-9 else np.zeros_like(raw)
+        x = raw * np.float32(1 / norm) - self.artifact.mean if 1e-9 <= norm < math.inf else np.zeros_like(raw)
         x *= np.float32(1 / max(math.sqrt(float(x.dot(x))), 1e-9))
         return self._from_vector(x, features_of(low, words), len(text) if blocked == "too_long" else len(core), blocked)
 
@@ -105,7 +105,7 @@ class Reader:
             return "empty"
         if len(text) > TOO_LONG:
             return "too_long"
-        if norm < 1e-9 or not readable(text):
+        if not 1e-9 <= norm < math.inf or not readable(text):  # what a sick embedder says is no number
             return "unreadable"
         return "language" if self.artifact.manifest.english and foreign_words(low, words) else None
 
