@@ -19,9 +19,10 @@ MESSAGES = [{"role": "user", "content": "hello there"}]
 
 
 def bare_environment() -> dict[str, str]:
-    """The environment without anything that steers an engine."""
+    """The environment without anything that steers an engine, or its interpreter in ways that users do not."""
     ours = ("_API_KEY", "_API_BASE", "_BASE_URL", "_PROXY", "_proxy")
-    return {k: v for k, v in os.environ.items() if not k.startswith(("OPENTRACY_", "AWS_")) and not k.endswith(ours)}
+    begins = ("OPENTRACY_", "AWS_", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE")
+    return {k: v for k, v in os.environ.items() if not k.startswith(begins) and not k.endswith(ours)}
 
 
 def free_port() -> int:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import subprocess
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,7 +72,6 @@ def written(upstream: FaultServer, tmp_path_factory: pytest.TempPathFactory) -> 
                      "/v1/traces/export", "/v1/traces/export?format=csv"):  # fmt: skip
             answers[path] = _whole(engine.request("GET", path))
         answers["arguments"] = Path(f"/proc/{engine.process.pid}/cmdline").read_bytes()
-        answers["ps"] = subprocess.run(["ps", "-o", "args", "-p", str(engine.process.pid)], capture_output=True).stdout
     for path in home.rglob("*"):
         if path.is_file():
             answers[f"file {path.name}"] = path.read_bytes()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -71,7 +71,21 @@ def main() -> None:
         import click
     except ImportError:
         sys.exit("opentracy: the command line needs the engine extra: pip install 'opentracy[engine]'")
-    sys.exit(_run(click, build()))
+    try:
+        code = _run(click, build())
+    finally:  # also for a command that ends the process itself
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                if stream is not None:  # as it is where it was closed before we began
+                    stream.flush()
+            except OSError:
+                _hush(stream)
+    sys.exit(code)
+
+
+def _hush(stream: TextIO) -> None:
+    """Whoever reads us has gone: the interpreter must not fail on flushing what is left when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _run(click: ModuleType, command: click.Group) -> int:
@@ -87,7 +101,6 @@ def _run(click: ModuleType, command: click.Group) -> int:
         print("Aborted!", file=sys.stderr)
         return 1
     except BrokenPipeError:
-        # whoever reads us has seen enough; the interpreter must not fail on flushing what is left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _hush(sys.stdout)
         return 1
     return code if isinstance(code, int) else 0

@@ -63,7 +63,7 @@ class LimitsConfig(Section, frozen=True):
     connect: Seconds = 5
     num_retries: Retries = 1
     #: a provider that asks for a longer wait is not waited for: its answer goes to the client at once
-    max_retry_wait: Annotated[float, Meta(ge=0, le=60)] = 5
+    max_retry_wait: Annotated[float, Meta(ge=0, le=60)] = 60
     keepalive: Seconds = 15
     header: Seconds = 10
     body: Seconds = 30
