@@ -100,3 +100,45 @@ def test_an_error_and_an_early_end_reach_the_engine() -> None:
     _, relay = relayed(events(items), len(events(items[:4])), [])
     assert relay.failure is not None
     assert relay.failure.code == "stream_truncated"
+
+
+PIECES = st.one_of(
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=6).map(lambda t: json.dumps(t, ensure_ascii=False).encode()[1:-1]),
+    st.text(max_size=6).map(lambda t: json.dumps(t).encode()[1:-1]),
+    st.lists(st.sampled_from([b"a", b"\\n", b"\\\\", b'\\"', b"}", b" ", b"\xc3\xa9", b"|", b'"}}']), max_size=4).map(b"".join),
+)
+SPACES = st.integers(0, 3).map(lambda n: b" " * n)
+
+
+@given(st.lists(st.tuples(PIECES, SPACES, SPACES), min_size=1, max_size=9), st.lists(st.integers(0, 3000), max_size=8))
+def test_events_that_differ_in_text_and_in_the_spaces_behind_it(pieces: list[tuple[bytes, bytes, bytes]], cuts: list[int]) -> None:
+    """The API fills its events up with spaces. A text may be broken, or look like the end of an event."""
+    event = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"%b"}%b}%b\n\n'
+    head, end = events(stream_of(SCENES["text"])[:4]), events(stream_of(SCENES["text"])[-3:])
+    raw = head + b"".join(event % piece for piece in pieces) + end
+    d = decoder(SONNET)
+    whole = d.feed(raw) + d.close()
+    chunks, relay = relayed(raw, len(head), cuts)
+    if relay.last is not None:
+        chunks.append(relay.last)
+    assert (relay.failure is None) == (d.failure is None)
+    if d.failure is None:
+        assert chunks == whole
+        assert relay.message() == fold(whole)["choices"][0]["message"]
+
+
+def test_a_block_of_texts_is_taken_at_once() -> None:
+    raw = events(stream_of(message([{"type": "text", "text": "abcdef" * 20}])))
+    d = decoder(SONNET)
+    first = raw.index(b"event: content_block_delta", raw.index(b"text_delta"))
+    relay = DIALECT.open_relay(d, d.feed(raw[:first]))
+    looked_at: list[bytes] = []
+    look = relay._one
+    relay_type = type(relay)
+    try:
+        relay_type._one = lambda self, raw, out: (looked_at.append(raw), look(raw, out))  # type: ignore[method-assign,assignment]
+        relay.feed(raw[first:])
+    finally:
+        relay_type._one = look.__func__  # type: ignore[method-assign]
+    assert len(looked_at) == 4  # the first text, and the three events of the end
+    assert relay.progress == 41

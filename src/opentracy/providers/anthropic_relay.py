@@ -17,6 +17,7 @@ from ..core.sse import parse_block
 from ..core.wire import Chunk, Failure
 from .answers import event_limit
 from .anthropic_stream import TEXT_EVENT, AnthropicDecoder
+from .insides import joined
 
 _strings = msgspec.json.Decoder(list[str])
 
@@ -24,7 +25,10 @@ _strings = msgspec.json.Decoder(list[str])
 class AnthropicRelay:
     """wire.Relay that goes on with a decoder after the plan committed its stream."""
 
-    __slots__ = ("_after", "_before", "_decoder", "_fold", "_pieces", "_plain", "_sse", "last")
+    __slots__ = (
+        "_after", "_after_text", "_before", "_before_text", "_decoder", "_fold", "_front", "_pieces", "_plain", "_sse",
+        "last",
+    )  # fmt: skip
 
     def __init__(self, decoder: AnthropicDecoder, shown: list[Chunk]) -> None:
         self._decoder = decoder
@@ -34,7 +38,9 @@ class AnthropicRelay:
             self._fold.add(chunk)
         self._pieces: list[bytes] = []  # JSON strings of text that went by, not yet folded
         self._plain = b""  # index of the block whose text may pass
-        self._before = self._after = b""
+        self._front = b""  # what stands before such a text
+        self._before = self._after = b""  # what a chunk has around a text with its quotes, and without them
+        self._before_text = self._after_text = b""
         self.last: Chunk | None = None
 
     @property
@@ -66,16 +72,36 @@ class AnthropicRelay:
             if self._sse.overflow:
                 decoder.failure = event_limit()
             return b""
+        raws = block.split(b"\n\n")
         out: list[bytes] = []
-        for raw in block.split(b"\n\n"):
-            text = self._text(raw)
-            if text is not None:
-                out += (self._before, self._shown(text), self._after)
-            else:
-                out += self._slow(raw)
-                if decoder.over():
-                    break
+        at = 0
+        while at < len(raws) and not self._front and not decoder.over():
+            self._one(raws[at], out)
+            at += 1
+        at += self._many(raws[at:], out)
+        for raw in raws[at:]:
+            if decoder.over():
+                break
+            self._one(raw, out)
         return b"".join(out)
+
+    def _one(self, raw: bytes, out: list[bytes]) -> None:
+        text = self._text(raw)
+        if text is not None:
+            out += (self._before, self._shown(text), self._after)
+        else:
+            out += self._slow(raw)
+
+    def _many(self, raws: list[bytes], out: list[bytes]) -> int:
+        """How many of some events were taken together: text up to the last one, behind which a stream has others."""
+        count = len(raws)
+        while count and not raws[count - 1].startswith(self._front):
+            count -= 1
+        texts = self._texts(raws[:count]) if count > 1 and self._front else None
+        if texts is None:
+            return 0
+        out += (self._before_text, (self._after_text + self._before_text).join(texts), self._after_text)
+        return count
 
     def _slow(self, raw: bytes) -> list[bytes]:
         """An event of another kind, through the decoder."""
@@ -102,14 +128,35 @@ class AnthropicRelay:
         if found is None:
             return None
         index, text = found.groups()
-        if index != self._plain and not self._prepare(index):
-            return None
+        if index != self._plain:
+            if not self._prepare(index):
+                return None
+            self._front = raw[: found.start(2) + 1]
         if not text.isascii():
             try:
                 text.decode()
             except UnicodeDecodeError:  # the decoder mends it
                 return None
         return text
+
+    def _texts(self, raws: list[bytes]) -> list[bytes] | None:
+        """As `_text` for events that are all alike but for their text, without its quotes, and for the spaces that the
+        API puts behind it; they are noted. None when each must be looked at."""
+        start = len(self._front)
+        bare = [raw.rstrip(b" }") for raw in raws]
+        texts = [one[start:-1] for one in bare]
+        # nothing but that stands before and behind them
+        if b'%b%b"' % (self._front, (b'"\n\n' + self._front).join(texts)) != b"\n\n".join(bare):
+            return None
+        behind = b"|".join([raw[len(one) :] for raw, one in zip(raws, bare, strict=True)])
+        if behind.replace(b" ", b"") != b"|".join([b"}}"] * len(raws)) or b"" in texts:
+            return None
+        said = joined(texts)
+        if said is None:
+            return None
+        self._decoder.progress += len(texts)
+        self._pieces.append(b'"%b"' % said)
+        return texts
 
     def _shown(self, text: bytes) -> bytes:
         """Takes note of text that goes by."""
@@ -127,6 +174,7 @@ class AnthropicRelay:
         writer.take()
         before, _, after = jsonio.encode(chunk).partition(b'"\\u0000"')
         self._plain, self._before, self._after = index, b"data: " + before, after + b"\n\n"
+        self._before_text, self._after_text = self._before + b'"', b'"' + self._after
         return True
 
     def _write(self) -> bytes:

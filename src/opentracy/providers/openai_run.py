@@ -14,6 +14,7 @@ import msgspec
 
 from ..core.jsonio import encode
 from ..core.wire import Chunk
+from .insides import INSIDE, is_inside, joined
 
 
 class _Delta(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -42,10 +43,7 @@ class _Event(msgspec.Struct, gc=False):
 _ROLE = b'"role":"assistant",'
 _decode = msgspec.json.Decoder(_Event).decode
 _strings = msgspec.json.Decoder(list[str]).decode
-# the inside of a JSON string; escapes by number are left to the decoder, which knows about surrogates
-_INSIDE = rb'[^"\\\x00-\x1f]*+(?:\\["\\/bfnrt][^"\\\x00-\x1f]*+)*+'
-_inside = re.compile(_INSIDE).fullmatch
-_CONTENT = re.compile(rb'"content":[ ]?"(' + _INSIDE + rb')"')
+_CONTENT = re.compile(rb'"content":[ ]?"(' + INSIDE + rb')"')
 _MAX_LEARNED = 4  # a server whose events differ elsewhere too will not stop doing so
 
 
@@ -72,7 +70,7 @@ class Run:
         if not start or len(data) < start - end or not (data.startswith(self._before) and data.endswith(self._behind)):
             return False
         text = data[start:end]
-        if _inside(text) is None or not (text.isascii() or _is_text(text)):
+        if not is_inside(text):
             return False
         self._pieces.append(text)
         if text:
@@ -102,16 +100,10 @@ class Run:
         texts = [raw[start:end] for raw in block.split(b"\n")[::2]]
         if self._between.join(texts) != block[start:end]:
             return False
-        joined = b"".join(texts)
-        if joined.find(b'"') >= 0 or joined.find(b"\\") >= 0:
+        said = joined(texts)
+        if said is None:
             return False
-        if joined.isascii():
-            # printable says more than is needed, and is found out in a tenth of the time
-            if not joined.decode().isprintable() and _inside(joined) is None:
-                return False
-        elif not all(map(_is_text, texts)) or _inside(joined) is None:
-            return False
-        self._pieces.append(joined)
+        self._pieces.append(said)
         self.progress += len(texts) - texts.count(b"")
         return True
 
@@ -122,7 +114,7 @@ class Run:
         for raw in raws[at:] if at else raws:
             if before and raw.startswith(before) and raw.endswith(after):
                 text = raw[len(before) : len(raw) - len(after)]
-                if _inside(text) and (text.isascii() or _is_text(text)) and len(raw) >= len(before) + len(after):
+                if len(raw) >= len(before) + len(after) and is_inside(text):
                     self._pieces.append(text)
                     if text:
                         self.progress += 1
@@ -184,11 +176,3 @@ class Run:
             found.append({"choices": [{"index": 0, "delta": {"reasoning_content": "".join(self._thoughts)}}]})
             self._thoughts = []
         return found
-
-
-def _is_text(data: bytes) -> bool:
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
