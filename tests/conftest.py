@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -14,6 +15,10 @@ import pytest
 
 from opentracy.engine.standin import StandIn
 from running import RunningEngine, free_port, no_opentracy_environment
+
+# started in the background of a shell we would ignore Ctrl-C, and so would every command that a test starts
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # a busy machine is no failure: Hypothesis measures the wall clock by default
 hypothesis.settings.register_profile("house", deadline=None)

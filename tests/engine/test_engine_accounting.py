@@ -213,3 +213,31 @@ def test_a_redacted_secret_is_in_no_file(start_engine: Start, upstream: FaultSer
     assert unpacked and not any(canary.encode() in part for part in unpacked)
     assert any(b"wrote to" in part for part in unpacked)
     assert any(p.suffix == ".db" for p in Path(engine.home).iterdir())
+
+
+def test_two_workers_that_write_down_their_counts_at_once_write_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever another worker writes between the two steps of ours, our file holds our counts."""
+    from opentracy.engine.metrics import Metrics
+
+    class Traces:
+        store = type("Store", (), {"path": tmp_path / "traces.db"})()
+        writer = None
+
+    class Workers:
+        traces, calls, begun = Traces(), (), 1.0
+
+    ours, theirs = Metrics(Workers()), Metrics(Workers())  # type: ignore[arg-type]
+    ours.refused(401)
+    theirs.refused(429)
+    replace = Path.replace
+
+    def late(self: Path, target: Path) -> Path:
+        monkeypatch.setattr(Path, "replace", replace)
+        theirs.flush(force=True)
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", late)
+    ours.flush(force=True)
+    for _ in range(2):
+        assert ours.total()['opentracy_refused_total{status="401"}'] == 1
+        assert ours.total()['opentracy_refused_total{status="429"}'] == 1

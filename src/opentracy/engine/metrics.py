@@ -224,7 +224,8 @@ class Metrics:
             return
         self._written, self._dirty, self._gauges = now, False, gauges
         with contextlib.suppress(OSError):
-            fresh = self._file.with_suffix(".part")
+            # of this worker alone: `with_suffix` would take the worker's own part of the name off
+            fresh = self._file.with_name(self._file.name + ".part")
             fresh.write_bytes(msgspec.msgpack.encode((gauges, self._series())))
             fresh.replace(self._file)
 
