@@ -25,6 +25,7 @@ from .socketio import Timeouts
 if TYPE_CHECKING:
     import ssl
 
+_TAIL_MS = 5  # milliseconds
 _READ = 1 << 16
 _now = time.monotonic
 
@@ -78,7 +79,8 @@ class Connection:
         An answer whose last bytes (after the stream's own end marker) were not awaited is read to its end here.
         """
         reader = self.reader
-        if not self._poll.poll(0):
+        # those last bytes are on their way, and a moment's wait costs less than another connection
+        if not self._poll.poll(0 if reader.complete else _TAIL_MS):
             return reader.complete and reader.reusable
         try:
             data = self._read_now()
