@@ -77,7 +77,7 @@ class Here:
         return [{"name": n, "versions": msgspec.to_builtins(self.sets.versions(n))} for n in self.sets.names()]
 
     def rows(self, name: str, version: int | None, limit: int) -> list[Row]:
-        found = self.sets.rows(name, _sane(lambda: self.sets.version(name, version)).version)
+        found = self.sets.rows(name, sane(lambda: self.sets.version(name, version)).version)
         return [{"answer": None, **msgspec.to_builtins(row)} for row in islice(found, limit)]
 
     def create(self, name: str, q: str, since: str | None, until: str | None, limit: int) -> Row:
@@ -85,17 +85,17 @@ class Here:
 
         filters = read_filters(q, since, until)
         rows, skipped = selected(open_reader(self._store), filters, limit)
-        made = _sane(lambda: self.sets.add(name, rows, q or "every trace"))
+        made = sane(lambda: self.sets.add(name, rows, q or "every trace"))
         return {"version": made.version, "rows": made.rows, "skipped": skipped}
 
     def add(self, name: str, rows: list[Any]) -> Row:
         from opentracy.engine.datasets import examples
 
-        made = _sane(lambda: self.sets.extend(name, examples(rows), "command line"))
+        made = sane(lambda: self.sets.extend(name, examples(rows), "command line"))
         return {"version": made.version, "rows": made.rows}
 
     def export(self, name: str, version: int | None, form: str) -> Iterator[bytes]:
-        number = _sane(lambda: self.sets.version(name, version)).version
+        number = sane(lambda: self.sets.version(name, version)).version
         return self.sets.lines(name, number, form)
 
 
@@ -103,7 +103,7 @@ def _numbered(version: int | None) -> list[tuple[str, str]]:
     return [] if version is None else [("version", str(version))]
 
 
-def _sane(work: Any) -> Any:
+def sane(work: Any) -> Any:
     """What does not exist ends with 1, what makes no sense with 2."""
     try:
         return work()

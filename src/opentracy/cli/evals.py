@@ -22,7 +22,7 @@ import msgspec
 from opentracy.cli import traces_view as view
 from opentracy.cli.datasets import PATH as DATASETS
 from opentracy.cli.datasets import Here as LocalSets
-from opentracy.cli.datasets import latest, version_option, write
+from opentracy.cli.datasets import latest, sane, version_option, write
 from opentracy.cli.remote import Remote, engine_option, remote
 from opentracy.cli.traces import json_option, store_option
 
@@ -135,16 +135,6 @@ def _place(store: Path | None, engine_url: str | None) -> There | Here:
     return Here(store) if engine is None else There(engine)
 
 
-def _sane(work: Callable[[], Any]) -> Any:
-    """What does not exist ends with 1, what makes no sense with 2."""
-    try:
-        return work()
-    except KeyError as error:
-        raise click.ClickException(str(error.args[0])) from None
-    except ValueError as error:
-        raise click.UsageError(str(error.args[0])) from None
-
-
 @click.group()
 def evals() -> None:
     """Run models on a dataset and compare their answers with the expected ones."""
@@ -173,7 +163,7 @@ def run(
     asked = {"dataset": dataset, "version": version, "models": list(models), "grader": grader, "limit": limit}
     where = _place(store, engine_url)
     with _progress() as step:
-        done = _sane(partial(where.run, asked, step))
+        done = sane(partial(where.run, asked, step))
     _shown(done, as_json, failures=0)
     if done["state"] != "done" or not any(result["scored"] for result in done["results"]):
         why = done.get("problem") or next((one["reason"] for one in done["failures"]), done["state"])
@@ -245,7 +235,7 @@ def _found(where: There | Here, run_id: str) -> Row:
 def labels(run_id: str, output: Path | None, store: Path | None, engine_url: str | None) -> None:
     """Write the scores as `opentracy routing train` and `add-model` read them. RUN_ID may be `last`."""
     where = _place(store, engine_url)
-    write(_sane(partial(where.labels, _found(where, run_id)["id"])), output)
+    write(sane(partial(where.labels, _found(where, run_id)["id"])), output)
 
 
 @evals.command("stop")
@@ -255,7 +245,7 @@ def labels(run_id: str, output: Path | None, store: Path | None, engine_url: str
 def stop(run_id: str, store: Path | None, engine_url: str | None) -> None:
     """Stop a running evaluation. RUN_ID may be `last`."""
     where = _place(store, engine_url)
-    _sane(partial(where.stop, _found(where, run_id)["id"]))
+    sane(partial(where.stop, _found(where, run_id)["id"]))
 
 
 def _shown(done: Row, as_json: bool, *, failures: int) -> None:
