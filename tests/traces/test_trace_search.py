@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import random
+import unicodedata
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from trace_samples import make_record
 
@@ -165,12 +166,46 @@ def test_unindexed_words_are_gone(store: Store, put: Callable[..., list[TraceRec
 @given(st.text(max_size=60), st.text(min_size=1, max_size=10))
 def test_any_search_text_is_harmless(text: str, query: str) -> None:
     """No search text raises, and a text always matches each of its own words."""
-    patterns = search.matcher(query)
-    search.matches(patterns, (text.encode("utf-8", "replace"), None))
+    search.Wanted.of(query).matches((text.encode("utf-8", "replace"), None))
     search.index_query(query)
     plain = "".join(letter for letter in text if letter.isascii() and letter != "\\")
     for word in search._WORD.findall(plain.lower()):
-        assert search.matches(search.matcher(word), (plain.encode(), None))
+        assert search.Wanted.of(word).matches((plain.encode(), None))
+
+
+#: words that hide behind escapes, accents, ligatures and signs that fold to letters, and plain ones
+_HIDDEN = [
+    "refund",
+    "REFUND",
+    "ref\\u0075nd",
+    "réfund",
+    "re\ufb01t",
+    "refit",
+    "\u212aelvin",
+    "kelvin",
+    "\\n",
+    "\\",
+    "u_",
+]
+_PIECES = st.lists(st.one_of(st.sampled_from(_HIDDEN), st.text(max_size=3)), max_size=4).map(" ".join)
+
+
+@given(_PIECES, st.one_of(st.none(), _PIECES), st.sampled_from(["refund", "kelvin u", "refi*", '"refund refit"']))
+@settings(max_examples=400)
+def test_what_is_passed_over_unread_does_not_match(request: str, response: str | None, query: str) -> None:
+    """The quick look at a body never contradicts reading it."""
+    wanted = search.Wanted.of(query)
+    body = (request.encode("utf-8", "replace"), None if response is None else response.encode("utf-8", "replace"))
+    read = search.fold(search.readable(body))
+    assert wanted.matches(body) == all(pattern.search(read) for pattern in wanted.patterns)
+
+
+@given(st.text(alphabet=st.characters(codec="utf-8")))
+def test_folding_leaves_no_accents(text: str) -> None:
+    """Letter by letter what the Unicode tables say, however many accents there are."""
+    split = unicodedata.normalize("NFKD", text.casefold())
+    plain = "".join(letter for letter in split if not unicodedata.combining(letter))
+    assert search.fold(text) == (text.lower() if text.isascii() else plain)
 
 
 def test_escaped_surrogates_do_not_stop_the_index() -> None:
