@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .app import Engine
 
 _PAGE = 200
+_SHOWN = 100  # versions of a dataset that a list names, the last ones
 
 
 def of(engine: Engine) -> Datasets:
@@ -41,7 +42,7 @@ async def listing(engine: Engine, request: Request) -> Response:
     sets = of(engine)
 
     def work() -> list[dict[str, Any]]:
-        return [{"name": name, "versions": msgspec.to_builtins(sets.versions(name))} for name in sets.names()]
+        return [{"name": name, "versions": msgspec.to_builtins(sets.versions(name, _SHOWN))} for name in sets.names()]
 
     return json_response({"datasets": await off_loop(work)})
 
@@ -56,7 +57,7 @@ async def from_traces(engine: Engine, request: Request) -> Response:
     if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_ROWS:
         raise Refused(400, f"limit must be a whole number from 1 to {MAX_ROWS}", param="limit")
     since, until = _moment(body, "since"), _moment(body, "until")
-    await _refusing(lambda: sets.versions(name))  # before thousands of traces are read for it
+    await _refusing(lambda: sets.versions(name, 0))  # before thousands of traces are read for it
     await engine.traces.current()
 
     def work() -> tuple[int, int, int]:

@@ -12,20 +12,23 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from opentracy.core.jsonio import encode
-from opentracy.traces.export import fine_tuning_example, records
+from opentracy.traces.export import FINISHED, fine_tuning_example, rows
 from opentracy.traces.filters import Filters
 from opentracy.traces.model import TraceRecord
-from opentracy.traces.reader import Reader
+from opentracy.traces.reader import Reader, TraceRow
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 MAX_ROWS = 100_000
+_BATCH = 500  # traces that are looked at together
+_LABEL = re.compile(r"(\d{4,})\.json\Z")
 
 
 class Example(msgspec.Struct, omit_defaults=True):
@@ -62,22 +65,35 @@ class Datasets:
         """Every dataset, by name."""
         if not self._home.is_dir():
             return []
-        return sorted(p.name for p in self._home.iterdir() if NAME.match(p.name) and self.versions(p.name))
+        return sorted(p.name for p in self._home.iterdir() if NAME.match(p.name) and self._numbers(p.name))
 
-    def versions(self, name: str) -> list[Version]:
-        """Oldest first; empty for a name that does not exist. Raises ValueError for text that is no name."""
+    def _numbers(self, name: str) -> list[int]:
+        """The numbers of a dataset's versions, lowest first, by the names of its files. Raises ValueError as
+        `versions`."""
         folder = self._folder(name)
-        found = [msgspec.json.decode(p.read_bytes(), type=Version) for p in folder.glob("[0-9]*.json")]
-        return sorted(found, key=lambda v: v.version)
+        files = folder.iterdir() if folder.is_dir() else ()
+        return sorted(int(found[1]) for file in files if (found := _LABEL.match(file.name)))
+
+    def versions(self, name: str, last: int | None = None) -> list[Version]:
+        """Oldest first, the `last` ones; empty for a name that does not exist. Raises ValueError for text that is no
+        name."""
+        numbers = self._numbers(name)
+        skipped = 0 if last is None else max(0, len(numbers) - last)
+        return [self._label(name, number) for number in numbers[skipped:]]
+
+    def _label(self, name: str, number: int) -> Version:
+        return msgspec.json.decode((self._folder(name) / f"{number:04}.json").read_bytes(), type=Version)
 
     def add(self, name: str, rows: Iterable[Example], source: str) -> Version:
         """A new version. Raises ValueError for no rows or too many."""
+        return self._write(name, [encode(msgspec.to_builtins(row)) for row in rows], source)
+
+    def _write(self, name: str, content: Sequence[bytes], source: str) -> Version:
         folder = self._folder(name)
-        content = [encode(msgspec.to_builtins(row)) for row in rows]
         if not 0 < len(content) <= MAX_ROWS:
             raise ValueError(f"A version has 1 to {MAX_ROWS} rows, not {len(content)}")
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        number = max((v.version for v in self.versions(name)), default=0) + 1
+        number = max(self._numbers(name), default=0) + 1
         while True:
             try:
                 handle = os.open(folder / f"{number:04}.jsonl", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -97,36 +113,42 @@ class Datasets:
 
     def version(self, name: str, number: int | None = None) -> Version:
         """One version, the last without a number. Raises KeyError when there is none, ValueError as `versions`."""
-        versions = self.versions(name)
-        if not versions:
+        numbers = self._numbers(name)
+        if not numbers:
             raise KeyError(f"There is no dataset {name}")
-        for one in versions:
-            if one.version == (versions[-1].version if number is None else number):
-                return one
-        raise KeyError(f"{name} has no version {number}")
+        if number is not None and number not in numbers:
+            raise KeyError(f"{name} has no version {number}")
+        return self._label(name, numbers[-1] if number is None else number)
 
     def extend(self, name: str, fresh: Iterable[Example], source: str) -> Version:
         """A new version: the rows of the last one, then these. `source` is for a dataset's first version."""
-        versions = self.versions(name)
-        old = list(self.rows(name, versions[-1].version)) if versions else []
-        return self.add(name, [*old, *fresh], versions[-1].source if versions else source)
+        added = [encode(msgspec.to_builtins(row)) for row in fresh]
+        numbers = self._numbers(name)
+        if not numbers:
+            return self._write(name, added, source)
+        # as they stand: a hundred thousand rows are not read to be written again
+        old = (self._folder(name) / f"{numbers[-1]:04}.jsonl").read_bytes().splitlines()
+        return self._write(name, [*old, *added], self._label(name, numbers[-1]).source)
 
     def lines(self, name: str, version: int, form: str) -> Iterator[bytes]:
         """The rows as they are exported: `jsonl` as they are kept, `finetune` as OpenAI takes them."""
-        rows = self.rows(name, version)
         if form == "finetune":
-            return fine_tuning_lines(rows)
-        return (encode(msgspec.to_builtins(row)) + b"\n" for row in rows)
+            return fine_tuning_lines(self.rows(name, version))
+        return self._file(name, version)
 
-    def rows(self, name: str, version: int) -> Iterator[Example]:
-        """The rows of a version. Raises KeyError when there is none of that number."""
+    def _file(self, name: str, version: int) -> Iterator[bytes]:
+        """The lines of a version. Raises KeyError when there is none of that number."""
         path = self._folder(name) / f"{version:04}.jsonl"
         if not path.with_suffix(".json").exists():
             raise KeyError(f"{name} has no version {version}")
         with path.open("rb") as file:
             for line in file:
                 if line.strip():
-                    yield msgspec.json.decode(line, type=Example)
+                    yield line
+
+    def rows(self, name: str, version: int) -> Iterator[Example]:
+        """The rows of a version. Raises KeyError when there is none of that number."""
+        return (msgspec.json.decode(line, type=Example) for line in self._file(name, version))
 
 
 def example_of(record: TraceRecord) -> Example | None:
@@ -150,17 +172,24 @@ def selected(reader: Reader, filters: Filters, limit: int) -> tuple[list[Example
 
     Up to four times as many traces are looked at.
     """
-    rows: list[Example] = []
+    found: list[Example] = []
+    waiting: list[TraceRow] = []
     skipped = 0
-    for record in records(reader, filters, limit=limit * 4):
-        row = example_of(record)
-        if row is None:
-            skipped += 1
-        else:
-            rows.append(row)
-        if len(rows) == limit:
-            break
-    return rows, skipped
+    listed = rows(reader, filters, limit=limit * 4)
+    while len(found) < limit and (waiting := list(islice(listed, min(limit, _BATCH)))):
+        # a text that cannot be used is not unpacked to be left out
+        usable = [row.seq for row in waiting if row.outcome == "ok" and row.finish_reason in FINISHED]
+        loaded = dict(zip(usable, reader.load(usable, bodies=True), strict=True))
+        for row in waiting:
+            record = loaded.get(row.seq)
+            made = example_of(record) if record is not None else None
+            if made is None:
+                skipped += 1
+                continue
+            found.append(made)
+            if len(found) == limit:
+                break
+    return found, skipped
 
 
 def examples(given: object) -> list[Example]:

@@ -233,15 +233,13 @@ async def evaluate(run: Evaluation, rows: Sequence[Example], ask: Ask, runs: Run
     """Runs it to the end, or until it is told to stop; its file always says how far it is."""
     loop = asyncio.get_running_loop()
     run.results = [Result(model) for model in run.models]
-    work = [(at, row, result) for result in run.results for at, row in enumerate(rows)]
-    work.reverse()
+    work = ((at, row, result) for result in run.results for at, row in enumerate(rows))
     saved = 0.0
     cells: list[Cell] = []
 
     async def worker() -> None:
         nonlocal saved
-        while work and run.state == "running":
-            at, row, result = work.pop()
+        for at, row, result in work:  # each takes the next from the same list
             cell = await _one(run, at, row, result, ask)
             if cell is not None:
                 cells.append(cell)
@@ -251,6 +249,8 @@ async def evaluate(run: Evaluation, rows: Sequence[Example], ask: Ask, runs: Run
                 await loop.run_in_executor(None, runs.save, run)
                 if await loop.run_in_executor(None, runs.stopped, run.id):
                     run.state = "stopped"
+            if run.state != "running":
+                return
 
     try:
         await asyncio.gather(*(worker() for _ in range(PARALLEL)))
@@ -264,8 +264,13 @@ async def evaluate(run: Evaluation, rows: Sequence[Example], ask: Ask, runs: Run
         raise
     finally:
         run.ended_ms = time.time_ns() // 1_000_000
-        runs.save_cells(run.id, cells)
-        runs.save(run)
+        # a million scores are a hundred megabytes to write, and others are served meanwhile
+        await asyncio.shield(loop.run_in_executor(None, _save_all, runs, run, cells))
+
+
+def _save_all(runs: Runs, run: Evaluation, cells: Sequence[Cell]) -> None:
+    runs.save_cells(run.id, cells)
+    runs.save(run)
 
 
 async def _one(run: Evaluation, at: int, row: Example, result: Result, ask: Ask) -> Cell | None:

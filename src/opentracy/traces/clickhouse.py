@@ -76,7 +76,7 @@ class ClickHouse:
         """The answer to a query, as `stats.answer` gives it from the local store."""
         main, histogram, params = compile_query(query, CLICKHOUSE)
         keys = len(query.group_by) + (query.bucket_ms is not None)
-        cells = Cells()
+        cells = Cells(most=query.most_cells)
         cells.add_sums(self._run(main, params), keys)
         if histogram is not None:
             cells.add_latencies(self._run(histogram, params), keys)

@@ -161,6 +161,11 @@ def split_ids(ids: bytes) -> list[str]:
     return [text[at : at + 32] for at in range(0, len(text), 32)]
 
 
+def chunked(ids: bytes) -> list[bytes]:
+    """The ids of a block as they are stored, in order."""
+    return [ids[at : at + 16] for at in range(0, len(ids), 16)]
+
+
 def one_id(ids: bytes, at: int) -> str:
     """The id at a position of a block, as hex."""
     return ids[at * 16 : at * 16 + 16].hex()

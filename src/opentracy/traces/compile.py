@@ -102,6 +102,11 @@ class Query:
         return tuple(dict.fromkeys(needed))
 
     @property
+    def most_cells(self) -> int:
+        """Groups that may be added up: without a limit each is a line, so more than an answer's lines are too many."""
+        return MAX_LINES if self.limit is None else MAX_CELLS
+
+    @property
     def wants_latencies(self) -> bool:
         """True when a percentile is asked for."""
         return any(metric in PERCENTILES for metric in self.metrics)
@@ -117,20 +122,24 @@ def _known(names: Iterable[str], allowed: Sequence[str], what: str) -> None:
 
 @dataclass(slots=True)
 class Cells:
-    """Partial answers: sums and latency histograms by (bucket, *group). `add` puts two together."""
+    """Partial answers: sums and latency histograms by (bucket, *group). `add` puts two together.
+
+    `most`: groups that may be added up.
+    """
 
     sums: dict[Key, list[int]] = field(default_factory=dict)
     latencies: dict[Key, dict[int, int]] = field(default_factory=dict)
+    most: int = MAX_CELLS
 
     def add_sums(self, rows: Iterable[Sequence[object]], keys: int) -> None:
-        """Takes rows of `keys` key columns followed by sums. Raises QueryError beyond `MAX_CELLS` groups."""
+        """Takes rows of `keys` key columns followed by sums. Raises QueryError beyond `most` groups."""
         for row in rows:
             key = tuple(row[:keys])
             values = [int(value or 0) for value in row[keys:]]  # type: ignore[call-overload]
             before = self.sums.get(key)
             self.sums[key] = values if before is None else [a + b for a, b in zip(before, values, strict=True)]
-            if before is None and len(self.sums) > MAX_CELLS:
-                raise too_many(MAX_CELLS)
+            if before is None and len(self.sums) > self.most:
+                raise too_many(self.most)
 
     def add_latencies(self, rows: Iterable[Sequence[object]], keys: int) -> None:
         """Takes rows of `keys` key columns, the latency bucket and the number of requests."""
@@ -209,13 +218,13 @@ def finish(query: Query, cells: Cells) -> list[dict[str, object]]:
     if query.limit is not None and query.group_by:
         cells = _fold(query, cells)
     rows = []
+    names = (("bucket",) if query.bucket_ms is not None else ()) + query.group_by
+    parts = query.sums
     for key, sums in cells.sums.items():
-        if not sums[0] and (query.group_by or query.bucket_ms is not None):
+        if not sums[0] and names:
             continue
-        row: dict[str, object] = {}
-        names = (("bucket",) if query.bucket_ms is not None else ()) + query.group_by
-        row.update(zip(names, key, strict=True))
-        values = dict(zip(query.sums, sums, strict=True))
+        row: dict[str, object] = dict(zip(names, key, strict=True))
+        values = dict(zip(parts, sums, strict=True))
         histogram = cells.latencies.get(key, {})
         for metric in query.metrics:
             row[metric] = _metric(metric, values, histogram)

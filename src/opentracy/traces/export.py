@@ -30,6 +30,8 @@ from .writer import insert_block
 
 FORMATS: Final = ("jsonl", "csv", "parquet", "openai")
 _PAGE: Final = 500
+#: how an answer ends that was not cut off or filtered
+FINISHED: Final = ("stop", "tool_calls")
 #: a cell that begins so is a formula to a spreadsheet
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
@@ -128,7 +130,7 @@ def openai_lines(found: Iterable[TraceRecord]) -> Iterator[bytes]:
 
 def fine_tuning_example(record: TraceRecord) -> dict[str, Any] | None:
     """The training example of a record; None when its text is missing, cut, masked or not a chat."""
-    if record.outcome != "ok" or record.body_state != "full" or record.finish_reason not in ("stop", "tool_calls"):
+    if record.outcome != "ok" or record.body_state != "full" or record.finish_reason not in FINISHED:
         return None
     request, answer = _json(record.request), _json(record.response)
     if not isinstance(request, dict) or not isinstance(request.get("messages"), list) or not request["messages"]:
@@ -360,8 +362,9 @@ def _take_in(
     before_write: Callable[[TraceRecord], None] | None,
 ) -> None:
     fresh: dict[str, TraceRecord] = {}
+    there = reader.known(record.trace_id for record in batch)
     for record in batch:
-        if record.trace_id in fresh or reader.find(record.trace_id) is not None:
+        if record.trace_id in fresh or record.trace_id in there:
             result.known += 1
         else:
             fresh[record.trace_id] = record

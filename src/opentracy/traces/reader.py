@@ -10,14 +10,14 @@ import base64
 import binascii
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
 from . import project
-from .codec import Body, decode_bodies, decode_records, one_id, split_ids
+from .codec import Body, chunked, decode_bodies, decode_records, one_id, split_ids
 from .columns import NAMES
 from .errors import QueryError
 from .filters import EVERYTHING, Filters, Value, where
@@ -251,6 +251,15 @@ class Reader:
                 if trace_id in (all_ids := split_ids(ids)):
                     return block, all_ids.index(trace_id)
         return None
+
+    def known(self, trace_ids: Iterable[str]) -> set[str]:
+        """Which of these normalised ids have a trace. One pass over the ids, however many are asked for."""
+        wanted = {bytes.fromhex(one) for one in trace_ids}
+        found: set[bytes] = set()
+        if wanted:
+            for (ids,) in self.store.reader().execute("SELECT ids FROM blocks"):
+                found |= wanted.intersection(chunked(ids))
+        return {one.hex() for one in found}
 
     def load(self, seqs: Sequence[int], *, bodies: bool = False) -> list[TraceRecord | None]:
         """Whole records by sequence number, in the order asked (each block is unpacked once)."""

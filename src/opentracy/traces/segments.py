@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from .columns import COLUMNS, NAMES, duckdb_columns
-from .compile import MAX_CELLS, Cells, Query, compile_query
+from .compile import Cells, Query, compile_query
 from .dialects import DUCKDB
 from .project import SEQ_BITS, projected_upto
 from .sqlite import Store, asking
@@ -199,7 +199,7 @@ def scan(store: Store, query: Query, cells: Cells, *, chunked: bool = False) -> 
     keys = len(query.group_by) + (query.bucket_ms is not None)
     run = cursor()
     with asking(run):
-        cells.add_sums(run.execute(f"{view}{main} LIMIT {MAX_CELLS + 1}", params).fetchall(), keys)
+        cells.add_sums(run.execute(f"{view}{main} LIMIT {cells.most + 1}", params).fetchall(), keys)
         if histogram is not None:
             cells.add_latencies(run.execute(view + histogram, params).fetchall(), keys)
     return sealed_upto(store.reader())

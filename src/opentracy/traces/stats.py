@@ -38,7 +38,7 @@ def answer(reader: Reader, query: Query) -> list[dict[str, object]]:
 def collect(reader: Reader, query: Query) -> Cells:
     """The cells of a query, from the cheapest sources that have them."""
     reader.current()
-    cells = Cells()
+    cells = Cells(most=query.most_cells)
     dim = rollup_for(query)
     if dim is None:
         _scan(reader, query, cells)
