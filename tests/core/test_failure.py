@@ -74,9 +74,30 @@ def test_errors_inside_a_200(code: str | None, type: str | None, status: int | N
     assert (failure.status, failure.retryable) == (status, retryable)
 
 
-@given(st.sampled_from(["nan", "inf", "-inf", "0", "-1", "", "soon", "1e999", "Wed, 99 Foo 2020 00:00:00 GMT"]))
+@given(st.sampled_from(["nan", "inf", "-inf", "0", "-1", "", "soon", "1e999", "Wed, 99 Foo 2020 00:00:00 GMT",
+                        "1_0", "0x10", "infinity", "\u0661\u0662", "1,5", "1 2", "9" * 50, "-0.0", "1e", "\x1f5"]))
 def test_unusable_hints_are_no_hints(value: str) -> None:
     assert retry_hint({"retry-after": value, "retry-after-ms": value}, 1e9) is None
+
+
+@pytest.mark.parametrize(("value", "seconds"), [("1", 1.0), (" 2.5\t", 2.5), ("+3", 3.0), (".5", 0.5), ("4.", 4.0), ("1e1", 10.0)])
+def test_usable_hints(value: str, seconds: float) -> None:
+    assert retry_hint({"retry-after": value}, 1e9) == seconds
+    assert retry_hint({"retry-after-ms": value, "retry-after": "9"}, 1e9) == seconds / 1000
+
+
+@pytest.mark.parametrize("date", ["Sun, 09 Sep 2001 01:46:50 GMT", "Sunday, 09-Sep-01 01:46:50 GMT", "Sun Sep  9 01:46:50 2001",
+                                  "Sun, 09 Sep 2001 01:46:50 -0000", "Sun, 09 Sep 2001 03:46:50 +0200"])  # fmt: skip
+def test_a_date_is_the_same_moment_wherever_the_caller_is(date: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import time
+
+    monkeypatch.setenv("TZ", "Pacific/Auckland")
+    time.tzset()
+    try:
+        assert retry_hint({"retry-after": date}, 1e9) == 10.0
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @given(st.one_of(st.none(), st.floats(allow_nan=True)), st.integers(0, 40), st.floats(0, 1, exclude_max=True))

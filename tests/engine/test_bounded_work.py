@@ -10,11 +10,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from opentracy.engine import dashboard_routing, datasets, evaluations
 from opentracy.engine.datasets import Datasets, Example, selected
-from opentracy.traces import Filters, QueryError, Reader, Store, TraceRecord
+from opentracy.traces import Filters, QueryError, Reader, Store, TraceRecord, codec
 from opentracy.traces.compile import MAX_CELLS, MAX_LINES, Query
 from opentracy.traces.export import add_records
 from opentracy.traces.ids import new_trace_id
@@ -230,3 +233,34 @@ def test_decisions_are_whole_blocks_spread_over_the_range(store: Store) -> None:
     assert total == 160 and len(found) == 80
     everything, total = dashboard_routing.decisions(Reader(store), Filters(), sample=1000)
     assert total == len(everything) == 160
+
+
+def test_where_routed_requests_are_few_among_others_not_every_block_is_unpacked(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dashboard_routing, "MAX_BLOCKS", 4)
+    routed = {"requested_model": "auto", "cluster_id": 1, "route_candidates": {"p/a": {}}}
+    for _ in range(12):
+        fill(store, [record(n, **(routed if n == 0 else {})) for n in range(5)])
+    reader = Counted(store)
+    found, total = dashboard_routing.decisions(reader, Filters())
+    assert (len(found), total, len(reader.loaded)) == (4, 12, 4)
+
+
+# ---------------------------------------------------------------- blocks
+@given(st.lists(st.booleans(), min_size=1, max_size=30), st.data())
+def test_some_records_of_a_block_are_those_of_the_whole_block(holes: list[bool], data: st.DataObject) -> None:
+    records = [None if hole else record(n, tokens_in=n) for n, hole in enumerate(holes)]
+    bodies = [None if n % 3 else (f"q{n}".encode(), None if n % 2 else "h\u00e9".encode()) for n in range(len(holes))]
+    meta, texts = codec.encode_records(records), codec.encode_bodies(bodies)
+    places = data.draw(st.lists(st.integers(0, len(holes) - 1), unique=True))
+    whole = codec.decode_records(codec.CODEC, meta)
+    assert codec.records_at(codec.CODEC, meta, places) == {at: whole[at] for at in places}
+    said = codec.decode_bodies(codec.CODEC, texts)
+    assert codec.bodies_at(codec.CODEC, texts, places) == {at: said[at] for at in places}
+
+
+def test_a_damaged_field_is_left_out_of_one_record_too() -> None:
+    items = msgspec.to_builtins([record(0), record(1)])
+    items[1][list(TraceRecord.__struct_fields__).index("tokens_in")] = "many"
+    meta = codec.compress(msgspec.msgpack.encode(items))
+    assert codec.records_at(codec.CODEC, meta, [1, 0]) == {n: codec.decode_records(codec.CODEC, meta)[n] for n in (0, 1)}
+    assert codec.records_at(codec.CODEC, meta, [1])[1].tokens_in is None  # type: ignore[union-attr]

@@ -210,6 +210,26 @@ def test_a_failing_duty_is_named_without_its_secrets(store: Store, caplog: pytes
     assert search.index_upto(store.reader()) == 1, "the other duties went on"
 
 
+def test_memory_goes_back_after_work_and_not_while_nothing_happens(store: Store, put: Put, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[float] = []
+    monkeypatch.setattr(maintenance, "give_back", lambda: given.append(time.monotonic()))
+    leader = Maintenance(store, retention=Retention(None, None))
+    put(*seeded(50))
+    leader.round()
+    assert len(given) == 1
+    leader.round()
+    put(*seeded(50, seed=8))
+    leader.round()
+    assert len(given) == 1, "the second burst waits until some seconds have passed"
+    leader._trimmed -= maintenance.TRIM_SECONDS
+    leader.round()
+    assert len(given) == 2
+    for _ in range(3):
+        leader._trimmed -= maintenance.TRIM_SECONDS
+        leader.round()
+    assert len(given) == 2, "nothing was done since"
+
+
 def test_background_duties_stop_when_traffic_begins(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A long backlog is worked off in portions; records that come in meanwhile end it."""
     portions: list[int | None] = []

@@ -25,6 +25,7 @@ RETRYABLE_KINDS: frozenset[Kind] = frozenset(
      "empty_stream", "stream_truncated", "stream_interrupted"}
 )  # fmt: skip
 MAX_HINT_S = 60.0
+_NUMBER = re.compile(r"[ \t]*\+?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?[ \t]*", re.ASCII)
 
 _CONTEXT_TEXT = re.compile(
     r"maximum context length|prompt is too long|input token count.{0,40}exceeds|context[_ ]length[_ ]exceeded|"
@@ -122,29 +123,36 @@ def retry_hint(headers: Mapping[str, str], now: float | None) -> float | None:
 
     Unusable values (NaN, infinite, zero, negative, past, unreadable) read as None.
     """
-    millis = _positive(headers.get("retry-after-ms"))
+    millis = positive(headers.get("retry-after-ms"))
     if millis is not None:
         return millis / 1000
     text = headers.get("retry-after")
     if text is None:
         return None
-    seconds = _positive(text)
+    seconds = positive(text)
     if seconds is not None or now is None:
         return seconds
+    from datetime import UTC
     from email.utils import parsedate_to_datetime  # brings half of the standard library along, for a rare header
 
     try:
-        wait = parsedate_to_datetime(text).timestamp() - now
+        when = parsedate_to_datetime(text)
+        if when.tzinfo is None:  # of the old forms one names no zone; in HTTP every time is GMT
+            when = when.replace(tzinfo=UTC)
+        wait = when.timestamp() - now
     except (ValueError, TypeError, OverflowError):
         return None
     return wait if wait > 0 else None
 
 
-def _positive(text: str | None) -> float | None:
-    try:
-        value = float(text) if text is not None else math.nan
-    except ValueError:
+def positive(text: str | None) -> float | None:
+    """The number above 0 that a text is, as a header or JSON writes it; None for anything else.
+
+    `float` alone would read more: `1_0`, `infinity`, the digits of other scripts.
+    """
+    if text is None or len(text) > 40 or not _NUMBER.fullmatch(text):
         return None
+    value = float(text)
     return value if math.isfinite(value) and value > 0 else None
 
 

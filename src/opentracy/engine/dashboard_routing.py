@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 WEIGHTS = tuple(round(step * 0.05, 2) for step in range(21))
 WEEK_MS = 7 * 86_400_000
 MAX_BUCKETS = 10_000  # of a series: a pixel each is what anybody sees
+MAX_BLOCKS = 100  # that are unpacked for it: a millisecond each
 SAMPLE = 3000  # decisions looked at one by one; more do not change the curve
 _STAY = frozenset({"novel", "empty", "too_long", "unreadable"})  # reasons for which the weight makes no difference
 _AUTO = Condition("requested", "=", ("auto",))
@@ -157,8 +158,9 @@ def decisions(
     by_block = f"SELECT seq >> {SEQ_BITS}, count(*) {routed} GROUP BY 1 ORDER BY min(ts_ms)"
     blocks = connection.execute(by_block, params).fetchall()
     total = sum(count for _, count in blocks)
-    # whole blocks, since a record costs the unpacking of its block however many are taken from it
-    step = max(1, math.ceil(total / sample))
+    # whole blocks, since a block is unpacked however many records are taken from it; where routed requests are few
+    # among others, so many of them would be that the number of blocks is what counts
+    step = max(1, math.ceil(total / sample), math.ceil(len(blocks) / MAX_BLOCKS))
     seqs: list[int] = []
     for block, _ in blocks[::step]:
         bounds = block << SEQ_BITS, (block + 1 << SEQ_BITS) - 1

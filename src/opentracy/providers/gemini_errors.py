@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
-from ..core.failure import embedded_failure, message_of, status_failure
+from ..core.failure import embedded_failure, message_of, positive, status_failure
 from ..core.wire import Failure, HttpResponse
 from .answers import error_document
 
@@ -61,10 +60,7 @@ def _code(error: dict[str, Any]) -> str | None:
 def _retry_delay(error: dict[str, Any]) -> float | None:
     """Seconds of RetryInfo, a duration such as "34.4s"."""
     for detail in _details(error, "RetryInfo"):
-        try:
-            delay = float(str(detail.get("retryDelay") or "").removesuffix("s"))
-        except ValueError:
-            continue
-        if math.isfinite(delay) and delay > 0:
+        delay = positive(str(detail.get("retryDelay") or "").removesuffix("s"))
+        if delay is not None:
             return delay
     return None

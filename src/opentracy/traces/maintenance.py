@@ -34,6 +34,8 @@ RETIRE_SECONDS = 600.0
 RESTLESS_SEAL_ROWS = 2 * segments.SEAL_ROWS
 #: how long one round adds to the text index; the other duties wait meanwhile
 INDEX_SECONDS = 2.0
+#: how often memory that the duties have freed goes back to the system: they work in bursts of some megabytes
+TRIM_SECONDS = 10.0
 #: traces per second up to which there is time for what can wait
 CALM_ROWS = 100
 
@@ -77,6 +79,8 @@ class Maintenance:
         self._retiring: subprocess.Popen[bytes] | None = None
         self._sealing: subprocess.Popen[bytes] | None = None
         self._newest = 0
+        self._worked = False  # since memory was given back
+        self._trimmed = 0.0
         self._looked = 0.0
         self._thread = threading.Thread(target=self._run, name="opentracy-maintenance", daemon=True)
 
@@ -143,6 +147,14 @@ class Maintenance:
                 if time.monotonic() - last[0] >= seconds:
                     last[0] = time.monotonic()
                     self._duty(getattr(call, "__name__", "duty"), call)
+        self._trim()
+
+    def _trim(self) -> None:
+        """Without it the process keeps what its busiest moment took, and the busiest moments add up for hours."""
+        now = time.monotonic()
+        if self._worked and now - self._trimmed >= TRIM_SECONDS:
+            self._trimmed, self._worked = now, False
+            give_back()
 
     def _duty(self, name: str, work: Callable[[], object]) -> None:
         if self._stop.is_set():
@@ -165,26 +177,25 @@ class Maintenance:
         ).fetchone()
         now = time.monotonic()
         first, self._newest = not self._looked, int(newest)
+        self._worked = self._worked or int(rows) > 0
         seconds, self._looked = now - self._looked, now
         return (first or int(rows) <= CALM_ROWS * max(seconds, self._pause / 10)) and not self._busy()
 
     def _project(self, connection: sqlite3.Connection) -> None:
         """Rows for what waits, portion by portion: traffic may begin at any moment."""
-        done = False
         while True:
             with self.store.projecting:
                 added = project.catch_up(connection, max_rows=1)
             if not added or self._stop.is_set() or not self._calm(connection):
                 break
-            done = True
+            self._worked = True
             time.sleep(0.005)
-        if done:
-            give_back()
 
     def _index(self, connection: sqlite3.Connection) -> None:
         """Adds to the text index while nobody needs the processor; search is right without it."""
         end = time.monotonic() + INDEX_SECONDS
         while search.index_some(connection, blocks=4) and time.monotonic() < end:
+            self._worked = True
             if self._stop.is_set() or not self._calm(connection):
                 break
             time.sleep(0.005)
@@ -193,6 +204,7 @@ class Maintenance:
         """Columns for what is projected; lists are right without them."""
         while chunks.build(connection) and not self._stop.is_set() and self._calm(connection):
             chunks.merge(connection)
+            self._worked = True
             time.sleep(0.01)
 
     def _prune(self, connection: sqlite3.Connection) -> None:

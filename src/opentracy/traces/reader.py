@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 
 from . import project
-from .codec import Body, chunked, decode_bodies, decode_records, one_id, split_ids
+from .codec import Body, bodies_at, chunked, decode_bodies, one_id, records_at, split_ids
 from .columns import NAMES
 from .errors import QueryError
 from .filters import EVERYTHING, Filters, Value, where
@@ -277,12 +277,14 @@ class Reader:
         row = connection.execute("SELECT codec, meta FROM blocks WHERE id = ?", (block,)).fetchone()
         if row is None:
             return [None] * len(places)
-        records = decode_records(*row)
-        texts = self.bodies(block) if bodies else None
-        for at in places:
-            record = records[at]
+        records = records_at(row[0], row[1], places)
+        said: dict[int, Body | None] = {}
+        if bodies:
+            texts = connection.execute("SELECT codec, data FROM bodies WHERE block = ?", (block,)).fetchone()
+            said = {} if texts is None else bodies_at(texts[0], texts[1], places)
+        for at, record in records.items():
             if record is not None and bodies:
-                _attach(record, texts, at)
+                _attach(record, said.get(at))
         return [records[at] for at in places]
 
     def bodies(self, block: int) -> list[Body | None] | None:
@@ -291,8 +293,7 @@ class Reader:
         return None if row is None else decode_bodies(*row)
 
 
-def _attach(record: TraceRecord, texts: list[Body | None] | None, at: int) -> None:
-    body = texts[at] if texts is not None else None
+def _attach(record: TraceRecord, body: Body | None) -> None:
     if body is not None:
         record.request, record.response = body
     elif record.body_state in ("full", "redacted"):
