@@ -44,6 +44,8 @@ from opentracy.engine.standin import StandIn
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.soak.kill_loop import run as kill_loop
 from tests.soak.load import Load
+from tests.soak.locked import run as locked
+from tests.soak.overload import run as overload
 
 
 @pytest.fixture(scope="module")
@@ -235,6 +237,17 @@ def test_row_97_locked_database(tmp_path: Path, upstream: FaultServer) -> None:
             other.execute("ROLLBACK")
         assert spent < 5.0  # 50 requests; a single wait for the lock would be longer
         assert eventually(lambda: sum_of_rows(engine) == 51, 30)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("held", [0.0, 1.0])
+def test_row_97_requests_are_as_many_while_the_store_is_held(held: float) -> None:
+    """In a closed loop a single wait for the lock (a quarter of a second at least) would show in how many were served."""
+    report = locked(6.0, held, rate=0, pause=0.02)
+    assert report.failures == []
+    assert (report.rows, report.doubled) == (report.acknowledged, 0)
+    assert len(report.held) > 0.6 * len(report.free), report
+    assert report.degraded or held
 
 
 def test_row_97_reports_beside_a_locked_database(tmp_path: Path, upstream: FaultServer) -> None:
@@ -855,6 +868,19 @@ def test_row_92_shed_while_health_answers(upstream: FaultServer) -> None:
         rows = engine.traces("limit=1000")
         assert sum(r["outcome"] == "shed" for r in rows) == 180
         assert engine.chat().status == 200
+
+
+@pytest.mark.slow
+def test_row_92_goodput_at_ten_times_the_capacity() -> None:
+    """Nearly as much is answered as at the peak, each refusal says when to come again, and every request has its trace."""
+    report = overload(seconds=5.0, in_flight=60)
+    assert report.ratio() >= 0.9, report
+    over = report.over
+    assert len(over.shed) > 5 * over.statuses[200]
+    assert (over.without_hint, over.broken, over.health_bad) == (0, 0, 0), report
+    # refused at once: had they waited for a place it would have been most of a second, as those that have one take
+    assert sorted(over.shed)[len(over.shed) // 2] < 0.1, report
+    assert report.rows == report.sent
 
 
 def _to_end(sock: socket.socket) -> bytes:

@@ -123,6 +123,8 @@ class Maintenance:
     def round(self) -> None:
         """One pass over all duties. Each stands alone: what fails is noted in `failing` and does not stop the next."""
         with contextlib.closing(self.store.connect(timeout=5.0)) as connection:
+            # what it reads it reads once: a large cache would only be a burst of memory, each second anew
+            connection.execute("PRAGMA cache_size = -2000")
             for name in self._sinks:
                 outbox.register(connection, name)
             calm = self._calm(connection)
