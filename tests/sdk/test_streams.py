@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import opentracy as ot
-from faultserver import EVENTS, FaultServer, answer, event, hang, stream
+from faultserver import EVENTS, FaultServer, answer, chunked, event, hang, head, raw, stream
 
 USER = [{"role": "user", "content": "hi"}]
 
@@ -212,3 +212,38 @@ def test_ten_thousand_cuts_and_none_is_complete() -> None:
             assert progress.response().choices[0].message.content == "hello"
         else:
             assert cut not in (finished, len(data) - 1, len(data))
+
+
+SSE_HEAD = head(200, content_type="text/event-stream", transfer_encoding="chunked")
+
+
+async def _read(server: FaultServer) -> tuple[str, BaseException | None]:
+    text = ""
+    try:
+        async for chunk in await aopened(server):
+            text += chunk.choices[0].delta.content or ""
+    except ot.APIError as e:
+        return text, e
+    return text, None
+
+
+@pytest.mark.parametrize("run", ["blocking", "asyncio"])
+@pytest.mark.parametrize("events", range(2, 7))
+def test_what_came_in_one_piece_with_the_damage_is_shown_before_it_is_told_of(server: FaultServer, run: str, events: int) -> None:
+    """The network decides what arrives together, so that must make no difference."""
+    server(raw(SSE_HEAD + b"".join(map(chunked, EVENTS[:events])) + b"zz\r\nno chunk\r\n"))
+    if run == "asyncio":
+        text, error = asyncio.run(_read(server))
+    else:
+        text, error = "", None
+        try:
+            for chunk in opened(server):
+                text += chunk.choices[0].delta.content or ""
+        except ot.APIError as e:
+            error = e
+    assert text == ["", "", "hel", "hello", "hello", "hello", "hello"][events]
+    if events == 6:
+        assert error is None, "the end marker was there"
+    else:
+        assert getattr(error, "code", None) == "stream_interrupted"
+    assert len(server.seen) == 1

@@ -264,7 +264,7 @@ class AioTransport:
     def outcome(self, connection: Connection) -> HttpResponse | Failure | Answer:
         """What an exchange came to: the whole answer, an opened stream, or why there is neither."""
         reader = connection.reader
-        failure = None if reader.complete else reader.failure or (None if reader.streaming else connection.lost)
+        failure = None if reader.complete else reader.broken or (None if reader.streaming else connection.lost)
         if failure is not None:
             self.discard(connection)
             return failure

@@ -148,6 +148,8 @@ class ResponseReader:
             if not self.complete and self.head is None:
                 self._fail("bad_response", f"bad response: {e}")
             elif not self.complete:
+                if self.streaming and self._arrived:
+                    self._take_in()  # what came before it is as good as if it had come alone
                 # not retryable: whoever frames wrongly does so again, and may have been paid
                 self._fail("truncated", f"the framing of the answer's body is broken: {e}", again=False)
         if self._arrived:
@@ -188,6 +190,11 @@ class ResponseReader:
         if len(parts) > 1:
             parts[:] = [b"".join(parts)]
         return parts[0] if parts else b""
+
+    @property
+    def broken(self) -> Failure | None:
+        """Why there is nothing to hand on: the failure, unless the first bytes of a stream came before it."""
+        return None if self.streaming and self._parts else self.failure
 
     @property
     def pending(self) -> int:

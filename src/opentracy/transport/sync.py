@@ -250,11 +250,11 @@ class SyncTransport:
         except OSError as e:
             self.discard(connection)
             return transport_failure("reset", f"the connection broke before the answer: {e.strerror or e}")
-        if reader.failure is not None:
+        if reader.broken is not None:
             self.discard(connection)
-            if problem is not None and reader.failure.kind == "eof":
+            if problem is not None and reader.broken.kind == "eof":
                 return transport_failure("reset", f"the connection broke before the answer: {problem.strerror}")
-            return reader.failure
+            return reader.broken
         head = reader.head
         assert head is not None
         if connection.proxy is not None and head.status == 407:
