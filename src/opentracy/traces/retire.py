@@ -13,8 +13,8 @@ import os
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, NamedTuple
 
 from .retention import Retention, prune
 from .sqlite import Store
@@ -39,19 +39,34 @@ def main(arguments: Sequence[str]) -> int:
     """Removes what is old, block by block, for at most so many seconds."""
     path, metrics, bodies, seconds = arguments[0], float(arguments[1]), float(arguments[2]), float(arguments[3])
     parent = os.getppid()
-    store = Store.open(path, create=False, check=False)
-    keep = Retention(metrics or None, bodies or None)
     end = time.monotonic() + seconds
+    for step in slices(path, Retention(metrics or None, bodies or None)):
+        time.sleep(step.pause)
+        if time.monotonic() > end or os.getppid() != parent:
+            return MORE
+    return 0
+
+
+class Step(NamedTuple):
+    """What was just done: rows or texts that were removed, and seconds to rest before the next."""
+
+    removed: int
+    pause: float
+
+
+def slices(path: str | os.PathLike[str], keep: Retention) -> Iterator[Step]:
+    """Removes a block at each step; ends when nothing is old."""
+    store = Store.open(path, create=False, check=False)
     with contextlib.closing(store.connect(timeout=5.0)) as connection:
         pace = Pace(connection)
-        while time.monotonic() < end and os.getppid() == parent:
+        while True:
             began = time.monotonic()
             # a budget of nothing: one slice
             done = prune(store, connection, keep, time.time_ns() // 1_000_000, seconds=0.0, blocks=1)
             if not done.more:
-                return 0
-            time.sleep(pace.pause(time.monotonic() - began, done.bodies + done.rows))
-    return MORE
+                return
+            removed = done.bodies + done.rows
+            yield Step(removed, pace.pause(time.monotonic() - began, removed))
 
 
 class Pace:
