@@ -19,7 +19,7 @@ from pathlib import Path
 
 import seed
 
-from opentracy.traces import Filters, Limits, Reader, Store, TraceRecord, TraceWriter, chunks, search, segments, stats
+from opentracy.traces import Filters, Limits, Reader, Store, TraceRecord, TraceWriter, chunks, segments, stats, words
 from opentracy.traces.codec import encode_block
 from opentracy.traces.compile import Query
 from opentracy.traces.filters import parse
@@ -171,7 +171,7 @@ def queries(path: Path) -> None:
         print(f"chunks: {made} rows in {time.perf_counter() - began:.1f} s, {spent:.1f} us of CPU per row")
     began, used = time.perf_counter(), time.process_time()
     indexed = 0
-    while blocks := search.index_some(connection, blocks=50):
+    while blocks := words.add_some(connection, blocks=50):
         indexed += blocks
     if indexed:
         spent = time.process_time() - used

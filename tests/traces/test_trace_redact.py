@@ -14,8 +14,8 @@ from opentracy.traces.filters import Filters
 from opentracy.traces.model import TraceRecord
 from opentracy.traces.reader import Reader
 from opentracy.traces.redact import Redactor, redact
-from opentracy.traces.search import index_some
 from opentracy.traces.sqlite import Store
+from opentracy.traces.words import add_some
 from opentracy.traces.writer import Limits, TraceWriter
 
 SECRETS = {
@@ -145,7 +145,7 @@ def test_a_canary_reaches_no_file(store: Store) -> None:
     writer.flush(60)
     writer.close()
     connection = store.connect()
-    index_some(connection)
+    add_some(connection)
     reader = Reader(store)
     assert reader.page(Filters(text="canary.7f3a")).rows == []
     stored = [reader.get(make_record(number).trace_id) for number in range(20)]

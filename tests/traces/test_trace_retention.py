@@ -15,7 +15,8 @@ import pytest
 from trace_samples import START_MS, make_record
 from trace_seed import seeded
 
-from opentracy.traces import maintenance, outbox, retention, search, segments, stats
+from opentracy.traces import maintenance, migrations, outbox, retention, segments, sqlite, stats, texts, words
+from opentracy.traces.codec import decode_bodies
 from opentracy.traces.compile import Query
 from opentracy.traces.filters import Filters
 from opentracy.traces.maintenance import Maintenance
@@ -45,7 +46,7 @@ def test_bodies_and_rows_have_lifetimes_of_their_own(put: Put, store: Store, rea
     old = put(days(number=1, day=0))
     new = put(days(number=2, day=19))
     connection = store.connect()
-    search.index_some(connection)
+    words.add_some(connection)
     done = prune(store, connection, Retention(180, 14), START_MS + 20 * DAY_MS)
     assert (done.bodies, done.rows, done.more) == (1, 0, False)
     record = reader.get(old[0].trace_id)
@@ -101,7 +102,7 @@ def test_a_removed_trace_is_nowhere(put: Put, store: Store, reader: Reader, inde
     reader.current()
     connection = store.connect()
     if indexed:
-        search.index_some(connection)
+        words.add_some(connection)
     gone = records[3].trace_id
     assert remove(reader, connection, [gone, "0" * 32]) == 1
     assert reader.get(gone) is None
@@ -177,7 +178,7 @@ def test_maintenance_does_its_duties_once_per_database(store: Store) -> None:
     def done() -> bool:
         connection = store.reader()
         rows = connection.execute("SELECT count(*) FROM blocks").fetchone()[0]
-        return sink.rows == 2 and rows == 1 and search.index_upto(connection) == 2 and len(calls) > 1
+        return sink.rows == 2 and rows == 1 and words.indexed_upto(connection) == 2 and len(calls) > 1
 
     while not done():
         assert time.monotonic() < deadline
@@ -207,7 +208,7 @@ def test_a_failing_duty_is_named_without_its_secrets(store: Store, caplog: pytes
     leader.round()
     assert leader.failing == {"outbox:x": "ConnectionError"}
     assert "secret" not in caplog.text
-    assert search.index_upto(store.reader()) == 1, "the other duties went on"
+    assert words.indexed_upto(store.reader()) == 1, "the other duties went on"
 
 
 def test_memory_goes_back_after_work_and_not_while_nothing_happens(store: Store, put: Put, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,10 +277,11 @@ def test_a_serving_process_leaves_retention_to_another(put: Put, store: Store) -
 
 def test_words_leave_the_index_once(store: Store, put: Put) -> None:
     """Two that remove the same texts at once: the index is told once, and stays sound."""
-    put(*[make_record(n) for n in range(5)])
+    put(*[days(number=n, day=7) for n in range(5)])
+    put(make_record(9, ts_ms=START_MS + 8 * DAY_MS - 1, request=b"zanzibar"))
     connection, other = store.connect(), store.connect()
-    search.index_some(connection)
-    now = START_MS + 9 * DAY_MS
+    words.add_some(connection)
+    now = START_MS + 9 * DAY_MS - 3_600_000
     real = retention.decode_bodies
 
     def meanwhile(codec: int, data: bytes) -> Any:
@@ -292,10 +294,95 @@ def test_words_leave_the_index_once(store: Store, put: Put) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(retention, "decode_bodies", meanwhile)
         prune(store, connection, Retention(None, 1), now)
-    connection.execute("INSERT INTO words (words) VALUES ('integrity-check')")
-    assert connection.execute("SELECT count(*) FROM words WHERE words MATCH 'capital'").fetchone()[0] == 0
+    assert done, "taken out word by word, since the part of the index stays"
+    (part,) = words.parts(connection)
+    connection.execute(f"INSERT INTO {part.table} ({part.table}) VALUES ('integrity-check')")
+    assert indexed(connection, "capital") == set()
+    assert indexed(connection, "zanzibar") == {2}
     connection.close()
     other.close()
+
+
+def indexed(connection: sqlite3.Connection, word: str) -> set[int]:
+    """The blocks that the index names for a word."""
+    found = words.Hits(connection, word)
+    return {block for block in range(1, words.indexed_upto(connection) + 1) if found.may_hold(block)}
+
+
+def tables(connection: sqlite3.Connection) -> set[str]:
+    """The tables of the index of words."""
+    return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE sql LIKE '%fts5%'")}
+
+
+def test_words_go_with_a_whole_part_of_the_index(store: Store, put: Put, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A day's words are one table: nothing is unpacked to forget it, and the other days stay as they are."""
+    for day in range(4):
+        put(*[days(number=10 * day + n, day=day, request=f"word{day}".encode()) for n in range(3)])
+    connection = store.connect()
+    words.add_some(connection)
+    assert len(words.parts(connection)) == 5, "four days, and what was indexed before there were parts"
+    monkeypatch.setattr(retention, "decode_bodies", None)
+    monkeypatch.setattr(words, "take_out", None)
+    assert prune(store, connection, Retention(None, 1), START_MS + 2 * DAY_MS + 7_200_000).bodies == 6
+    assert [part.first for part in words.parts(connection)] == [3, 4]
+    assert tables(connection) == {"words3", "words4"} == {part.table for part in words.parts(connection)}
+    reader = Reader(store)
+    assert [len(reader.page(Filters(text=f"word{day}")).rows) for day in range(4)] == [0, 0, 3, 3]
+    put(days(number=99, day=3, request=b"word3 later"))
+    words.add_some(connection)
+    assert indexed(connection, "word3") == {4, 5}
+    connection.close()
+
+
+def test_words_may_outlive_their_text_by_a_day_where_that_is_asked_for(store: Store, put: Put, reader: Reader) -> None:
+    """The engine forgets texts to the minute and words by the day; a search finds neither."""
+    put(days(number=1, day=0, request=b"zanzibar"))
+    put(make_record(2, ts_ms=START_MS + DAY_MS // 2, request=b"zanzibar too"))
+    connection = store.connect()
+    words.add_some(connection)
+    now = START_MS + DAY_MS + 3_600_000
+    assert prune(store, connection, Retention(None, 1), now, words_later_ms=words.PART_MS).bodies == 1
+    assert indexed(connection, "zanzibar") == {1, 2}
+    assert len(reader.page(Filters(text="zanzibar")).rows) == 1
+    assert prune(store, connection, Retention(None, 1), now + DAY_MS, words_later_ms=words.PART_MS).bodies == 1
+    assert indexed(connection, "zanzibar") == set()
+    assert not tables(connection)
+    connection.close()
+
+
+def test_what_was_indexed_before_there_were_parts_is_found_and_forgotten(tmp_path: Path) -> None:
+    """A store of the version before: its one table is the first part, whatever lies in it."""
+    path = tmp_path / "traces.db"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(migrations, "MIGRATIONS", migrations.MIGRATIONS[:6])
+        patch.setattr(sqlite, "migrate", lambda connection: migrations.migrate(connection, migrations.MIGRATIONS[:6]))
+        old = Store.open(path)
+        with TraceWriter(old, project=False) as writer:
+            for day in (0, 5):
+                writer.put(days(number=day, day=day, request=f"zanzibar {day}".encode()))
+                assert writer.flush(30)
+        connection = old.connect()
+        for block, codec, data in connection.execute("SELECT block, codec, data FROM bodies").fetchall():
+            text = texts.text_of(decode_bodies(codec, data))
+            connection.execute("INSERT INTO words (rowid, text) VALUES (?, ?)", (block, text))
+        connection.execute("INSERT INTO state VALUES ('indexed', 2)")
+        connection.close()
+        old.close()
+    store = Store.open(path)
+    reader = Reader(store)
+    assert len(reader.page(Filters(text="zanzibar")).rows) == 2
+    connection = store.connect()
+    assert indexed(connection, "5") == {2}
+    assert prune(store, connection, Retention(None, 1), START_MS + 3 * DAY_MS).bodies == 1
+    assert indexed(connection, "zanzibar") == {2}
+    with TraceWriter(store) as writer:
+        writer.put(days(number=6, day=6, request=b"zanzibar 6"))
+    words.add_some(connection)
+    assert [part.first for part in words.parts(connection)] == [0, 3]
+    assert prune(store, connection, Retention(None, 1), START_MS + 9 * DAY_MS).bodies == 2
+    assert not tables(connection)
+    connection.close()
+    store.close()
 
 
 def test_retention_rests_in_proportion_and_keeps_up(store: Store, put: Put) -> None:

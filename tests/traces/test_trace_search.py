@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trace_samples import make_record
 
-from opentracy.traces import search
+from opentracy.traces import search, words
+from opentracy.traces import texts as wording
 from opentracy.traces.filters import Filters, parse
 from opentracy.traces.model import TraceRecord
 from opentracy.traces.reader import Reader
@@ -46,7 +47,7 @@ def texts(request: pytest.FixtureRequest, store: Store) -> Reader:
             writer.put(make_record(number, request=body(text), response=None))
     connection = store.connect()
     if request.param != "scanned":
-        search.index_some(connection, blocks=100 if request.param == "indexed" else 3)
+        words.add_some(connection, blocks=100 if request.param == "indexed" else 3)
     connection.close()
     return Reader(store)
 
@@ -104,12 +105,14 @@ def test_the_answer_is_searched_too(store: Store) -> None:
 
 
 @pytest.mark.parametrize("seconds", [1e9, -1.0])
-@pytest.mark.parametrize("indexed", [0, 7, 1000])
+@pytest.mark.parametrize(("indexed", "part_rows"), [(0, 1), (7, 20), (1000, 20), (1000, 10_000)])
 def test_pages_give_every_match_once(
-    store: Store, seconds: float, indexed: int, monkeypatch: pytest.MonkeyPatch
+    store: Store, seconds: float, indexed: int, part_rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also when every page runs out of time, and when blocks overlap in time as imports make them."""
+    """Also when every page runs out of time, when blocks overlap in time as imports make them, and when the index has
+    many parts."""
     monkeypatch.setattr(search, "SECONDS", seconds)
+    monkeypatch.setattr(words, "PART_ROWS", part_rows)
     draw = random.Random(4)
     numbers = list(range(300))
     draw.shuffle(numbers)
@@ -122,7 +125,7 @@ def test_pages_give_every_match_once(
                 wanted.add(record.trace_id)
             writer.put(record)
     connection = store.connect()
-    search.index_some(connection, blocks=indexed)
+    words.add_some(connection, blocks=indexed)
     connection.close()
     reader = Reader(store)
     seen: list[str] = []
@@ -143,11 +146,15 @@ def test_indexing_continues_and_two_indexers_do_not_double(store: Store, put: Ca
     """The mark moves with the entries."""
     put(*[make_record(number) for number in range(10)])
     connection = store.connect()
-    assert search.index_some(connection) == 1
-    assert search.index_some(connection) == 0
+    assert words.add_some(connection) == 1
+    assert words.add_some(connection) == 0
     put(make_record(11))
-    assert search.index_some(connection) == 1
-    assert connection.execute("SELECT count(*) FROM words WHERE words MATCH 'capital'").fetchone()[0] == 2
+    assert words.add_some(connection) == 1
+    found = words.Hits(connection, "capital")
+    assert found.may_hold(1)
+    assert found.may_hold(2)
+    part = words.parts(connection)[-1]
+    assert connection.execute(f"SELECT count(*) FROM {part.table} WHERE {part.table} MATCH 'capital'").fetchone()[0] == 2
     connection.close()
 
 
@@ -155,22 +162,23 @@ def test_unindexed_words_are_gone(store: Store, put: Callable[..., list[TraceRec
     """Text that is removed must not live on as words of the index."""
     put(make_record(1, request=b"zanzibar"))
     connection = store.connect()
-    search.index_some(connection)
+    words.add_some(connection)
+    assert words.Hits(connection, "zanzibar").may_hold(1)
     bodies = Reader(store).bodies(1)
     assert bodies is not None
-    search.unindex(connection, 1, bodies)
-    assert connection.execute("SELECT count(*) FROM words WHERE words MATCH 'zanzibar'").fetchone()[0] == 0
+    words.take_out(connection, 1, bodies)
+    assert not words.Hits(connection, "zanzibar").may_hold(1)
     connection.close()
 
 
 @given(st.text(max_size=60), st.text(min_size=1, max_size=10))
 def test_any_search_text_is_harmless(text: str, query: str) -> None:
     """No search text raises, and a text always matches each of its own words."""
-    search.Wanted.of(query).matches((text.encode("utf-8", "replace"), None))
-    search.index_query(query)
+    wording.Wanted.of(query).matches((text.encode("utf-8", "replace"), None))
+    wording.index_query(query)
     plain = "".join(letter for letter in text if letter.isascii() and letter != "\\")
-    for word in search._WORD.findall(plain.lower()):
-        assert search.Wanted.of(word).matches((plain.encode(), None))
+    for word in wording.WORD.findall(plain.lower()):
+        assert wording.Wanted.of(word).matches((plain.encode(), None))
 
 
 #: words that hide behind escapes, accents, ligatures and signs that fold to letters, and plain ones
@@ -194,9 +202,9 @@ _PIECES = st.lists(st.one_of(st.sampled_from(_HIDDEN), st.text(max_size=3)), max
 @settings(max_examples=400)
 def test_what_is_passed_over_unread_does_not_match(request: str, response: str | None, query: str) -> None:
     """The quick look at a body never contradicts reading it."""
-    wanted = search.Wanted.of(query)
+    wanted = wording.Wanted.of(query)
     body = (request.encode("utf-8", "replace"), None if response is None else response.encode("utf-8", "replace"))
-    read = search.fold(search.readable(body))
+    read = wording.fold(wording.readable(body))
     assert wanted.matches(body) == all(pattern.search(read) for pattern in wanted.patterns)
 
 
@@ -205,12 +213,12 @@ def test_folding_leaves_no_accents(text: str) -> None:
     """Letter by letter what the Unicode tables say, however many accents there are."""
     split = unicodedata.normalize("NFKD", text.casefold())
     plain = "".join(letter for letter in split if not unicodedata.combining(letter))
-    assert search.fold(text) == (text.lower() if text.isascii() else plain)
+    assert wording.fold(text) == (text.lower() if text.isascii() else plain)
 
 
 def test_escaped_surrogates_do_not_stop_the_index() -> None:
     """A JSON escape pair is one character, half of one is none: neither may reach the database as a surrogate."""
-    from opentracy.traces.search import readable
+    from opentracy.traces.texts import readable
 
     assert readable((b'"\\ud83d\\ude00 caf\\u00e9"', None)) == '"\U0001f600 café"'
     readable((b'"\\ud83d alone"', None)).encode()

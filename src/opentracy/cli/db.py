@@ -37,7 +37,7 @@ def _size(path: Path) -> int:
 
 def facts(store: Store) -> dict[str, Any]:
     """Sizes, counts, lags and the oldest trace of a store."""
-    from opentracy.traces import outbox, project, search, segments
+    from opentracy.traces import outbox, project, segments, words
 
     connection = store.reader()
     rows, oldest = connection.execute("SELECT ifnull(sum(rows), 0), min(ts_min) FROM blocks").fetchone()
@@ -56,7 +56,7 @@ def facts(store: Store) -> dict[str, Any]:
         "segment_bytes": sum(map(_size, segments.directory(store).glob("*.parquet"))),
         "spill_bytes": sum(map(_size, store.path.parent.glob(f"{store.path.name}.spill.*"))),
         "not_projected": project.lag(connection),
-        "blocks_not_indexed": newest_block - search.index_upto(connection),
+        "blocks_not_indexed": newest_block - words.indexed_upto(connection),
         "outbox": {name.removeprefix("outbox:"): outbox.backlog(connection, name)[1] for (name,) in marks},
         "damaged_files": [path.name for path in sorted(store.path.parent.glob(f"{store.path.name}.corrupt-*"))],
     }

@@ -6,10 +6,9 @@ trace block is being written, and because a damaged or deleted trace file must n
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from .errors import StoreUnavailable
@@ -80,15 +79,3 @@ class Accounts:
         if connection is not None:
             connection.close()
             self._local.connection = None
-
-
-@contextlib.contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """A write transaction: it has the write lock from its first line on."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")

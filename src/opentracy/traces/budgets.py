@@ -15,7 +15,8 @@ from typing import Final, Literal, Protocol
 
 import msgspec
 
-from .accounts import Accounts, transaction
+from .accounts import Accounts
+from .transactions import writing
 
 Period = Literal["day", "month"]
 #: a reservation that nobody settled within this time belongs to a process that died: its money counts as spent
@@ -90,7 +91,7 @@ class SqliteBudgets:
         check_amount(nano)
         connection = self._accounts.connection()
         names = periods(now_ms)
-        with transaction(connection):
+        with writing(connection):
             self._collect_stale(key_id, now_ms)
             for period, cap in caps.items():
                 used = self._read(key_id, names[period])
@@ -121,7 +122,7 @@ class SqliteBudgets:
 
     def _end(self, reservation: Reservation, nano: int) -> bool:
         connection = self._accounts.connection()
-        with transaction(connection):
+        with writing(connection):
             row = connection.execute(
                 "DELETE FROM reservations WHERE id = ? RETURNING key_id, periods, nano", (reservation.id,)
             ).fetchall()

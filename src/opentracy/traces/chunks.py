@@ -9,9 +9,8 @@ Chunks begin small, so that few rows have to wait for one, and neighbours are pu
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from .columns import COLUMNS, NAMES
 from .filters import FIELDS, Condition, Filters, Value
 from .project import SEQ_BITS, projected_upto
+from .transactions import reading, writing
 
 #: rows of a new chunk, but for those of its last block
 CHUNK_ROWS: Final = 8_000
@@ -83,7 +83,7 @@ def build(connection: sqlite3.Connection, *, min_rows: int = CHUNK_ROWS) -> int:
     columns = list(zip(*found, strict=True))
     packed = [_packed(name, values, first) for name, values in zip(NAMES, columns, strict=False)]
     times = columns[_PLACES["ts_ms"]] if found else (0,)
-    with _writing(connection):
+    with writing(connection):
         if covered_upto(connection) + 1 == first:
             _store(connection, Chunk(first, last, len(found), times[0], times[-1]), packed)
     return len(found)
@@ -108,7 +108,7 @@ def merge(connection: sqlite3.Connection) -> int:
         small[0].first, small[-1].last, len(order), min(one.ts_min for one in small), max(one.ts_max for one in small)
     )
     bounds = (whole.first, whole.last)
-    with _writing(connection):
+    with writing(connection):
         left = connection.execute("SELECT * FROM chunks WHERE first_block BETWEEN ? AND ? ORDER BY first_block", bounds)
         if [Chunk(*row) for row in left.fetchall()] != small:
             return 0
@@ -132,27 +132,6 @@ def _joined(parts: Sequence[Open], name: str) -> Column:
     nulls = [np.zeros(len(one.values), np.bool_) if one.nulls is None else one.nulls for one in columns]
     missing = np.concatenate(nulls) if any(one.nulls is not None for one in columns) else None
     return Column(np.concatenate([column.values for column in columns]), None, missing)
-
-
-@contextlib.contextmanager
-def _writing(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
-
-
-@contextlib.contextmanager
-def reading(connection: sqlite3.Connection) -> Iterator[None]:
-    """One state of the database for several questions: chunks are put together and removed while others look."""
-    connection.execute("BEGIN")
-    try:
-        yield
-    finally:
-        connection.execute("COMMIT")
 
 
 def _store(connection: sqlite3.Connection, chunk: Chunk, packed: Sequence[bytes]) -> None:
@@ -215,7 +194,7 @@ def drop_empty(connection: sqlite3.Connection) -> int:
         "AND NOT EXISTS (SELECT 1 FROM blocks WHERE id BETWEEN first_block AND last_block)"
     ).fetchall()
     for (first,) in gone:
-        with _writing(connection):
+        with writing(connection):
             connection.execute("DELETE FROM chunk_columns WHERE chunk = ?", (first,))
             connection.execute("UPDATE chunks SET rows = 0 WHERE first_block = ?", (first,))
     return len(gone)
@@ -424,4 +403,3 @@ def _status(word: str, open_: Callable[[str], Column]) -> Mask:
     if word.isdigit():
         return _compared(open_("http_status"), "=", int(word))
     return _coded(open_("outcome"), word.__eq__)
-

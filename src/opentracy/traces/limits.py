@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
-from .accounts import Accounts, transaction
+from .accounts import Accounts
+from .transactions import writing
 
 Kind = Literal["requests", "tokens"]
 WINDOW: Final = 60
@@ -114,7 +115,7 @@ class SqliteLimits:
         """See `Limiter`."""
         connection = self._accounts.connection()
         second = now_ms // 1000
-        with transaction(connection):
+        with writing(connection):
             connection.execute("DELETE FROM rates WHERE key_id = ? AND second <= ?", (key_id, second - WINDOW))
             used: dict[Kind, dict[int, int]] = {}
             for kind, at, count in connection.execute(

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from . import chunks, outbox, project, search, segments
+from . import chunks, outbox, project, segments, words
 from .locks import leader_lock
 from .memory import give_back
 from .outbox import Sink
@@ -196,7 +196,7 @@ class Maintenance:
     def _index(self, connection: sqlite3.Connection) -> None:
         """Adds to the text index while nobody needs the processor; search is right without it."""
         end = time.monotonic() + INDEX_SECONDS
-        while search.index_some(connection, blocks=4) and time.monotonic() < end:
+        while words.add_some(connection, blocks=4) and time.monotonic() < end:
             self._worked = True
             if self._stop.is_set() or not self._calm(connection):
                 break
@@ -261,10 +261,13 @@ _GENTLY = (
 )
 
 
-def _begin(module: str, *words: str) -> subprocess.Popen[bytes]:
+def _begin(module: str, *arguments: str) -> subprocess.Popen[bytes]:
     quiet = subprocess.DEVNULL
     return subprocess.Popen(  # noqa: S603  (our own module, with numbers and a path of the configuration)
-        [sys.executable, "-c", _GENTLY.format(nice=NICENESS), module, *words], stdin=quiet, stdout=quiet, stderr=quiet
+        [sys.executable, "-c", _GENTLY.format(nice=NICENESS), module, *arguments],
+        stdin=quiet,
+        stdout=quiet,
+        stderr=quiet,
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from .errors import SchemaTooNew
+from .transactions import writing
 
 
 def m001_journal(run: Callable[[str], object]) -> None:
@@ -101,7 +102,7 @@ def m003_segments(run: Callable[[str], object]) -> None:
 
 
 def m004_words(run: Callable[[str], object]) -> None:
-    """The index for full text search: one entry per block, words only (see `search`)."""
+    """The index for full text search: one entry per block, words only (see `words`)."""
     run(
         "CREATE VIRTUAL TABLE words USING fts5(text, content='', columnsize=0, detail=none, "
         'tokenize="unicode61 remove_diacritics 0")'
@@ -134,6 +135,20 @@ def m006_chunks(run: Callable[[str], object]) -> None:
     run("CREATE UNIQUE INDEX chunk_columns_place ON chunk_columns (chunk, name)")
 
 
+def m007_word_parts(run: Callable[[str], object]) -> None:
+    """The index of words in parts (see `words`); the table that there was is the first of them."""
+    run(
+        """CREATE TABLE word_parts (
+            first_block INTEGER PRIMARY KEY, last_block INTEGER NOT NULL, rows INTEGER NOT NULL,
+            begun_ms INTEGER NOT NULL, ts_max INTEGER NOT NULL)"""
+    )
+    indexed = "(SELECT ifnull(max(value), 0) FROM state WHERE name = 'indexed')"
+    run(
+        f"INSERT INTO word_parts SELECT 0, {indexed}, ifnull(sum(rows), 0), 0, ifnull(max(ts_max), 0) "
+        f"FROM blocks WHERE id <= {indexed}"
+    )
+
+
 Step = Callable[[Callable[[str], object]], None]
 MIGRATIONS: Final[tuple[Step, ...]] = (
     m001_journal,
@@ -142,6 +157,7 @@ MIGRATIONS: Final[tuple[Step, ...]] = (
     m004_words,
     m005_feedback,
     m006_chunks,
+    m007_word_parts,
 )
 
 
@@ -157,16 +173,11 @@ def migrate(connection: sqlite3.Connection, steps: tuple[Step, ...] | None = Non
         version = _version(connection, len(todo))
         if version == len(todo):
             return ran
-        connection.execute("BEGIN IMMEDIATE")
-        try:
+        with writing(connection):
             if _version(connection, len(todo)) == version:
                 todo[version](connection.execute)
                 connection.execute(f"PRAGMA user_version = {version + 1}")
                 ran += 1
-            connection.execute("COMMIT")
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
 
 
 def _version(connection: sqlite3.Connection, newest: int) -> int:

@@ -20,6 +20,7 @@ from .latency import latency_bucket
 from .mend import mended, storable
 from .model import TraceRecord
 from .rollups import Totals, add_up, store
+from .transactions import writing
 
 #: rows of one block stand at `block << SEQ_BITS | position`, so a sequence number names its block
 SEQ_BITS: Final = 12
@@ -129,14 +130,8 @@ def _prepared(connection: sqlite3.Connection, recent: Recent, *, careful: bool) 
 
 
 def _committed(connection: sqlite3.Connection, chunk: _Chunk) -> int:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        stored = _stored(connection, chunk)
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    return stored
+    with writing(connection):
+        return _stored(connection, chunk)
 
 
 def _stored(connection: sqlite3.Connection, chunk: _Chunk) -> int:

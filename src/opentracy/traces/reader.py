@@ -25,6 +25,7 @@ from .ids import id_time_ms, normalise_id
 from .model import TraceRecord
 from .project import SEQ_BITS
 from .sqlite import Store
+from .transactions import reading
 
 MAX_PAGE: Final = 1000
 #: so many rows SQLite looks through in a millisecond or two
@@ -138,7 +139,7 @@ class Reader:
             from . import chunks
 
             connection = self.store.reader()
-            with chunks.reading(connection):
+            with reading(connection):
                 covered, found = chunks.newest(connection, filters, after, limit)
                 fresh = connection.execute(
                     # these rows lie side by side; from the index of times each would have to be looked up

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
-from . import chunks, search, segments
-from .codec import CODEC, decode_bodies, decode_records, encode_bodies, encode_records
+from . import chunks, segments, words
+from .codec import CODEC, Body, decode_bodies, decode_records, encode_bodies, encode_records
 from .outbox import undelivered_from
 from .project import SEQ_BITS
 from .reader import Reader
 from .sqlite import Store
+from .transactions import writing
 
 DAY_MS: Final = 86_400_000
 #: blocks per transaction: about a thousand rows, some milliseconds
@@ -51,12 +53,17 @@ def prune(
     *,
     seconds: float | None = None,
     blocks: int = SLICE,
+    words_later_ms: int = 0,
     progress: Callable[[int], object] | None = None,
 ) -> Pruned:
-    """Removes what is older than its lifetime, a slice of `blocks` at a time, for at most `seconds`."""
+    """Removes what is older than its lifetime, a slice of `blocks` at a time, for at most `seconds`.
+
+    Words may stay in the index for `words_later_ms` longer than their text: then nearly all go with a whole part of it,
+    at no cost, and hardly any has to be taken out by itself.
+    """
     done = Pruned()
     deadline = None if seconds is None else time.monotonic() + seconds
-    steps: list[tuple[float | None, Callable[[sqlite3.Connection, int, int], int], str]] = [
+    steps: list[tuple[float | None, Callable[..., int], str]] = [
         (retention.bodies_days, expire_bodies, "bodies"),
         (retention.metrics_days, expire_rows, "rows"),
     ]
@@ -64,13 +71,15 @@ def prune(
         if days is None:
             continue
         before = now_ms - round(days * DAY_MS)
-        while rows := step(connection, before, blocks):
+        once = partial(step, connection, before, blocks, words_until_ms=before + words_later_ms)
+        while rows := once():
             setattr(done, name, getattr(done, name) + rows)
             if progress is not None:
                 progress(rows)
             if deadline is not None and time.monotonic() > deadline:
                 done.more = True
                 return done
+        words.drop_forgotten(connection)
     if retention.metrics_days is not None:
         chunks.drop_empty(connection)
         done.segments = segments.drop_before(store, connection, now_ms - round(retention.metrics_days * DAY_MS))
@@ -92,34 +101,32 @@ def old(connection: sqlite3.Connection, retention: Retention, now_ms: int) -> bo
     return False
 
 
-def expire_bodies(connection: sqlite3.Connection, before_ms: int, blocks: int = SLICE) -> int:
-    """Removes the bodies, and their words in the index, of one slice of blocks; returns how many rows they had."""
+def expire_bodies(
+    connection: sqlite3.Connection, before_ms: int, blocks: int = SLICE, *, words_until_ms: int | None = None
+) -> int:
+    """Removes the bodies of one slice of blocks and their words; returns how many rows they had.
+
+    Words of a part of the index that ends before `words_until_ms` (default: `before_ms`) are left to go with it.
+    """
     limit = _keep_from(connection)
     found = connection.execute(
-        "SELECT blocks.id, rows, bodies.codec, data FROM bodies JOIN blocks ON blocks.id = bodies.block "
+        "SELECT blocks.id, rows FROM bodies JOIN blocks ON blocks.id = bodies.block "
         "WHERE ts_max < ? AND blocks.id < ? ORDER BY blocks.id LIMIT ?",
         (before_ms, limit, blocks),
     ).fetchall()
     if not found:
         return 0
-    # unpacked before the write lock is taken: the journal's own commits must not wait for that
-    texts = [decode_bodies(codec, data) for _, _, codec, data in found]
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        for (block, _, _, data), bodies in zip(found, texts, strict=True):
-            # words are taken out of the index once, and only those that stand in it: others may have been faster
-            gone = connection.execute("DELETE FROM bodies WHERE block = ? AND data = ?", (block, data))
-            if gone.rowcount:
-                search.unindex(connection, block, bodies)
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    return sum(rows for _, rows, _, _ in found)
+    staying = _staying_words(connection, [block for block, _ in found], words_until_ms or before_ms)
+    with writing(connection):
+        for block, _ in found:
+            _delete_bodies(connection, block, staying)
+    return sum(rows for _, rows in found)
 
 
-def expire_rows(connection: sqlite3.Connection, before_ms: int, blocks: int = SLICE) -> int:
-    """Removes one slice of blocks with their rows and bodies; returns how many rows they had."""
+def expire_rows(
+    connection: sqlite3.Connection, before_ms: int, blocks: int = SLICE, *, words_until_ms: int | None = None
+) -> int:
+    """Removes one slice of blocks with their rows and bodies; otherwise as `expire_bodies`."""
     limit = _keep_from(connection)
     projected = connection.execute("SELECT ifnull(max(value), 0) FROM state WHERE name = 'projected'").fetchone()[0]
     found = connection.execute(
@@ -128,27 +135,52 @@ def expire_rows(connection: sqlite3.Connection, before_ms: int, blocks: int = SL
     ).fetchall()
     if not found:
         return 0
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        for block, _ in found:
-            _unindex_block(connection, block)
-            connection.execute("DELETE FROM bodies WHERE block = ?", (block,))
+    staying = _staying_words(connection, [block for block, _ in found], words_until_ms or before_ms)
+    gone = 0
+    with writing(connection):
+        for block, rows in found:
+            if not _delete_bodies(connection, block, staying):
+                continue
             connection.execute("DELETE FROM blocks WHERE id = ?", (block,))
             connection.execute(
                 "DELETE FROM traces WHERE seq BETWEEN ? AND ?", (block << SEQ_BITS, (block + 1 << SEQ_BITS) - 1)
             )
+            gone += rows
         connection.execute("INSERT OR REPLACE INTO state VALUES ('forgotten', ?)", (before_ms,))
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    return sum(rows for _, rows in found)
+    return gone
 
 
-def _unindex_block(connection: sqlite3.Connection, block: int) -> None:
-    row = connection.execute("SELECT codec, data FROM bodies WHERE block = ?", (block,)).fetchone()
-    if row is not None:
-        search.unindex(connection, block, decode_bodies(*row))
+#: packed bodies of a block, and what they hold
+_Packed = tuple[bytes, list[Body | None]]
+
+
+def _staying_words(connection: sqlite3.Connection, blocks: Sequence[int], until_ms: int) -> dict[int, _Packed]:
+    """The bodies of those blocks whose words must be taken out one by one, since their part of the index stays.
+
+    Unpacked before the write lock is taken: the journal's own commits must not wait for that.
+    """
+    found: dict[int, _Packed] = {}
+    for block in blocks:
+        part = words.part_of(connection, block)
+        if part is not None and part.ts_max >= until_ms:
+            row = connection.execute("SELECT codec, data FROM bodies WHERE block = ?", (block,)).fetchone()
+            if row is not None:
+                found[block] = (row[1], decode_bodies(*row))
+    return found
+
+
+def _delete_bodies(connection: sqlite3.Connection, block: int, staying: Mapping[int, _Packed]) -> bool:
+    """Removes the bodies of a block and takes its words out; False when they are not those that were unpacked any more
+    (then nothing is removed): words are taken out once, and only those that stand in the index."""
+    packed = staying.get(block)
+    if packed is None:
+        connection.execute("DELETE FROM bodies WHERE block = ?", (block,))
+        return True
+    gone = connection.execute("DELETE FROM bodies WHERE block = ? AND data = ?", (block, packed[0]))
+    if not gone.rowcount:
+        return False
+    words.take_out(connection, block, packed[1])
+    return True
 
 
 def _keep_from(connection: sqlite3.Connection) -> int:
@@ -170,13 +202,8 @@ def remove(reader: Reader, connection: sqlite3.Connection, trace_ids: Sequence[s
     # overwritten, not only unlinked: whoever removes a trace wants its text gone
     connection.execute("PRAGMA secure_delete = ON")
     for block, positions in places.items():
-        connection.execute("BEGIN IMMEDIATE")
-        try:
+        with writing(connection):
             _rewrite(connection, block, positions)
-            connection.execute("COMMIT")
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
     return sum(map(len, places.values()))
 
 
@@ -191,11 +218,10 @@ def _rewrite(connection: sqlite3.Connection, block: int, positions: set[int]) ->
     if row is not None:
         before = decode_bodies(*row)
         after = [None if at in positions else body for at, body in enumerate(before)]
-        search.unindex(connection, block, before)
+        words.take_out(connection, block, before)
         values = (CODEC, encode_bodies(after), block)
         connection.execute("UPDATE bodies SET codec = ?, data = ? WHERE block = ?", values)
-        if block <= search.index_upto(connection):
-            connection.execute("INSERT INTO words (rowid, text) VALUES (?, ?)", (block, search.text_of(after)))
+        words.put_back(connection, block, after)
     seqs = [(block << SEQ_BITS | at,) for at in positions]
     connection.executemany("DELETE FROM traces WHERE seq = ?", seqs)
     connection.executemany("INSERT OR IGNORE INTO deleted VALUES (?)", seqs)
@@ -203,7 +229,7 @@ def _rewrite(connection: sqlite3.Connection, block: int, positions: set[int]) ->
 
 def compact(connection: sqlite3.Connection) -> None:
     """Gives the space of removed blocks back to the disk and folds the write-ahead log in (needs the space twice)."""
-    connection.execute("INSERT INTO words (words) VALUES ('optimize')")
+    words.optimize(connection)
     connection.execute("VACUUM")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.execute("PRAGMA optimize")

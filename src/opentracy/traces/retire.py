@@ -14,10 +14,12 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from .retention import Retention, prune
 from .sqlite import Store
+from .words import PART_MS
 
 #: exit code that says that the time was up before the work
 MORE: Final = 9
@@ -54,7 +56,7 @@ class Step(NamedTuple):
     pause: float
 
 
-def slices(path: str | os.PathLike[str], keep: Retention) -> Iterator[Step]:
+def slices(path: str | Path, keep: Retention) -> Iterator[Step]:
     """Removes a block at each step; ends when nothing is old."""
     store = Store.open(path, create=False, check=False)
     with contextlib.closing(store.connect(timeout=5.0)) as connection:
@@ -62,7 +64,8 @@ def slices(path: str | os.PathLike[str], keep: Retention) -> Iterator[Step]:
         while True:
             began = time.monotonic()
             # a budget of nothing: one slice
-            done = prune(store, connection, keep, time.time_ns() // 1_000_000, seconds=0.0, blocks=1)
+            now = time.time_ns() // 1_000_000
+            done = prune(store, connection, keep, now, seconds=0.0, blocks=1, words_later_ms=PART_MS)
             if not done.more:
                 return
             removed = done.bodies + done.rows

@@ -16,6 +16,7 @@ from .filters import FIELDS, Condition, Filters, Value
 from .project import SEQ_BITS
 from .reader import Reader
 from .rollups import DIMENSIONS, sums_of
+from .transactions import reading
 
 HOUR: Final = 3_600_000
 
@@ -144,7 +145,7 @@ def _scan(reader: Reader, query: Query, cells: Cells) -> None:
     chunked = chunks.covered_upto(connection) >= segments.sealed_upto(connection)
     sealed = segments.scan(reader.store, query, cells, chunked=chunked)
     keys = len(query.group_by) + (query.bucket_ms is not None)
-    with chunks.reading(connection):
+    with reading(connection):
         covered = sealed
         if chunks.worth_it(connection, query.filters, sealed):
             covered = chunk_sums.add(connection, query, cells, sealed)
@@ -192,11 +193,11 @@ def _counted(reader: Reader, filters: Filters, queries: dict[str, Query]) -> dic
     """The requests of each query's groups, from the chunks in one pass and the rows after them."""
     if not queries:
         return {}
-    from . import chunk_sums, chunks
+    from . import chunk_sums
 
     connection = reader.current()
     counted: dict[str, Cells] = {name: Cells() for name in queries}
-    with chunks.reading(connection):
+    with reading(connection):
         covered, found = chunk_sums.count(connection, replace(filters, text=""), list(queries))
         for name, query in queries.items():
             counted[name].add_sums(found[name].items(), 1)
