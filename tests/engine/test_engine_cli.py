@@ -11,22 +11,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
+from command_line import ADMIN, rows, run, started, there
 from engine_process import Engine, Start, bare_environment, free_port
 
 from faultserver import FaultServer, answer, error
-
-ADMIN = {"authorization": "Bearer adm-1"}
 
 
 @pytest.fixture(scope="module")
 def served(start_engine: Start, upstream: FaultServer) -> Engine:
     """An engine with some calls of three kinds."""
-    config = '[server]\nadmin_keys = ["env:ADMIN"]\n[limits]\nnum_retries = 0\n'
-    engine = start_engine(config, upstream, ADMIN="adm-1")
-    engine.headers = ADMIN
+    engine = started(start_engine, upstream)
     upstream(answer())
     for number in range(6):
         assert engine.chat("openai/gpt-4o" if number % 2 else "openai/gpt-4o-mini", user=f"=u{number}").status == 200
@@ -34,19 +30,6 @@ def served(start_engine: Start, upstream: FaultServer) -> Engine:
     assert engine.chat("openai/gpt-4o").status in (500, 502)
     assert len(engine.traces()) == 7
     return engine
-
-
-def run(*words: str, key: str = "adm-1", env: dict[str, str] | None = None, code: int = 0) -> str:
-    environ = {**bare_environment(), "OPENTRACY_API_KEY": key, "NO_COLOR": "1", **(env or {})}
-    done = subprocess.run([sys.executable, "-m", "opentracy", *words], env=environ, capture_output=True, text=True, timeout=90)
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    assert "\x1b" not in done.stdout
-    return done.stdout if code == 0 else done.stderr
-
-
-def rows(text: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in text.splitlines()]
 
 
 @pytest.mark.parametrize(
@@ -94,6 +77,25 @@ def test_every_form_of_export_over_http(served: Engine, tmp_path: Path) -> None:
     assert len(tuning) == 6
     assert [message["role"] for message in tuning[0]["messages"]] == ["user", "assistant"]
     assert served.request("GET", "/v1/traces/export?format=xml").error["param"] == "format"
+
+
+def test_taking_in_over_http(start_engine: Start, upstream: FaultServer) -> None:
+    """Into an engine elsewhere: what is known is left alone, what is no trace is named, texts are masked there."""
+    config = '[server]\nadmin_keys = ["env:ADMIN"]\n[traces]\ncontent = "redacted"\n'
+    engine = start_engine(config, upstream, ADMIN="adm-1")
+    engine.headers = ADMIN
+    asked = {"messages": [{"role": "user", "content": "ann@example.com " * 20}]}
+    long = [{"trace_id": f"{n + 1:032x}", "request": asked} for n in range(1200)]
+    lines = f"{json.dumps(long)}\n{json.dumps({'model': 'b', 'trace_id': f'{9999:032x}'})}\n"
+    done = rows(run("traces", "import", "-", "--json", *there(engine), stdin=lines))
+    assert done == [{"added": 1201, "known": 0, "refused": 0}]
+    assert "line 3" in run("traces", "import", "-", *there(engine), stdin=lines + "junk\n", code=1)
+    assert run("traces", "import", "-", "--json", *there(engine), stdin=lines) == '{"added": 0, "known": 1201, "refused": 0}\n'
+    record = engine.request("GET", f"/v1/traces/{7:032x}").json
+    assert record["body_state"] == "redacted"
+    assert "ann@example.com" not in json.dumps(record)
+    run("traces", "import", "-", *there(engine), key="wrong", stdin=lines, code=1)
+    run("traces", "import", "-", "--engine", f"http://127.0.0.1:{free_port()}", stdin=lines, code=3)
 
 
 def test_feedback_from_the_command_line(served: Engine) -> None:

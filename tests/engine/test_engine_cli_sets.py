@@ -12,22 +12,19 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
+from command_line import rows, run, started, store, there
 from engine_process import Engine, Start, bare_environment, free_port
 
 from faultserver import ANSWER, FaultServer, answer, error
 
-ADMIN = {"authorization": "Bearer adm-1"}
 TEXT = ANSWER["choices"][0]["message"]["content"]
 
 
 @pytest.fixture(scope="module")
 def served(start_engine: Start, upstream: FaultServer) -> Engine:
-    config = '[server]\nadmin_keys = ["env:ADMIN"]\n[limits]\nnum_retries = 0\n'
-    engine = start_engine(config, upstream, ADMIN="adm-1")
-    engine.headers = ADMIN
+    engine = started(start_engine, upstream)
     upstream(answer())
     for number in range(8):
         said = [{"role": "user", "content": f"question {number}"}]
@@ -37,27 +34,6 @@ def served(start_engine: Start, upstream: FaultServer) -> Engine:
     upstream(answer())
     assert len(engine.traces()) == 9
     return engine
-
-
-def run(*words: str, key: str = "adm-1", env: dict[str, str] | None = None, code: int = 0, stdin: str = "") -> str:
-    environ = {**bare_environment(), "OPENTRACY_API_KEY": key, "NO_COLOR": "1", **(env or {})}
-    command = [sys.executable, "-m", "opentracy", *words]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=90, input=stdin)
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout if code == 0 else done.stderr
-
-
-def rows(text: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in text.splitlines()]
-
-
-def there(served: Engine) -> list[str]:
-    return ["--engine", served.url]
-
-
-def store(home: Path) -> list[str]:
-    return ["--store", str(home / "traces.db")]
 
 
 # ---------------------------------------------------------------- top

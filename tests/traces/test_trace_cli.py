@@ -182,6 +182,53 @@ def test_migrate_sends_verifies_and_goes_on(path: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("db", "compact"), {"before_bytes", "after_bytes"}),
+        (("db", "backup", "TARGET"), {"file", "bytes"}),
+        (("db", "prune", "--bodies-days", "1", "-y"), {"texts", "rows"}),
+        (("db", "status"), {"path", "schema", "traces"}),
+        (("traces", "rm", "-f", "status:error", "-y"), {"removed"}),
+        (("traces", "import", "-"), {"added", "known", "refused"}),
+        (("traces", "show", "last"), {"trace_id", "attempts"}),
+        (("traces", "tail", "--no-follow", "-n", "1"), {"trace_id"}),
+        (("traces", "search", "capital", "-n", "1"), {"trace_id"}),
+        (("stats", "--since", "all", "-n", "1", "--by", "provider", "-f", "provider:groq"), {"provider", "requests"}),
+    ],
+    ids=lambda value: " ".join(value[:2]) if isinstance(value, tuple) else None,
+)
+def test_every_command_says_in_json_what_it_did(
+    path: Path, tmp_path: Path, words: tuple[str, ...], said: set[str]
+) -> None:
+    """One object on stdout and nothing else there, for whoever goes on from it."""
+    filled = [word.replace("TARGET", str(tmp_path / "copy.db")) for word in words]
+    result = run(path, *filled, "--json", stdin=b'{"model": "a"}\n')
+    assert result.exit_code == 0, result.output
+    (line,) = result.stdout.splitlines()
+    assert said <= set(json.loads(line))
+
+
+def test_what_is_taken_in_is_masked_as_the_configuration_says(path: Path, tmp_path: Path) -> None:
+    """The command writes where the engine writes, so the same holds for it."""
+    config = tmp_path / "opentracy.toml"
+    line = b'{"trace_id": "%032x", "request": {"messages": [{"role": "user", "content": "mail ann@example.com"}]}}'
+    config.write_text('[traces]\ncontent = "redacted"\n')
+    assert run(path, "traces", "import", "-", "--config", str(config), stdin=line % 7).exit_code == 0
+    config.write_text('[traces]\ncontent = "none"\n')
+    assert run(path, "traces", "import", "-", "--config", str(config), stdin=line % 8).exit_code == 0
+    reader = Reader(Store.open(path))
+    masked, without = reader.get(f"{7:032x}"), reader.get(f"{8:032x}")
+    assert masked is not None
+    assert without is not None
+    assert b"ann@example.com" not in (masked.request or b"")
+    assert masked.body_state == "redacted"
+    assert without.request is None
+    assert b"ann@example.com" not in b"".join(one.read_bytes() for one in path.parent.iterdir())
+    config.write_text("[traces]\ncontent = 5\n")
+    assert run(path, "traces", "import", "-", "--config", str(config), stdin=line % 9).exit_code == 2
+
+
+@pytest.mark.parametrize(
     ("nano", "text"), [(None, "?"), (0, "$0"), (1, "$1.00e-09"), (123_456, "$0.000123"), (2_500_000_000, "$2.50")]
 )
 def test_money_is_never_nothing_by_rounding(nano: int | None, text: str) -> None:

@@ -142,6 +142,20 @@ def test_bad_lines_are_named_and_the_others_taken(store: Store) -> None:
     assert (record.model, record.cost_nano, record.body_state) == ("a", 500_000_000, "full")
 
 
+def test_a_list_longer_than_a_block_is_taken_in_whole(store: Store) -> None:
+    """As other tools write it: one line, any number of traces. A block too long would take its neighbours' places."""
+    told: list[int] = []
+    whole = json.dumps([{"trace_id": f"{n + 1:032x}", "model": "a", "tokens_in": n} for n in range(5000)])
+    done = export.import_lines(store, [whole, '{"model": "b"}'], progress=told.append)
+    assert (done.added, done.errors) == (5001, [])
+    assert sum(told) == 2, "lines"
+    reader = Reader(store)
+    assert len(list(export.rows(reader))) == 5001
+    last = reader.get(f"{5000:032x}")
+    assert last is not None
+    assert last.tokens_in == 4999
+
+
 def test_added_records_are_committed_on_return(store: Store) -> None:
     """What `POST /v1/traces` acknowledges is there."""
     done = export.add_records(store, [make_record(1), make_record(2), make_record(1)])

@@ -268,19 +268,4 @@ def export(
     name: str, version: int | None, form: str, output: Path | None, store: Path | None, engine_url: str | None
 ) -> None:
     """Write the rows as JSON lines; `finetune` is the form that OpenAI takes."""
-    write(place(store, engine_url).export(name, version, form), output)
-
-
-def write(pieces: Iterator[bytes], output: Path | None) -> None:
-    """To stdout, or to a file that appears once it is whole."""
-    if output is None:
-        for piece in pieces:
-            sys.stdout.buffer.write(piece)
-        sys.stdout.buffer.flush()
-        return
-    part = output.with_name(output.name + ".part")
-    with part.open("wb") as out:
-        for piece in pieces:
-            out.write(piece)
-    part.replace(output)
-    click.echo(f"{output.stat().st_size} bytes in {output}", err=True)
+    view.download(place(store, engine_url).export(name, version, form), output)

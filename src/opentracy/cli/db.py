@@ -80,7 +80,8 @@ def status(store: Path | None, as_json: bool) -> None:
 
 @db.command("compact")
 @store_option
-def compact(store: Path | None) -> None:
+@json_option
+def compact(store: Path | None, as_json: bool) -> None:
     """Give the space of removed traces back to the disk."""
     from opentracy.traces import retention
 
@@ -88,13 +89,16 @@ def compact(store: Path | None) -> None:
     before = _size(opened.path)
     with _errors(), contextlib.closing(opened.connect()) as connection:
         retention.compact(connection)
-    click.echo(f"{before / 1e6:.1f} MB -> {_size(opened.path) / 1e6:.1f} MB", err=True)
+    after = _size(opened.path)
+    sentence = f"{before / 1e6:.1f} MB -> {after / 1e6:.1f} MB"
+    view.outcome(sentence, {"before_bytes": before, "after_bytes": after}, as_json=as_json)
 
 
 @db.command("backup")
 @click.argument("target", type=click.Path(path_type=Path, dir_okay=False))
 @store_option
-def backup(target: Path, store: Path | None) -> None:
+@json_option
+def backup(target: Path, store: Path | None, as_json: bool) -> None:
     """Copy the database to TARGET while the engine runs."""
     if target.exists():
         raise click.UsageError(f"{target} exists already")
@@ -116,7 +120,8 @@ def backup(target: Path, store: Path | None) -> None:
         # a single file without side files
         copy.execute("PRAGMA journal_mode = DELETE")
     part.replace(target)
-    click.echo(f"{target}: {_size(target) / 1e6:.1f} MB", err=True)
+    size = _size(target)
+    view.outcome(f"{target}: {size / 1e6:.1f} MB", {"file": str(target), "bytes": size}, as_json=as_json)
 
 
 @db.command("prune")
@@ -124,7 +129,8 @@ def backup(target: Path, store: Path | None) -> None:
 @click.option("--bodies-days", type=click.FloatRange(min=0), default=None, help="Remove text older than this.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @store_option
-def prune(metrics_days: float | None, bodies_days: float | None, yes: bool, store: Path | None) -> None:
+@json_option
+def prune(metrics_days: float | None, bodies_days: float | None, yes: bool, store: Path | None, as_json: bool) -> None:
     """Remove old rows or old text now. Hourly sums stay."""
     from opentracy.traces import retention
 
@@ -137,7 +143,8 @@ def prune(metrics_days: float | None, bodies_days: float | None, yes: bool, stor
     lifetimes = retention.Retention(metrics_days, bodies_days)
     with _errors(), contextlib.closing(reader.store.connect()) as connection, view.counting("rows") as step:
         done = retention.prune(reader.store, connection, lifetimes, time.time_ns() // 1_000_000, progress=step)
-    click.echo(f"text of {done.bodies} traces and {done.rows} rows removed", err=True)
+    sentence = f"text of {done.bodies} traces and {done.rows} rows removed"
+    view.outcome(sentence, {"texts": done.bodies, "rows": done.rows}, as_json=as_json)
 
 
 @db.command("migrate")
@@ -146,7 +153,8 @@ def prune(metrics_days: float | None, bodies_days: float | None, yes: bool, stor
 )
 @click.option("--follow", is_flag=True, help="Go on as new traces arrive.")
 @store_option
-def migrate(target: str, follow: bool, store: Path | None) -> None:
+@json_option
+def migrate(target: str, follow: bool, store: Path | None, as_json: bool) -> None:
     """Send every trace to ClickHouse, then compare counts and costs. Goes on where it stopped."""
     from opentracy.traces import outbox
     from opentracy.traces.clickhouse import ClickHouse
@@ -169,11 +177,11 @@ def migrate(target: str, follow: bool, store: Path | None) -> None:
             if not follow:
                 break
             time.sleep(1.0)
-        verify(connection, outbox.delivered(connection, name), server.totals())
+        verify(connection, outbox.delivered(connection, name), server.totals(), as_json=as_json)
         server.close()
 
 
-def verify(connection: sqlite3.Connection, upto: int, there: tuple[int, int, int]) -> None:
+def verify(connection: sqlite3.Connection, upto: int, there: tuple[int, int, int], *, as_json: bool = False) -> None:
     """Compares number and cost of the traces here, up to the last block sent, with those there.
 
     `there`: rows, different trace ids, cost. Exits with 1 when there are fewer, or some twice.
@@ -191,6 +199,9 @@ def verify(connection: sqlite3.Connection, upto: int, there: tuple[int, int, int
         raise click.ClickException("The copy lacks traces: run the command again")
     if ids != rows:
         raise click.ClickException(f"{rows - ids} traces stand twice there")
+    if as_json:
+        found = {"here": here[0], "here_cost_nano": here[1], "there": rows, "there_cost_nano": cost}
+        click.echo(json.dumps(found))
     same = (rows, cost) == tuple(here)
     click.echo("verified" if same else "verified (there is more there, as from other engines)", err=True)
 

@@ -22,7 +22,7 @@ import msgspec
 from opentracy.cli import traces_view as view
 from opentracy.cli.datasets import PATH as DATASETS
 from opentracy.cli.datasets import Here as LocalSets
-from opentracy.cli.datasets import latest, sane, version_option, write
+from opentracy.cli.datasets import latest, sane, version_option
 from opentracy.cli.remote import Remote, engine_option, remote
 from opentracy.cli.traces import json_option, store_option
 
@@ -235,7 +235,7 @@ def _found(where: There | Here, run_id: str) -> Row:
 def labels(run_id: str, output: Path | None, store: Path | None, engine_url: str | None) -> None:
     """Write the scores as `opentracy routing train` and `add-model` read them. RUN_ID may be `last`."""
     where = _place(store, engine_url)
-    write(sane(partial(where.labels, _found(where, run_id)["id"])), output)
+    view.download(sane(partial(where.labels, _found(where, run_id)["id"])), output)
 
 
 @evals.command("stop")

@@ -8,17 +8,21 @@ from __future__ import annotations
 import http.client
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
 import click
 import msgspec
 
-from opentracy.traces.model import TraceRecord, from_dict
+from opentracy.core.jsonio import encode
+from opentracy.traces.export import Imported, batches
+from opentracy.traces.model import TraceRecord, from_dict, to_dict
 from opentracy.traces.reader import TraceRow
 
 TIMEOUT_S = 30.0
+#: of the traces in one request; every engine takes so many
+PORTION_BYTES: Final = 4 << 20
 Pairs = list[tuple[str, str]]
 
 engine_option = click.option(
@@ -74,6 +78,25 @@ class Remote:
     def say(self, body: Mapping[str, Any]) -> None:
         """Feedback on a trace."""
         self._answer("POST", "/v1/feedback", [], json.dumps(body).encode()).read()
+
+    def take(self, lines: Iterable[bytes], step: Callable[[int], object]) -> Imported:
+        """Gives the traces of JSON lines to the engine; `step` is told how many lines are done."""
+        done = Imported()
+        for read, batch in batches(lines, done.errors):
+            self._give([encode(to_dict(record)) for record in batch], done)
+            step(read)
+        return done
+
+    def _give(self, traces: list[bytes], done: Imported) -> None:
+        if len(traces) > 1 and sum(map(len, traces)) > PORTION_BYTES:
+            half = len(traces) // 2
+            self._give(traces[:half], done)
+            self._give(traces[half:], done)
+        elif traces:
+            answer = self._answer("POST", "/v1/traces", [], b'{"traces":[%b]}' % b",".join(traces))
+            known = int(json.loads(answer.read())["known"])
+            done.known += known
+            done.added += len(traces) - known
 
     def text(self, path: str) -> str:
         """An answer that is plain text."""

@@ -7,6 +7,8 @@ asked, here or elsewhere.
 
 from __future__ import annotations
 
+import os
+import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -17,17 +19,19 @@ import click
 import msgspec
 
 from opentracy.cli import traces_view as view
-from opentracy.cli.remote import engine_option, pairs, remote
+from opentracy.cli.remote import Remote, engine_option, pairs, remote
 from opentracy.traces.errors import TraceStoreError
 from opentracy.traces.export import FORMATS
 
 if TYPE_CHECKING:
+    from opentracy.traces.export import Imported
     from opentracy.traces.filters import Filters
     from opentracy.traces.reader import Reader, TraceRow
 
 store_option = click.option(
     "--store", type=click.Path(path_type=Path), default=None, help="Trace database (default: ~/.opentracy/traces.db)."
 )
+config_option = click.option("--config", envvar="OPENTRACY_CONFIG", default=None, help="The engine's configuration.")
 json_option = click.option("--json", "--jsonl", "as_json", is_flag=True, help="One JSON object per line.")
 
 
@@ -152,9 +156,7 @@ def show(trace_id: str, store: Path | None, engine_url: str | None, as_json: boo
 @store_option
 @engine_option
 @json_option
-def tail(
-    follow: bool, last: int, query: str, store: Path | None, engine_url: str | None, as_json: bool
-) -> None:
+def tail(follow: bool, last: int, query: str, store: Path | None, engine_url: str | None, as_json: bool) -> None:
     """Print traces as they arrive."""
     engine = remote(store, engine_url)
     if engine is not None:
@@ -215,7 +217,7 @@ def export_(
         raise click.UsageError("Parquet cannot be written to stdout: name a file with --output")
     engine = remote(store, engine_url)
     if engine is not None:
-        _download(engine.export(pairs(query, since, until, more=[("format", form)])), output)
+        view.download(engine.export(pairs(query, since, until, more=[("format", form)])), output)
         return
     reader = open_reader(store)
     filters = read_filters(query, since, until)
@@ -239,21 +241,6 @@ def export_(
         raise click.ClickException(str(error)) from error
 
 
-def _download(pieces: Iterator[bytes], output: Path | None) -> None:
-    """An engine's export to stdout, or to a file that appears once it is whole."""
-    if output is None:
-        for piece in pieces:
-            sys.stdout.buffer.write(piece)
-        sys.stdout.buffer.flush()
-        return
-    part = output.with_name(output.name + ".part")
-    with part.open("wb") as out, view.counting("bytes") as step:
-        for piece in pieces:
-            step(out.write(piece))
-    part.replace(output)
-    click.echo(f"{output.stat().st_size} bytes in {output}", err=True)
-
-
 def _total(reader: Reader, filters: Filters) -> int | None:
     """How many traces match; None where that would take a search."""
     from opentracy.traces.compile import Query
@@ -267,26 +254,48 @@ def _total(reader: Reader, filters: Filters) -> int | None:
 @traces.command("import")
 @click.argument("file", type=click.File("rb"))
 @store_option
-def import_(file: BinaryIO, store: Path | None) -> None:
+@engine_option
+@config_option
+@json_option
+def import_(file: BinaryIO, store: Path | None, engine_url: str | None, config: str | None, as_json: bool) -> None:
     """Take in traces (FILE, or - for stdin): JSON lines of `traces export`, or what OpenAI, LiteLLM, Langfuse and
-    Helicone write, lines or one JSON list. Known traces are left alone."""
-    from opentracy.traces import Store
-    from opentracy.traces.export import import_lines
+    Helicone write, lines or one JSON list. Known traces are left alone.
 
+    Texts are kept, masked or left out as `[traces] content` of the configuration says; with --engine, of the engine's.
+    """
+    lines = file.readlines()
+    if lines and lines[0].lstrip().startswith(b"[") and not lines[0].rstrip().endswith(b"]"):
+        # one JSON list over many lines
+        lines = [b"".join(lines)]
     try:
-        lines = file.readlines()
-        if lines and lines[0].lstrip().startswith(b"[") and not lines[0].rstrip().endswith(b"]"):
-            # one JSON list over many lines
-            lines = [b"".join(lines)]
-        with view.counting("taken in") as step:
-            done = import_lines(Store.open(store), lines, progress=step)
-    except TraceStoreError as error:
+        with view.counting("lines taken in", len(lines)) as step:
+            if engine_url is not None:
+                done = Remote(engine_url, os.environ.get("OPENTRACY_API_KEY")).take(lines, step)
+            else:
+                done = _into_store(store, config, lines, step)
+    except (TraceStoreError, OSError, sqlite3.Error) as error:
         raise click.ClickException(str(error)) from error
     for number, complaint in done.errors[:20]:
         click.echo(f"line {number}: {complaint}", err=True)
-    click.echo(f"{done.added} taken in, {done.known} known already, {len(done.errors)} refused", err=True)
+    refused = len(done.errors)
+    sentence = f"{done.added} taken in, {done.known} known already, {refused} refused"
+    view.outcome(sentence, {"added": done.added, "known": done.known, "refused": refused}, as_json=as_json)
     if done.errors:
         raise SystemExit(1)
+
+
+def _into_store(store: Path | None, config: str | None, lines: list[bytes], step: Callable[[int], object]) -> Imported:
+    """Takes lines into the local store, masked like the engine's own traces."""
+    from opentracy.engine.configfile import ConfigError, load
+    from opentracy.traces import Store
+    from opentracy.traces.export import import_lines
+    from opentracy.traces.redact import Redactor
+
+    try:
+        content = load(config, dict(os.environ)).traces.content
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from error
+    return import_lines(Store.open(store), lines, before_write=Redactor(content), progress=step)
 
 
 @traces.command("rm")
@@ -294,7 +303,8 @@ def import_(file: BinaryIO, store: Path | None) -> None:
 @filter_option
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @store_option
-def rm(trace_ids: tuple[str, ...], query: str, yes: bool, store: Path | None) -> None:
+@json_option
+def rm(trace_ids: tuple[str, ...], query: str, yes: bool, store: Path | None, as_json: bool) -> None:
     """Remove traces for good, by id or by --filter. Hourly sums stay."""
     import contextlib
 
@@ -315,7 +325,7 @@ def rm(trace_ids: tuple[str, ...], query: str, yes: bool, store: Path | None) ->
         click.confirm(f"Remove {len(ids)} traces for good?", abort=True, err=True)
     with contextlib.closing(reader.store.connect()) as connection:
         count = remove(reader, connection, ids)
-    click.echo(f"{count} removed", err=True)
+    view.outcome(f"{count} removed", {"removed": count}, as_json=as_json)
     if count < len(set(ids)):
         raise click.ClickException(f"{len(set(ids)) - count} of them did not exist")
 

@@ -10,8 +10,9 @@ import csv
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -262,6 +263,29 @@ def counting(what: str, total: int | None = None) -> Iterator[Callable[[int], No
             click.echo(f"{done} {what}", err=True)
 
     yield step
+
+
+def outcome(sentence: str, done: Mapping[str, int | str], *, as_json: bool) -> None:
+    """What a command did: a sentence on stderr, or a JSON object on stdout."""
+    if as_json:
+        click.echo(json.dumps(done, ensure_ascii=False))
+    else:
+        click.echo(sentence, err=True)
+
+
+def download(pieces: Iterator[bytes], output: Path | None) -> None:
+    """Bytes to stdout, or to a file that appears once it is whole."""
+    if output is None:
+        for piece in pieces:
+            sys.stdout.buffer.write(piece)
+        sys.stdout.buffer.flush()
+        return
+    part = output.with_name(output.name + ".part")
+    with part.open("wb") as out, counting("bytes") as step:
+        for piece in pieces:
+            step(out.write(piece))
+    part.replace(output)
+    click.echo(f"{output.stat().st_size} bytes in {output}", err=True)
 
 
 _T = TypeVar("_T")

@@ -87,6 +87,8 @@ def encode_block(key: bytes, records: Sequence[TraceRecord]) -> Block:
 
     Raises ValueError or TypeError, leaving the records as they were, when one holds what cannot be stored (see `mend`).
     """
+    if len(records) > MAX_ROWS:
+        raise ValueError(f"A block holds at most {MAX_ROWS} records, not {len(records)}")
     bodies: list[Body | None] = [
         None if record.request is None and record.response is None else (record.request, record.response)
         for record in records

@@ -32,6 +32,8 @@ FORMATS: Final = ("jsonl", "csv", "parquet", "openai")
 _PAGE: Final = 500
 #: how an answer ends that was not cut off or filtered
 FINISHED: Final = ("stop", "tool_calls")
+#: records that are taken in at a time, as one block
+PORTION: Final = MAX_ROWS // 2
 #: a cell that begins so is a formula to a spreadsheet
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
@@ -308,23 +310,31 @@ def import_lines(
     """
     result = Imported()
     reader = Reader(store)
-    batch: list[TraceRecord] = []
+    for read, batch in batches(lines, result.errors):
+        _take_in(store, reader, batch, result, before_write)
+        if progress is not None:
+            progress(read)
+    return result
+
+
+def batches(lines: Iterable[bytes | str], errors: list[tuple[int, str]]) -> Iterator[tuple[int, list[TraceRecord]]]:
+    """The records of lines in portions of one block, each with the number of lines done with it; complaints go to
+    `errors`."""
+    waiting: list[TraceRecord] = []
+    number = told = 0
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            batch += [parse_trace(one) for one in unfolded(msgspec.json.decode(line))]
+            waiting += [parse_trace(one) for one in unfolded(msgspec.json.decode(line))]
         except (ValueError, UnicodeDecodeError) as error:
-            result.errors.append((number, str(error)))
+            errors.append((number, str(error)))
             continue
-        if len(batch) >= MAX_ROWS // 2:
-            _take_in(store, reader, batch, result, before_write)
-            batch = []
-            if progress is not None:
-                progress(number)
-    if batch:
-        _take_in(store, reader, batch, result, before_write)
-    return result
+        # a single line may be a list of more than a block takes
+        while len(waiting) >= PORTION:
+            yield number - told, waiting[:PORTION]
+            waiting, told = waiting[PORTION:], number
+    yield number - told, waiting
 
 
 def add_records(
@@ -333,8 +343,8 @@ def add_records(
     """Commits records before it returns; those whose id is known are left alone."""
     result = Imported()
     batch = list(found)
-    for at in range(0, len(batch), MAX_ROWS // 2):
-        _take_in(store, Reader(store), batch[at : at + MAX_ROWS // 2], result, before_write)
+    for at in range(0, len(batch), PORTION):
+        _take_in(store, Reader(store), batch[at : at + PORTION], result, before_write)
     return result
 
 
