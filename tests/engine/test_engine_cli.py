@@ -101,15 +101,16 @@ def test_taking_in_over_http(start_engine: Start, upstream: FaultServer) -> None
 def test_feedback_from_the_command_line(served: Engine) -> None:
     """Through the engine and into the store; a mistake is told."""
     newest = served.traces("limit=1")[0]["trace_id"]
-    run("feedback", newest, "--metric", "good", "--value", "true", "--engine", served.url)
+    said = run("feedback", newest, "--metric", "good", "--value", "true", "--json", "--engine", served.url)
+    assert json.loads(said) == {"trace_id": newest, "metric": "good", "value": True}
     run("feedback", "last", "--metric", "score", "--value", "0.5", "--store", str(served.home / "traces.db"))
     from opentracy.traces import Store
     from opentracy.traces.feedback import of_trace
 
     store = Store.open(served.home / "traces.db", read_only=True)
-    said = {one.metric: one.value for one in of_trace(store.reader(), newest)}
+    kept = {one.metric: one.value for one in of_trace(store.reader(), newest)}
     store.close()
-    assert said == {"good": True, "score": 0.5}
+    assert kept == {"good": True, "score": 0.5}
     run("feedback", "f" * 32, "--metric", "good", "--value", "true", "--store", str(served.home / "traces.db"), code=1)
     run("feedback", newest, "--metric", "no spaces", "--value", "1", "--store", str(served.home / "traces.db"), code=2)
 

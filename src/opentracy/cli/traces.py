@@ -381,8 +381,9 @@ def stats(
 @click.option("--author", default=None, help="Who says so (local store only; an engine knows its caller).")
 @store_option
 @engine_option
+@json_option
 def feedback(
-    trace_id: str, metric: str, text: str, author: str | None, store: Path | None, engine_url: str | None
+    trace_id: str, metric: str, text: str, author: str | None, store: Path | None, engine_url: str | None, as_json: bool
 ) -> None:
     """Say what an answer was worth. TRACE_ID may be `last`."""
     import contextlib
@@ -393,7 +394,9 @@ def feedback(
     engine = remote(store, engine_url)
     if engine is not None:
         newest = list(engine.rows([], 1)) if trace_id == "last" else []
-        engine.say({"trace_id": newest[0].trace_id if newest else trace_id, "metric": metric, "value": value})
+        said = {"trace_id": newest[0].trace_id if newest else trace_id, "metric": metric, "value": value}
+        engine.say(said)
+        view.outcome(f"{metric} noted", said, as_json=as_json)
         return
     reader = open_reader(store)
     try:
@@ -406,6 +409,7 @@ def feedback(
             add(connection, record.trace_id, metric, value, author=author, now_ms=now)
     except (ValueError, TraceStoreError) as error:
         raise click.UsageError(str(error)) from error
+    view.outcome(f"{metric} noted", {"trace_id": record.trace_id, "metric": metric, "value": value}, as_json=as_json)
 
 
 def _value(text: str) -> bool | float | str:

@@ -265,7 +265,7 @@ def counting(what: str, total: int | None = None) -> Iterator[Callable[[int], No
     yield step
 
 
-def outcome(sentence: str, done: Mapping[str, int | str], *, as_json: bool) -> None:
+def outcome(sentence: str, done: Mapping[str, object], *, as_json: bool) -> None:
     """What a command did: a sentence on stderr, or a JSON object on stdout."""
     if as_json:
         click.echo(json.dumps(done, ensure_ascii=False))
