@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import floor
 from operator import mul
 from typing import NamedTuple
 
@@ -61,10 +62,12 @@ class Plan:
     columns: list[int | None]  # of candidates that have labels
     labelled: list[tuple[int, int]]  # (place, column) of these
     errors: list[list[float | None]]  # per cluster of the primary map: standard error of each candidate's quality
+    shown_errors: list[list[float | None]]  # `errors`, rounded as an explanation shows them
     gap_errors: list[list[float]]  # the same of (its quality - the default's), paired where labels allow
     solved: tuple[Solved, Solved]  # (unlabelled with figures, domains) abilities in logits, near and far
     unlabelled: list[int]  # the candidates that these rows belong to
     prices: list[tuple[float, float] | None]  # USD per token in, and per token of an ordinary model's answer out
+    priced: list[tuple[float, float]] | None  # the same where no price is missing
     output_prices: list[float]  # USD per token out, for answers cut short by the caller
     stated: list[float | None]  # USD per call where nothing better is known
     fitted: list[CostModel | None]
@@ -73,6 +76,11 @@ class Plan:
     needs_length: bool  # any candidate is priced by the length of its answer
     healthy: bool  # all are
     shortest: int | None  # smallest context of all, in tokens
+
+
+def rounded(values: Sequence[float | None], scale: float) -> list[float | None]:
+    """To so many parts; `round` takes four times as long, and a decision shows dozens of figures."""
+    return [None if value is None else floor(value * scale + 0.5) / scale for value in values]
 
 
 class Figures(NamedTuple):
@@ -142,10 +150,12 @@ class Appraiser:
             columns=columns,
             labelled=[(i, column) for i, column in enumerate(columns) if column is not None],
             errors=errors,
+            shown_errors=[rounded(row, 1e4) for row in errors],
             gap_errors=gaps,
             solved=self._solve([a for i in unlabelled if (a := known[i])]),
             unlabelled=unlabelled,
             prices=prices,
+            priced=[price for price in prices if price] if all(prices) else None,
             output_prices=[c.output_price or 0.0 for c in candidates],
             stated=stated,
             fitted=fitted,
@@ -234,18 +244,17 @@ class Appraiser:
     def figures(self, plan: Plan, e: Estimate, tokens: int, needs: Requirements) -> Figures:
         """Quality with its errors, and cost, of every candidate. tokens: of the prompt."""
         quality: list[float | None] = [None] * len(plan.names)
-        if plan.labelled:
-            estimates = e.quality.tolist()
-            for i, column in plan.labelled:
-                quality[i] = estimates[column]
+        heads = e.quality.tolist()
+        for i, column in plan.labelled:
+            quality[i] = heads[column]
         length = self._usual
         if plan.unlabelled or (self._domain_heads and plan.needs_length):
-            heads = e.quality.tolist()
             shares = self._shares(heads, self._near.sharpness)
             if self._domain_heads:
                 length = sum(map(mul, self._lengths, shares))
             if plan.unlabelled:
-                for i, value in zip(plan.unlabelled, self._from_abilities(plan, e.novelty, heads, shares), strict=True):
+                found = self._from_abilities(plan, e.novelty, heads, shares)
+                for i, value in zip(plan.unlabelled, found, strict=True):
                     quality[i] = value
         cost = self._costs(plan, e, tokens, needs, length)
         return Figures(quality, plan.errors[e.cluster], plan.gap_errors[e.cluster], cost)
@@ -269,15 +278,14 @@ class Appraiser:
         return [a + far * (b - a) for a, b in zip(near, plain, strict=True)]
 
     def _curve(self, solved: Solved, heads: Sequence[float], shares: Sequence[float], bend: Bend) -> list[float]:
-        """Mean over the domains of sigmoid(gain * ability - difficulty), per model."""
+        """Mean over the domains of sigmoid(gain * ability - difficulty), per model. With sigmoid(z) = (1 + tanh(z / 2))
+        / 2, and since the shares add up to one, three steps over the table are all it takes.
+        """
         difficulty, gain = self._place(heads, bend)
-        odds = solved * -gain
-        odds += difficulty
-        np.exp(odds, out=odds)
-        odds += 1.0
-        np.reciprocal(odds, out=odds)
-        found: list[float] = odds.dot(shares).tolist()
-        return found
+        half = solved * (0.5 * gain)
+        half -= 0.5 * difficulty
+        np.tanh(half, out=half)
+        return [0.5 + 0.5 * value for value in half.dot(shares).tolist()]
 
     def _place(self, heads: Sequence[float], bend: Bend) -> tuple[float, float]:
         """(difficulty in logits, gain per step of ability, 1 on average) of one text."""
@@ -300,6 +308,8 @@ class Appraiser:
     def _costs(self, plan: Plan, e: Estimate, tokens: int, needs: Requirements, length: float) -> list[float | None]:
         """Expected USD of this request: from the caller's prices, else from the labels' own costs, else as stated."""
         cap = needs.output_tokens
+        if plan.priced is not None and cap is None:
+            return [a * tokens + b * length for a, b in plan.priced]
         out: list[float | None] = []
         for i, price in enumerate(plan.prices):
             if price is not None:

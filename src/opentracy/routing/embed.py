@@ -10,7 +10,6 @@ belongs to a trained artifact, not to the embedder: the mean is a property of th
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -71,6 +70,9 @@ class StaticEmbedder:
                 f"{table.name}: {len(self._rows)} rows, {len(self._scales)} scales "
                 f"and {len(self._tokens)} tokens do not match"
             )
+        self._scales[self._tokens.unknown] = 0.0  # what is unknown says nothing
+        self._places = np.arange(TOKEN_LIMIT, dtype=np.int16)
+        self._roots: Vector = np.sqrt(np.arange(TOKEN_LIMIT + 1)).astype(np.float32)
         self.dims = int(self._rows.shape[1])
         self._digest = digest
         self._paths = (table, scales, vocabulary)
@@ -83,19 +85,21 @@ class StaticEmbedder:
         return self._digest
 
     def embed(self, text: str) -> Vector:
-        return self._sum(self._tokens.encode(cut(text), TOKEN_LIMIT))
+        return self._sum(self._tokens.pack(cut(text)))
 
     def embed_words(self, words: Sequence[str]) -> Vector:
         """`embed` of a printable, lower-cased, cut text that was split at its spaces already."""
-        return self._sum(self._tokens.encode_words(words)[:TOKEN_LIMIT])
+        return self._sum(self._tokens.pack_words(words))
 
-    def _sum(self, ids_in_order: list[int]) -> Vector:
-        counts = Counter(ids_in_order)
-        counts.pop(self._tokens.unknown, None)
-        if not counts:
+    def _sum(self, packed: bytes) -> Vector:
+        if not packed:
             return np.zeros(self.dims, np.float32)
-        ids = np.fromiter(counts, np.intp, len(counts))
-        weights = np.sqrt(np.fromiter(counts.values(), np.float32, len(counts)))
+        ids = np.frombuffer(packed, np.int64)[:TOKEN_LIMIT]
+        # one place in the text for each id: how often a place is named is how often its id occurs, and a place that
+        # is not named counts for nothing. Only what was just written is read, so nothing needs to be cleared.
+        place = np.empty(len(self._scales), np.int16)
+        place[ids] = self._places[: len(ids)]
+        weights = self._roots.take(np.bincount(place.take(ids), minlength=len(ids)))
         weights *= self._scales.take(ids)
         found: Vector = weights.dot(self._rows.take(ids, axis=0).astype(np.float32))
         return found

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import erf, sqrt
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -36,9 +36,8 @@ class Candidate:
     healthy: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Requirements:
-    """What the request needs of whoever answers it."""
+class Requirements(msgspec.Struct, frozen=True):
+    """What the request needs of whoever answers it. A Struct, because one is made and hashed on every request."""
 
     tokens: int | None = None  # prompt tokens; None = estimated from the text
     output_tokens: int | None = None  # the caller's max_tokens, when given
@@ -133,6 +132,9 @@ class Field(NamedTuple):
 
     def ranked(self) -> list[int]:
         """Places of those that can serve and have a utility: higher utility, then lower cost, then the name."""
+        if self.excluded is None and None not in self.utility and len(set(self.utility)) == len(self.utility):
+            by: Any = self.utility.__getitem__  # all serve and none are equal, which is the ordinary case
+            return sorted(range(len(self.utility)), key=by, reverse=True)
         out, utility, cost = [], self.utility, self.cost
         for i, order in enumerate(self.order):
             u = utility[i]

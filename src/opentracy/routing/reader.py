@@ -11,19 +11,17 @@ import math
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
 from opentracy.routing.artifact import Artifact
 from opentracy.routing.embed import Embedder, StaticEmbedder, Vector
 from opentracy.routing.estimate import PROBES, neighbour_means
 from opentracy.routing.language import foreign_words
 from opentracy.routing.style import Around, features_of
-from opentracy.routing.text import TOO_LONG, core_text, folded, readable
+from opentracy.routing.text import TOO_LONG, folded, readable, stripped
 
 _ENOUGH = 8  # times the number of neighbours: prototypes looked at before the next list is left out
 _SHOWN = 3  # nearest clusters that an explanation names
 _NONE, _ALL = np.float32(0.0), np.float32(1.0)
-Rows = npt.NDArray[np.intp]
 
 
 class Estimate:
@@ -71,21 +69,18 @@ class Reader:
         self._shift, self._width = np.float32(1.0) / width, width
         self._maps = list(pairwise(artifact.bag.bounds))
         self._clusters = self._maps[0][1]
-        self._grid = _grid(self._maps)
-        self._firsts = np.arange(len(self._maps)) * self._grid.shape[1]
         w = [weight / sum(m.weights) for weight in m.weights]
         self._near_weight = np.float32(w[1])
-        # both weights are folded into the tables once
-        self._tables = (artifact.bag.tables * np.float32(w[0] / len(self._maps))).astype(np.float32)
-        self._kernel_weights = np.ascontiguousarray((w[2] * artifact.kernel.weights).T, dtype=np.float32)
+        # the weights of the estimators are folded into the tables once, and so is what is the same for every text
+        self._each = np.full(len(self._maps), w[0] / len(self._maps), np.float32)
         self._constant = (w[2] * artifact.kernel.intercept).astype(np.float32)
+        self._kernel_weights = np.ascontiguousarray((w[2] * artifact.kernel.weights).T, dtype=np.float32)
         self._novelty = artifact.novelty.ranks()
         self.around = Around(artifact.prototypes)
 
     def read(self, text: str) -> Estimate:
         """Never raises for a text: what cannot be read is blocked with a reason."""
-        core = core_text(text)
-        plain = core.isprintable()  # then it is folded as well: only cutting puts a line break into it
+        core, plain = stripped(text)
         if not plain:
             core = folded(core)
         low = core.lower()
@@ -94,29 +89,35 @@ class Reader:
             raw = self._static.embed_words(words)
         else:
             raw = self.embedder.embed(core)
-        norm = math.sqrt(float(raw.dot(raw)))
-        blocked = self._blocked(text, low, words, norm)
-        x = raw * np.float32(1 / norm) - self.artifact.mean if 1e-9 <= norm < math.inf else np.zeros_like(raw)
-        x *= np.float32(1 / max(math.sqrt(float(x.dot(x))), 1e-9))
-        return self._from_vector(x, features_of(low, words), len(text) if blocked == "too_long" else len(core), blocked)
+        norm = math.sqrt(raw.dot(raw))
+        blocked = self._blocked(text, low, words, norm, plain)
+        if 1e-9 <= norm < math.inf:
+            raw = raw - self.artifact.mean * np.float32(norm)  # its direction is that of (raw / norm - mean)
+            raw *= np.float32(1 / max(math.sqrt(raw.dot(raw)), 1e-9))
+        else:
+            raw = np.zeros_like(raw)
+        length = len(text) if blocked == "too_long" else len(core)
+        return self._from_vector(raw, features_of(low, words), length, blocked)
 
-    def _blocked(self, text: str, low: str, words: list[str], norm: float) -> str | None:
+    def _blocked(self, text: str, low: str, words: list[str], norm: float, plain: bool) -> str | None:
         if not text or text.isspace():
             return "empty"
         if len(text) > TOO_LONG:
             return "too_long"
-        if not 1e-9 <= norm < math.inf or not readable(text):  # what a sick embedder says is no number
+        if not 1e-9 <= norm < math.inf:  # what a sick embedder says is no number
+            return "unreadable"
+        if not (plain and text.isascii()) and not readable(text):
             return "unreadable"
         return "language" if self.artifact.manifest.english and foreign_words(low, words) else None
 
     def _from_vector(self, x: Vector, form: tuple[float, ...], length: int, blocked: str | None) -> Estimate:
         dots = self.artifact.bag.centres.dot(x)
         affinity = dots - self._half
-        entries = self._grid.take(affinity.take(self._grid).argmax(1) + self._firsts)
+        entries = self._nearest(affinity)
         dots *= self._per_norm
         quality = self._kernel_weights.dot(np.exp(dots - self._shift))
         quality += self._constant
-        clusters = np.add.reduce(self._tables.take(entries, axis=0))
+        clusters = self._each.dot(self.artifact.bag.tables.take(entries, axis=0))
         quality += clusters
         if self._near_weight > 0:
             quality += self._near_weight * self._neighbours(x, affinity, clusters)
@@ -124,7 +125,11 @@ class Reader:
         near = affinity[: self._clusters]
         cosine, around = self.around.look(x, near)
         novelty = self._novelty.score(cosine, form, around)
-        return Estimate(blocked, quality, int(entries[0]), novelty, length, near, dots[: self._clusters] * self._width)
+        return Estimate(blocked, quality, entries[0], novelty, length, near, dots[: self._clusters] * self._width)
+
+    def _nearest(self, affinity: Vector) -> list[int]:
+        """The nearest centre of every map."""
+        return [low + int(affinity[low:high].argmax()) for low, high in self._maps]
 
     def _neighbours(self, x: Vector, affinity: Vector, clusters: Vector) -> Vector:
         """Mean labels of the k nearest prototypes among those of the nearest clusters."""
@@ -136,15 +141,3 @@ class Reader:
             rows = rows.take(kept)
         fallback = clusters / np.float32(self.artifact.manifest.weights[0] / sum(self.artifact.manifest.weights) or 1.0)
         return neighbour_means(p.scores[rows], fallback)
-
-
-def _grid(maps: list[tuple[int, int]]) -> Rows:
-    """(maps, centres of the largest map): the numbers of each map's centres, the first one again where a map is
-    smaller, so that one argmax finds the nearest centre of every map.
-    """
-    widest = max(high - low for low, high in maps)
-    out = np.empty((len(maps), widest), np.intp)
-    for row, (low, high) in zip(out, maps, strict=True):
-        row[: high - low] = np.arange(low, high)
-        row[high - low :] = low
-    return out

@@ -12,10 +12,9 @@ from collections.abc import Mapping, Sequence
 from copy import copy
 from functools import lru_cache
 from itertools import count
-from math import floor
 from pathlib import Path
 
-from opentracy.routing.appraise import Appraiser, Figures, Plan
+from opentracy.routing.appraise import Appraiser, Figures, Plan, rounded
 from opentracy.routing.artifact import Artifact, ArtifactError, read
 from opentracy.routing.embed import DATA, Embedder, embedder_by_id
 from opentracy.routing.learn import Live
@@ -134,24 +133,31 @@ class Decision:
     def always_best(self) -> tuple[str | None, float | None]:
         """(the model with the highest expected quality, its expected USD here)."""
         figures, field = self._figures
+        able = range(len(field.names)) if field.excluded is None else field.able()
         best, top = None, -1.0
-        for i in field.able():
+        for i in able:
             quality = figures.quality[i]
-            if quality is not None and (quality > top or (quality == top and best is not None
-                                        and field.order[i] < field.order[best])):  # fmt: skip
+            if quality is not None and quality >= top and (
+                quality > top or best is None or field.order[i] < field.order[best]
+            ):  # fmt: skip
                 best, top = i, quality
         return (None, None) if best is None else (field.names[best], figures.cost[best])
 
     def routing(self) -> dict[str, object]:
         """The part of `_routing` that `auto` fills."""
         figures, field = self._figures
-        rows: dict[str, dict[str, object]] = {}
+        plan, at = self._plan, self._estimate.cluster
+        errors = figures.error
         shown = (
-            _rounded(figures.quality, 1e4), _rounded(figures.error, 1e4), _rounded(figures.cost, 1e8),
-            _rounded(field.utility, 1e4),
-        )  # fmt: skip
-        for name, q, e, c, u in zip(field.names, *shown, strict=True):
-            rows[name] = {"quality": q, "quality_error": e, "cost": c, "utility": u}
+            rounded(figures.quality, 1e4),
+            plan.shown_errors[at] if errors is plan.errors[at] else rounded(errors, 1e4),
+            rounded(figures.cost, 1e8),
+            rounded(field.utility, 1e4),
+        )
+        rows: dict[str, dict[str, object]] = {
+            name: {"quality": q, "quality_error": e, "cost": c, "utility": u}
+            for name, q, e, c, u in zip(field.names, *shown, strict=True)
+        }
         if field.excluded:
             for name, why in zip(field.names, field.excluded, strict=True):
                 if why is not None:
@@ -210,11 +216,6 @@ class Decision:
     def __repr__(self) -> str:
         reason = "" if self.fallback_reason is None else f", fallback_reason={self.fallback_reason!r}"
         return f"Decision(model={self.model!r}, cluster={self.cluster_label!r}{reason})"
-
-
-def _rounded(values: Sequence[float | None], scale: float) -> list[float | None]:
-    """To so many parts; `round` takes four times as long, and a decision shows dozens of figures."""
-    return [None if value is None else floor(value * scale + 0.5) / scale for value in values]
 
 
 class Router:

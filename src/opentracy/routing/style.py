@@ -28,11 +28,23 @@ _COMMON = frozenset(
     """the of and to a in is that it for was on are as with be at by this have from or an which you not what how if all
     were when there can would has each will do his her they their one but had about who where why does many""".split()  # noqa: SIM905
 )
-_DIGITS = b"0123456789"
-_SYMBOLS = bytes(c for c in range(33, 127) if not chr(c).isalnum())
 _FORMULA = b"\\$=^{}<>"
+
+
+def _classes() -> bytes:
+    """What a byte counts as: `0` a digit, `=` of a formula, `!` another symbol; full stop and comma stay, the rest is
+    nothing."""
+    kinds = bytearray(256)
+    for c in range(33, 127):
+        if not chr(c).isalpha():
+            kinds[c] = ord("0") if chr(c).isdigit() else c if c in b".," else ord("=") if c in _FORMULA else ord("!")
+    return bytes(kinds)
+
+
+_CLASSES = _classes()
 FEATURES = 10
 BOUND = 4.0  # standard deviations one feature can count for: one odd feature alone must not decide
+_BOUND = BOUND * BOUND
 _LISTS, _ENOUGH = 2, 4 * NEAREST  # clusters whose prototypes are looked at, and prototypes with which they suffice
 _SAME = 0.9999  # cosine of a prompt with its own copy, or with a duplicate
 Form = tuple[float, ...]
@@ -41,16 +53,17 @@ Form = tuple[float, ...]
 def features_of(low: str, words: Sequence[str]) -> Form:
     """Ten numbers about the form of a stripped, folded, lower-cased text. words: it, split at spaces."""
     raw = low.encode("utf-8", "replace")
-    size, count = len(raw), len(words)
+    size, count, kinds = len(raw), len(words), raw.translate(_CLASSES).count
+    formula, dots, commas = kinds(b"="), kinds(b"."), kinds(b",")
     return (
         log(size + 1),
-        log1p(size - len(raw.translate(None, _DIGITS))),
-        log1p(size - len(raw.translate(None, _SYMBOLS))),
+        log1p(kinds(b"0")),
+        log1p(kinds(b"!") + formula + dots + commas),
         min((size - count + 1) / count, 30.0),
         1.0 if low.endswith("?") else 0.0,
-        log1p(size - len(raw.translate(None, _FORMULA))),
-        log1p(raw.count(b".")),
-        log1p(raw.count(b",")),
+        log1p(formula),
+        log1p(dots),
+        log1p(commas),
         log1p(size - len(low)),
         4.0 * sum(map(_COMMON.__contains__, words)) / count,
     )
@@ -91,7 +104,8 @@ class Ranks:
         total = 0.0
         for a, b, scale in zip(own, neighbours, self._scales, strict=True):
             unlike = (a - b) * scale
-            total += min(unlike * unlike, BOUND * BOUND)
+            unlike *= unlike
+            total += unlike if unlike < _BOUND else _BOUND
         rank = max(
             1.0 - bisect_left(self._closeness, cosine) / 101.0,
             bisect_left(self._mismatch, total / FEATURES) / 101.0,
@@ -109,6 +123,7 @@ class Around:
         self._lists = [(p.vectors[a:b], p.styles[a:b], np.arange(a, b), b - a) for a, b in bounds]
         self._none = np.zeros(0, np.float32), np.zeros(0, np.intp)
         self._still = [0.0] * FEATURES
+        self._shares = [np.full(n, 1.0 / max(n, 1), np.float32) for n in range(NEAREST + 1)]
 
     def look(self, x: Vector, affinity: Vector, *, apart: bool = False) -> tuple[float, list[float]]:
         """(mean cosine to the nearest prototypes, their mean form). affinity: of x with each primary cluster.
@@ -127,13 +142,14 @@ class Around:
                     break
         if not found:
             return 0.0, self._still
-        similar = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        similar = parts[0] if lists == 1 else np.concatenate(parts)
         if apart:
             similar[similar > _SAME] = -2.0
         count = min(NEAREST, found)
         best = similar.argpartition(found - count)[found - count :]
-        around = np.concatenate(forms).take(best, axis=0) if len(forms) > 1 else forms[0].take(best, axis=0)
-        return float(np.add.reduce(similar.take(best))) / count, (np.add.reduce(around) / np.float32(count)).tolist()
+        around = (forms[0] if lists == 1 else np.concatenate(forms)).take(best, axis=0)
+        share = self._shares[count]  # a product with it is the mean, at half the price of a sum
+        return float(share.dot(similar.take(best))), share.dot(around).tolist()
 
     def gather(self, x: Vector, lists: Sequence[int], enough: int) -> tuple[Vector, npt.NDArray[np.intp]]:
         """(cosines, rows) of the prototypes in some clusters, until there are enough."""

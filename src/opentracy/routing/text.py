@@ -79,6 +79,8 @@ _ROLE = re.compile(
 )
 _LABEL_WORDS = frozenset(["answer", "response", "output", "solution", "assistant", "a", "question", "prompt"])
 _TAIL_LABEL = re.compile(r"\s+(?:#+\s*)?(?:answer|response|output|solution|assistant)\s*:\s*$", re.IGNORECASE)
+_TAIL_WORDS = _EMPTY_WORDS | _LABEL_WORDS
+_TAIL_MARKS = " .!?:;,-\n\t*_~)("
 _BREAK = re.compile(r"[.!?:;,\n]+")
 _LAST_BREAK = re.compile(r".*[.!?:;,\n]", re.DOTALL)
 _GREETINGS = frozenset(
@@ -113,9 +115,14 @@ def cut(text: str) -> str:
 
 def folded(text: str) -> str:
     """Every run of white space as one space, none at the ends."""
-    if text.isprintable() and "  " not in text and text[:1] != " " and text[-1:] != " ":
+    if text.isprintable() and not _has_room(text):
         return text  # nothing to fold, which is the ordinary case after core_text
     return " ".join(text.split())
+
+
+def _has_room(text: str) -> bool:
+    """Whether a printable text has more spaces than between its words."""
+    return "  " in text or text[:1] == " " or text[-1:] == " "
 
 
 def fold(text: str) -> str:
@@ -126,10 +133,12 @@ def fold(text: str) -> str:
 
 
 def _asks_nothing(sentence: str) -> bool:
-    words = _WORD.findall(sentence.lower())
-    if not words or words[0] not in _EMPTY_WORDS or len(words) > 30:
-        return False
-    return all(w in _EMPTY_WORDS for w in words) and _SYMBOL.search(sentence) is None
+    count = 0
+    for found in _WORD.finditer(sentence.lower()):
+        count += 1
+        if count > 30 or found.group() not in _EMPTY_WORDS:
+            return False
+    return count > 0 and _SYMBOL.search(sentence) is None
 
 
 def _greets(sentence: str) -> bool:
@@ -166,7 +175,7 @@ def _strip_head(text: str) -> str:
 
 def _tail_start(text: str) -> int:
     """Where a last sentence that asks nothing begins; 0 when it asks something or is all there is."""
-    end = len(text.rstrip(" .!?:;,-\n\t*_~)("))
+    end = len(text.rstrip(_TAIL_MARKS))
     low = max(0, end - _LONGEST_BOILERPLATE)
     broken = _LAST_BREAK.match(text, low, end)
     start = broken.end() if broken is not None else 0
@@ -187,7 +196,18 @@ def _tail_start(text: str) -> int:
     return start if label in _LABEL_WORDS or _asks_nothing(last) else 0
 
 
+def _ends_with_substance(text: str) -> bool:
+    """Whether the last word is plainly none that a courtesy or a label could end with: then nothing is to be looked for.
+
+    The ordinary case, settled by one word. False says nothing.
+    """
+    last = text[-40:].rstrip(_TAIL_MARKS).rsplit(" ", 1)
+    return len(last) == 2 and last[1].isalnum() and last[1].isascii() and last[1].lower() not in _TAIL_WORDS
+
+
 def _strip_tail(text: str) -> str:
+    if _ends_with_substance(text):
+        return text
     if ":" in text[-40:]:
         label = _TAIL_LABEL.search(text, max(0, len(text) - 40))
         if label is not None and label.start() > 0:
@@ -222,8 +242,19 @@ def core_text(text: str) -> str:
 
     White space is folded first: layout changes nothing. Only head and tail of a long text are looked at.
     """
+    return stripped(text)[0]
+
+
+def stripped(text: str) -> tuple[str, bool]:
+    """(`core_text`, whether all its characters can be printed: then no white space but single spaces is in it)."""
     if len(text) > 4 * (HEAD + TAIL):
         text = text[: 4 * HEAD] + "\n" + text[-4 * TAIL :]
-    whole = cut(folded(fold(text)))
+    whole = fold(text)
+    plain = whole.isprintable()
+    if not plain or _has_room(whole):
+        whole = " ".join(whole.split())
+        plain = plain or whole.isprintable()
+    if len(whole) > HEAD + TAIL:
+        whole, plain = cut(whole), False  # a line break is where it was cut
     core = _strip_tail(_strip_head(whole))
-    return core if _WORD.search(core) or any(c.isdigit() for c in core) else whole
+    return core if _WORD.search(core) or any(c.isdigit() for c in core) else whole, plain
