@@ -95,11 +95,14 @@ class StaticEmbedder:
         if not packed:
             return np.zeros(self.dims, np.float32)
         ids = np.frombuffer(packed, np.int64)[:TOKEN_LIMIT]
-        # one place in the text for each id: how often a place is named is how often its id occurs, and a place that
-        # is not named counts for nothing. Only what was just written is read, so nothing needs to be cleared.
+        # one place in the text for each id: how often a place is named is how often its id occurs. Only what was just
+        # written is read, so nothing needs to be cleared.
         place = np.empty(len(self._scales), np.int16)
         place[ids] = self._places[: len(ids)]
-        weights = self._roots.take(np.bincount(place.take(ids), minlength=len(ids)))
+        counts = np.bincount(place.take(ids))
+        once = counts.nonzero()[0]
+        ids = ids.take(once)
+        weights = self._roots.take(counts.take(once))
         weights *= self._scales.take(ids)
         found: Vector = weights.dot(self._rows.take(ids, axis=0).astype(np.float32))
         return found

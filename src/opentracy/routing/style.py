@@ -32,8 +32,7 @@ _FORMULA = b"\\$=^{}<>"
 
 
 def _classes() -> bytes:
-    """What a byte counts as: `0` a digit, `=` of a formula, `!` another symbol; full stop and comma stay, the rest is
-    nothing."""
+    """What a byte counts as: `0` a digit, `=` of a formula, `!` another symbol; full stop and comma stay."""
     kinds = bytearray(256)
     for c in range(33, 127):
         if not chr(c).isalpha():
@@ -42,6 +41,7 @@ def _classes() -> bytes:
 
 
 _CLASSES = _classes()
+_UNCOUNTED = bytes(c for c in range(256) if not _CLASSES[c])
 FEATURES = 10
 BOUND = 4.0  # standard deviations one feature can count for: one odd feature alone must not decide
 _BOUND = BOUND * BOUND
@@ -53,7 +53,7 @@ Form = tuple[float, ...]
 def features_of(low: str, words: Sequence[str]) -> Form:
     """Ten numbers about the form of a stripped, folded, lower-cased text. words: it, split at spaces."""
     raw = low.encode("utf-8", "replace")
-    size, count, kinds = len(raw), len(words), raw.translate(_CLASSES).count
+    size, count, kinds = len(raw), len(words), raw.translate(_CLASSES, _UNCOUNTED).count
     formula, dots, commas = kinds(b"="), kinds(b"."), kinds(b",")
     return (
         log(size + 1),

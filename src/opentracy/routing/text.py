@@ -95,6 +95,7 @@ _ROLE_WORDS = frozenset(
     output""".split()  # noqa: SIM905
 )
 _COURTESY_WORDS = frozenset("please kindly could can would will i help hi hello hey dear good".split())  # noqa: SIM905
+_PRINTABLE = bytes(range(32, 127))
 _STRIPPABLE = _EMPTY_WORDS | _PERSONA_WORDS | _ROLE_WORDS | _COURTESY_WORDS
 _FIRST = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 _SYMBOL = re.compile(r"[^\w\s.,!?:;'\-()*#\"_]|\d")
@@ -108,6 +109,11 @@ _COURTESY_HEAD = re.compile(
 )
 
 
+def printable(text: str) -> bool:
+    """`text.isprintable()`, at a quarter of its time where all is ASCII."""
+    return not text.encode("ascii").translate(None, _PRINTABLE) if text.isascii() else text.isprintable()
+
+
 def cut(text: str) -> str:
     """Head and tail of a long text: bounded work whatever comes in."""
     return text if len(text) <= HEAD + TAIL else text[:HEAD] + "\n" + text[-TAIL:]
@@ -115,7 +121,7 @@ def cut(text: str) -> str:
 
 def folded(text: str) -> str:
     """Every run of white space as one space, none at the ends."""
-    if text.isprintable() and not _has_room(text):
+    if printable(text) and not _has_room(text):
         return text  # nothing to fold, which is the ordinary case after core_text
     return " ".join(text.split())
 
@@ -160,9 +166,15 @@ def _head_end(text: str) -> int:
 def _strip_head(text: str) -> str:
     for _ in range(_ROUNDS):
         first = _FIRST.match(text)
-        if first is not None and first.group().lower() not in _STRIPPABLE:
-            return text
-        found = _PERSONA.match(text) or _ROLE.match(text)
+        if first is None:
+            found = _PERSONA.match(text) or _ROLE.match(text)
+        else:
+            word = first.group().lower()
+            if word not in _STRIPPABLE:
+                return text
+            found = _PERSONA.match(text) if word in _PERSONA_WORDS else None
+            if found is None and word in _ROLE_WORDS:
+                found = _ROLE.match(text)
         end = found.end() if found is not None else _head_end(text)
         if not end:
             found = _COURTESY_HEAD.match(text)
@@ -250,10 +262,10 @@ def stripped(text: str) -> tuple[str, bool]:
     if len(text) > 4 * (HEAD + TAIL):
         text = text[: 4 * HEAD] + "\n" + text[-4 * TAIL :]
     whole = fold(text)
-    plain = whole.isprintable()
+    plain = printable(whole)
     if not plain or _has_room(whole):
         whole = " ".join(whole.split())
-        plain = plain or whole.isprintable()
+        plain = plain or printable(whole)
     if len(whole) > HEAD + TAIL:
         whole, plain = cut(whole), False  # a line break is where it was cut
     core = _strip_tail(_strip_head(whole))
