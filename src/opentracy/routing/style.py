@@ -11,7 +11,7 @@ the form of its own nearest neighbours does (.83). All features ignore case, lay
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import log, log1p
@@ -131,7 +131,7 @@ class Around:
         Two clusters are looked at, more where they hold little. apart: leave out x itself, for calibration.
         """
         parts, forms, found, lists = [], [], 0, 0
-        for i in affinity.argsort()[::-1].tolist():
+        for i in self._by_affinity(affinity):
             vectors, styles, _, size = self._lists[i]
             if size:
                 parts.append(vectors.dot(x))
@@ -150,6 +150,20 @@ class Around:
         around = (forms[0] if lists == 1 else np.concatenate(forms)).take(best, axis=0)
         share = self._shares[count]  # a product with it is the mean, at half the price of a sum
         return float(share.dot(similar.take(best))), share.dot(around).tolist()
+
+    def _by_affinity(self, affinity: Vector) -> Iterator[int]:
+        """Clusters, the nearest first. The order of them all is made when more than two are asked for."""
+        first = int(affinity.argmax())
+        yield first
+        held = affinity[first]
+        affinity[first] = -np.inf
+        second = int(affinity.argmax())
+        affinity[first] = held
+        if second != first:
+            yield second
+            for i in affinity.argsort()[::-1].tolist():
+                if i not in (first, second):
+                    yield i
 
     def gather(self, x: Vector, lists: Sequence[int], enough: int) -> tuple[Vector, npt.NDArray[np.intp]]:
         """(cosines, rows) of the prototypes in some clusters, until there are enough."""

@@ -86,15 +86,16 @@ _LAST_BREAK = re.compile(r".*[.!?:;,\n]", re.DOTALL)
 _GREETINGS = frozenset(
     """hi hello hey dear good please kindly thanks thank greetings ok okay sorry excuse welcome hiya""".split()  # noqa: SIM905
 )
-# First words after which something may be taken off the head: whatever begins otherwise is left alone at once.
+# First words after which something may be taken off the head: whatever begins otherwise is left alone at once. "" is a
+# text that begins with no letter.
 _PERSONA_WORDS = frozenset(
     """system you you're act acting imagine pretend as i your always answer respond reply think""".split()  # noqa: SIM905
-)
+) | {""}
 _ROLE_WORDS = frozenset(
     """system user human assistant question q prompt query instruction instructions input task problem answer a response
     output""".split()  # noqa: SIM905
-)
-_COURTESY_WORDS = frozenset("please kindly could can would will i help hi hello hey dear good".split())  # noqa: SIM905
+) | {""}
+_COURTESY_WORDS = frozenset("please kindly could can would will i help hi hello hey dear good".split()) | {""}  # noqa: SIM905
 _PRINTABLE = bytes(range(32, 127))
 _STRIPPABLE = _EMPTY_WORDS | _PERSONA_WORDS | _ROLE_WORDS | _COURTESY_WORDS
 _FIRST = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
@@ -153,9 +154,17 @@ def _greets(sentence: str) -> bool:
     return bool(words) and words[0] in _GREETINGS and _asks_nothing(sentence)
 
 
+def _substance(text: str) -> int:
+    """Where the first word stands that asks for something; as far as is looked if there is none."""
+    for found in _WORD.finditer(text, 0, _LONGEST_BOILERPLATE):
+        if found.group().lower() not in _EMPTY_WORDS:
+            return found.start()
+    return _LONGEST_BOILERPLATE
+
+
 def _head_end(text: str) -> int:
     """Where the rest begins after a first sentence that asks nothing; 0 when it asks something."""
-    for found in _BREAK.finditer(text, 1, _LONGEST_BOILERPLATE):
+    for found in _BREAK.finditer(text, 1, _substance(text)):
         end = found.end()
         if "\n" in found.group() or end == len(text) or text[end].isspace():
             empty = _greets if found.group() == "," else _asks_nothing
@@ -165,24 +174,27 @@ def _head_end(text: str) -> int:
 
 def _strip_head(text: str) -> str:
     for _ in range(_ROUNDS):
-        first = _FIRST.match(text)
-        if first is None:
-            found = _PERSONA.match(text) or _ROLE.match(text)
-        else:
-            word = first.group().lower()
-            if word not in _STRIPPABLE:
-                return text
-            found = _PERSONA.match(text) if word in _PERSONA_WORDS else None
-            if found is None and word in _ROLE_WORDS:
-                found = _ROLE.match(text)
-        end = found.end() if found is not None else _head_end(text)
-        if not end:
-            found = _COURTESY_HEAD.match(text)
-            end = found.end() if found is not None else 0
+        end = _head_end_of(text)
         if not end or end >= len(text):
             return text
         text = text[end:].lstrip()
     return text
+
+
+def _head_end_of(text: str) -> int:
+    """Where the rest begins after a persona, a role, a sentence that asks nothing, or a courtesy; 0 without any."""
+    first = _FIRST.match(text)
+    word = "" if first is None else first.group().lower()
+    if word not in _STRIPPABLE:
+        return 0
+    found = _PERSONA.match(text) if word in _PERSONA_WORDS else None
+    if found is None and word in _ROLE_WORDS:
+        found = _ROLE.match(text)
+    end = found.end() if found is not None else _head_end(text)
+    if not end and word in _COURTESY_WORDS:
+        found = _COURTESY_HEAD.match(text)
+        end = found.end() if found is not None else 0
+    return end
 
 
 def _tail_start(text: str) -> int:
