@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import floor
-from operator import mul
+from operator import itemgetter, mul
 from typing import NamedTuple
 
 import numpy as np
@@ -45,6 +45,7 @@ _NEAR = Bend(stretch=1.2, gain=0.7, sharpness=2.0)
 _FAR = Bend(stretch=1.0, gain=0.0, sharpness=1.0)
 _NEAR_UNTIL, _FAR_FROM = 0.85, 0.98  # novelty
 _SPREAD_PULL = 10.0  # prompts' worth of the overall variance in a cluster's
+_LEAST = 1e-3  # share of a domain, before sharpening
 _EVEN = [1 / len(DOMAINS)] * len(DOMAINS)
 Solved = npt.NDArray[np.float64]
 _VERBOSITY_OF = 1000.0  # output_tokens of abilities.json are per this many tokens of an ordinary model
@@ -102,6 +103,7 @@ class Appraiser:
         self._bare = {bare_name(name): i for i, name in reversed(list(enumerate(m.models)))}
         self._extra = [m.extra_error.get(name, 0.0) for name in m.models]
         self._domain_heads = [m.heads.index("prior:" + d) for d in DOMAINS] if DIFFICULTY in m.heads else []
+        self._domains_of = itemgetter(*self._domain_heads) if self._domain_heads else None
         self._difficulty_head = m.heads.index(DIFFICULTY) if self._domain_heads else -1
         self._gain_heads = [m.heads.index(h) for h in (WEAK, STRONG)] if STRONG in m.heads else []
         gains = m.reference.get("all:gain") if self._gain_heads else None
@@ -243,41 +245,40 @@ class Appraiser:
     # -------------------------------------------------------------- once per text
     def figures(self, plan: Plan, e: Estimate, tokens: int, needs: Requirements) -> Figures:
         """Quality with its errors, and cost, of every candidate. tokens: of the prompt."""
-        quality: list[float | None] = [None] * len(plan.names)
         heads = e.quality.tolist()
+        length, shares = self._usual, _EVEN
+        if self._domain_heads and (plan.unlabelled or plan.needs_length):
+            shares = self._shares(heads, self._near.sharpness)
+            length = sum(map(mul, self._lengths, shares))
+        if plan.unlabelled:
+            quality: list[float | None] = self._from_abilities(plan, e.novelty, heads, shares)
+            if len(quality) != len(plan.names):
+                known = dict(zip(plan.unlabelled, quality, strict=True))
+                quality = [known.get(i) for i in range(len(plan.names))]
+        else:
+            quality = [None] * len(plan.names)
         for i, column in plan.labelled:
             quality[i] = heads[column]
-        length = self._usual
-        if plan.unlabelled or (self._domain_heads and plan.needs_length):
-            shares = self._shares(heads, self._near.sharpness)
-            if self._domain_heads:
-                length = sum(map(mul, self._lengths, shares))
-            if plan.unlabelled:
-                found = self._from_abilities(plan, e.novelty, heads, shares)
-                for i, value in zip(plan.unlabelled, found, strict=True):
-                    quality[i] = value
         cost = self._costs(plan, e, tokens, needs, length)
         return Figures(quality, plan.errors[e.cluster], plan.gap_errors[e.cluster], cost)
 
     def _from_abilities(
         self, plan: Plan, novelty: float, heads: Sequence[float], shares: Sequence[float]
-    ) -> list[float]:
+    ) -> list[float | None]:
         """Quality of the unlabelled candidates from their figures and the text's difficulty, gain and domains.
 
         heads: the text's estimates. shares: of each domain in it, as sharp as near the training prompts.
         """
-        far = min(max((novelty - _NEAR_UNTIL) / (_FAR_FROM - _NEAR_UNTIL), 0.0), 1.0)
-        near: list[float] = []
-        if far < 1.0:
-            near = self._curve(plan.solved[0], heads, shares, self._near)
-            if far == 0.0:
-                return near
+        far = (novelty - _NEAR_UNTIL) / (_FAR_FROM - _NEAR_UNTIL)
+        if far <= 0.0:
+            return self._curve(plan.solved[0], heads, shares, self._near).tolist()  # type: ignore[no-any-return]
         plain = self._curve(plan.solved[1], heads, self._shares(heads, self._far.sharpness), self._far)
-        if far == 1.0:
-            return plain
-        return [a + far * (b - a) for a, b in zip(near, plain, strict=True)]
+        if far < 1.0:
+            plain *= far
+            plain += (1.0 - far) * self._curve(plan.solved[0], heads, shares, self._near)
+        return plain.tolist()  # type: ignore[no-any-return]
 
-    def _curve(self, solved: Solved, heads: Sequence[float], shares: Sequence[float], bend: Bend) -> list[float]:
+    def _curve(self, solved: Solved, heads: Sequence[float], shares: Sequence[float], bend: Bend) -> Solved:
         """Mean over the domains of sigmoid(gain * ability - difficulty), per model. With sigmoid(z) = (1 + tanh(z / 2))
         / 2, and since the shares add up to one, three steps over the table are all it takes.
         """
@@ -285,7 +286,10 @@ class Appraiser:
         half = solved * (0.5 * gain)
         half -= 0.5 * difficulty
         np.tanh(half, out=half)
-        return [0.5 + 0.5 * value for value in half.dot(shares).tolist()]
+        found: Solved = half.dot(shares)
+        found *= 0.5
+        found += 0.5
+        return found
 
     def _place(self, heads: Sequence[float], bend: Bend) -> tuple[float, float]:
         """(difficulty in logits, gain per step of ability, 1 on average) of one text."""
@@ -294,14 +298,15 @@ class Appraiser:
         difficulty = bend.stretch * difficulty_of(heads[self._difficulty_head])
         if not bend.gain:
             return difficulty, 1.0
-        weak, strong = (difficulty_of(heads[h]) for h in self._gain_heads)
-        return difficulty, bent_gain(weak - strong, self._mean_gain, bend.gain)
+        weak, strong = self._gain_heads
+        gap = difficulty_of(heads[weak]) - difficulty_of(heads[strong])
+        return difficulty, bent_gain(gap, self._mean_gain, bend.gain)
 
     def _shares(self, heads: Sequence[float], sharpness: float) -> list[float]:
         """Share of each domain in one text."""
-        if not self._domain_heads:
+        if self._domains_of is None:
             return _EVEN
-        shares = [max(heads[h], 1e-3) ** sharpness for h in self._domain_heads]
+        shares = [value**sharpness if value > _LEAST else _LEAST**sharpness for value in self._domains_of(heads)]
         total = sum(shares)
         return [share / total for share in shares]
 

@@ -136,7 +136,10 @@ def logit(p: npt.NDArray[np.float64] | float) -> npt.NDArray[np.float64]:
 
 def difficulty_of(share: float) -> float:
     """-logit of one share, kept off 0 and 1."""
-    share = min(max(share, _EDGE), 1 - _EDGE)
+    if share < _EDGE:
+        share = _EDGE
+    elif share > 1 - _EDGE:
+        share = 1 - _EDGE
     return math.log((1 - share) / share)
 
 

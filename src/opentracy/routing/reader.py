@@ -76,7 +76,7 @@ class Reader:
         self._constant = (w[2] * artifact.kernel.intercept).astype(np.float32)
         self._kernel_weights = np.ascontiguousarray((w[2] * artifact.kernel.weights).T, dtype=np.float32)
         self._novelty = artifact.novelty.ranks()
-        self.around = Around(artifact.prototypes)
+        self.around = Around(artifact.prototypes, artifact.novelty.spread)
 
     def read(self, text: str) -> Estimate:
         """Never raises for a text: what cannot be read is blocked with a reason."""

@@ -11,10 +11,11 @@ the form of its own nearest neighbours does (.83). All features ignore case, lay
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import log, log1p
+from math import dist, log, log1p
+from operator import mul
 
 import numpy as np
 import numpy.typing as npt
@@ -93,34 +94,35 @@ class Novelty:
 
 
 class Ranks:
-    """Novelty of single texts, without numpy: ten numbers are faster added up in plain Python."""
+    """Novelty of single texts, without numpy: ten numbers are faster compared in plain Python."""
 
     def __init__(self, n: Novelty) -> None:
         self._scales = (1.0 / n.spread).tolist()
         self._closeness, self._mismatch, self._combined = n.closeness.tolist(), n.mismatch.tolist(), n.combined.tolist()
 
     def score(self, cosine: float, own: Form, neighbours: Sequence[float]) -> float:
-        """0..1: the share of training prompts that were less unlike their neighbours. own, neighbours: features."""
-        total = 0.0
-        for a, b, scale in zip(own, neighbours, self._scales, strict=True):
-            unlike = (a - b) * scale
-            unlike *= unlike
-            total += unlike if unlike < _BOUND else _BOUND
-        rank = max(
-            1.0 - bisect_left(self._closeness, cosine) / 101.0,
-            bisect_left(self._mismatch, total / FEATURES) / 101.0,
-        )
-        return bisect_left(self._combined, rank - 1e-6) / 101.0
+        """0..1: the share of training prompts that were less unlike their neighbours. own: features. neighbours: theirs,
+        in standard deviations."""
+        scaled = tuple(map(mul, own, self._scales))
+        unlike = dist(scaled, neighbours)
+        total = unlike * unlike
+        if total > _BOUND:  # only then may a single feature be beyond the bound
+            total = sum([min((a - b) * (a - b), _BOUND) for a, b in zip(scaled, neighbours, strict=True)])
+        far = 1.0 - bisect_left(self._closeness, cosine) / 101.0
+        odd = bisect_left(self._mismatch, total / FEATURES) / 101.0
+        return bisect_left(self._combined, (far if far > odd else odd) - 1e-6) / 101.0
 
 
 class Around:
     """The prototypes near a text. Immutable; thread-safe."""
 
-    def __init__(self, prototypes: Prototypes) -> None:
+    def __init__(self, prototypes: Prototypes, spread: Vector | None = None) -> None:
+        """spread: standard deviation of each feature, by which forms are divided; None = left as they are."""
         p = prototypes
+        styles = p.styles if spread is None else p.styles / spread
         bounds = [(int(a), int(b)) for a, b in pairwise(p.starts)]
         # views, made once: slicing on every request would cost more than the products
-        self._lists = [(p.vectors[a:b], p.styles[a:b], np.arange(a, b), b - a) for a, b in bounds]
+        self._lists = [(p.vectors[a:b], styles[a:b], np.arange(a, b), b - a) for a, b in bounds]
         self._none = np.zeros(0, np.float32), np.zeros(0, np.intp)
         self._still = [0.0] * FEATURES
         self._shares = [np.full(n, 1.0 / max(n, 1), np.float32) for n in range(NEAREST + 1)]
@@ -130,40 +132,45 @@ class Around:
 
         Two clusters are looked at, more where they hold little. apart: leave out x itself, for calibration.
         """
-        parts, forms, found, lists = [], [], 0, 0
-        for i in self._by_affinity(affinity):
-            vectors, styles, _, size = self._lists[i]
-            if size:
-                parts.append(vectors.dot(x))
-                forms.append(styles)
-                found += size
-                lists += 1
-                if lists >= _LISTS and found >= _ENOUGH:
-                    break
+        vectors, forms, found = self._two(affinity)
+        if not found:
+            vectors, forms, found = self._more(affinity)
         if not found:
             return 0.0, self._still
-        similar = parts[0] if lists == 1 else np.concatenate(parts)
+        similar = np.concatenate([one.dot(x) for one in vectors])
         if apart:
             similar[similar > _SAME] = -2.0
-        count = min(NEAREST, found)
+        count = NEAREST if found > NEAREST else found
         best = similar.argpartition(found - count)[found - count :]
-        around = (forms[0] if lists == 1 else np.concatenate(forms)).take(best, axis=0)
         share = self._shares[count]  # a product with it is the mean, at half the price of a sum
-        return float(share.dot(similar.take(best))), share.dot(around).tolist()
+        around = share.dot(np.concatenate(forms).take(best, axis=0)).tolist()
+        return float(share.dot(similar.take(best))), around
 
-    def _by_affinity(self, affinity: Vector) -> Iterator[int]:
-        """Clusters, the nearest first. The order of them all is made when more than two are asked for."""
-        first = int(affinity.argmax())
-        yield first
+    def _two(self, affinity: Vector) -> tuple[tuple[Matrix, ...], tuple[Matrix, ...], int]:
+        """(vectors, forms, how many) of the two nearest clusters; none where these do not suffice."""
+        first = affinity.argmax()
         held = affinity[first]
         affinity[first] = -np.inf
-        second = int(affinity.argmax())
+        second = affinity.argmax()
         affinity[first] = held
-        if second != first:
-            yield second
-            for i in affinity.argsort()[::-1].tolist():
-                if i not in (first, second):
-                    yield i
+        a, b = self._lists[first], self._lists[second]
+        found = a[3] + b[3]
+        if first == second or not a[3] or not b[3] or found < _ENOUGH:
+            return (), (), 0
+        return (a[0], b[0]), (a[1], b[1]), found
+
+    def _more(self, affinity: Vector) -> tuple[list[Matrix], list[Matrix], int]:
+        """The same of as many clusters, the nearest first, as suffice; of all where they do not."""
+        vectors, forms, found = [], [], 0
+        for i in affinity.argsort()[::-1].tolist():
+            some, styles, _, size = self._lists[i]
+            if size:
+                vectors.append(some)
+                forms.append(styles)
+                found += size
+                if len(vectors) >= _LISTS and found >= _ENOUGH:
+                    break
+        return vectors, forms, found
 
     def gather(self, x: Vector, lists: Sequence[int], enough: int) -> tuple[Vector, npt.NDArray[np.intp]]:
         """(cosines, rows) of the prototypes in some clusters, until there are enough."""
