@@ -12,12 +12,15 @@ from hypothesis import strategies as st
 from routing_kit import MODELS, labelled
 
 from opentracy.routing import Candidate
+from opentracy.routing import text as text_module
 from opentracy.routing.appraise import Spread
-from opentracy.routing.embed import DATA, static_embedder
+from opentracy.routing.embed import DATA, TOKEN_LIMIT, static_embedder
+from opentracy.routing.estimate import bag_many, kernel_many, mix, unit
 from opentracy.routing.prior import Abilities
 from opentracy.routing.reader import Reader
 from opentracy.routing.router import Router
-from opentracy.routing.text import folded
+from opentracy.routing.style import BOUND, FEATURES, NEAREST, features_of
+from opentracy.routing.text import core_text, folded, printable
 from opentracy.routing.train import fit
 from opentracy.routing.wordpiece import WordPiece, split_words
 
@@ -56,6 +59,46 @@ def test_every_map_gives_its_own_nearest_centre(router: Router) -> None:
         assert reader._nearest(affinity) == [a + int(affinity[a:b].argmax()) for a, b in pairwise(bag.bounds)]
 
 
+def _vector(router: Router, prompt: str) -> np.ndarray:
+    """A text's vector as the method describes it: tokens one by one, each by the root of how often it occurs."""
+    e = static_embedder()
+    ids = [i for w in split_words(core_text(prompt)) for i in WORDS._match(w)][:TOKEN_LIMIT]
+    raw = np.zeros(e.dims)
+    for i in set(ids) - {WORDS.unknown}:
+        raw += np.sqrt(ids.count(i)) * float(e._scales[i]) * e._rows[i].astype(float)
+    return unit(unit(raw) - router.artifact.mean)
+
+
+def test_reading_gives_what_the_method_says_step_by_step(router: Router) -> None:
+    a = router.artifact
+    weights = a.manifest.weights
+    assert not weights[1]
+    for prompt in [*labelled(60, seed=5)[0].prompts, "Why, why, why (3.5 = x)?", "Plan: 1, 2, 3.", "unheard zqzqx zqzqx"]:
+        x = _vector(router, prompt)
+        found = router.estimate(prompt)
+        bag, kernel = bag_many(a.bag, x[None]), kernel_many(a.kernel, x[None], a.bag.centres)
+        assert found.quality == pytest.approx(mix((bag, bag, kernel), weights)[0], abs=2e-5)
+        primary = a.bag.centres[: a.bag.bounds[1]]
+        affinity = primary @ x - 0.5 * (primary**2).sum(1)
+        assert found.cluster == int(affinity.argmax())
+        # novelty: the nearest of the prototypes of two clusters, or of as many as hold forty
+        rows: list[int] = []
+        for count, c in enumerate(np.argsort(-affinity, kind="stable").tolist()):
+            if count >= 2 and len(rows) >= 4 * NEAREST:
+                break
+            rows += range(a.prototypes.starts[c], a.prototypes.starts[c + 1])
+        similar = a.prototypes.vectors[rows] @ x
+        best = np.argsort(-similar, kind="stable")[:NEAREST]
+        low = core_text(prompt).lower()
+        gap = (features_of(low, low.split(" ")) - a.prototypes.styles[rows][best].mean(0)) / a.novelty.spread
+        mismatch = np.minimum(gap**2, BOUND**2).sum() / FEATURES
+        n = a.novelty
+        rank = max(
+            1 - np.searchsorted(n.closeness, similar[best].mean()) / 101, np.searchsorted(n.mismatch, mismatch) / 101
+        )
+        assert found.novelty == pytest.approx(np.searchsorted(n.combined, rank - 1e-6) / 101, abs=0.011)
+
+
 def test_errors_are_those_of_the_paired_differences(router: Router) -> None:
     p, m = router.artifact.prototypes, router.artifact.manifest
     spread = Spread(router.artifact)
@@ -90,3 +133,25 @@ def test_chunks_between_spaces_give_the_ids_of_the_words(text: str) -> None:
 @given(st.text(alphabet=" a\u00e9\t\n\u3000\u00a0b", max_size=20))
 def test_folding_is_split_and_join(text: str) -> None:
     assert folded(text) == " ".join(text.split())
+
+
+@given(st.text(max_size=40))
+def test_printable_is_what_python_says(text: str) -> None:
+    assert printable(text) == text.isprintable()
+
+
+_PARTS = """hello please answer thanks thank you explain what is 2+2 4 rain. rain? Answer: question: D. all of them , ! \n
+    assistant: system: You are an expert. As a tutor, **Question** ### ok Hi there: the follow x1 ty, could you (sure)""".split()
+
+
+@given(st.lists(st.sampled_from(_PARTS), max_size=14), st.sampled_from([" ", "  ", "\n"]))
+def test_shortcuts_strip_what_the_whole_search_strips(parts: list[str], between: str) -> None:
+    text = between.join(parts)
+    found = core_text(text)
+    every = text_module._STRIPPABLE | {""}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text_module, "_ends_with_substance", lambda text: False)
+        patch.setattr(text_module, "_substance", lambda text: text_module._LONGEST_BOILERPLATE)
+        for words in ("_PERSONA_WORDS", "_ROLE_WORDS", "_COURTESY_WORDS"):
+            patch.setattr(text_module, words, every)
+        assert core_text(text) == found

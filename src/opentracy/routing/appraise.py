@@ -23,7 +23,6 @@ from opentracy.routing.policy import Candidate, Requirements, name_order
 from opentracy.routing.prior import (
     DOMAINS,
     Abilities,
-    Ability,
     Bend,
     bare_name,
     bent_gain,
@@ -113,6 +112,7 @@ class Appraiser:
         self._usual = m.output_tokens.get("all", _OUTPUT_TOKENS)
         self._lengths = [m.output_tokens.get(d, self._usual) for d in DOMAINS]
         self._spread = Spread(artifact)
+        self._positions: dict[str, tuple[list[float], list[float]]] = {}
 
     def column(self, model: str) -> int | None:
         """Column of a labelled model, by full name or by the part after the last slash."""
@@ -154,7 +154,7 @@ class Appraiser:
             errors=errors,
             shown_errors=[rounded(row, 1e4) for row in errors],
             gap_errors=gaps,
-            solved=self._solve([a for i in unlabelled if (a := known[i])]),
+            solved=self._solve([names[i] for i in unlabelled]),
             unlabelled=unlabelled,
             prices=prices,
             priced=[price for price in prices if price] if all(prices) else None,
@@ -230,17 +230,26 @@ class Appraiser:
         ability = self.abilities.find(model)
         return -1.0 if ability is None else ability.overall.value
 
-    def _solve(self, abilities: Sequence[Ability]) -> tuple[Solved, Solved]:
+    def _solve(self, names: Sequence[str]) -> tuple[Solved, Solved]:
         """Positions at which the mean over the reference prompts equals the published figures, near and far."""
-        reference = self._artifact.manifest.reference
-        out: list[Solved] = []
-        for bend in (self._near, self._far):
-            rows = []
-            for ability in abilities:
-                figures = shrunk_domains(ability)
-                rows.append([solve_ability(figures[d], *bent_reference(reference, d, bend)) for d in DOMAINS])
-            out.append(np.array(rows, dtype=np.float64).reshape(-1, len(DOMAINS)))
-        return out[0], out[1]
+        rows = [self._position(name) for name in names]
+        shape = (len(rows), len(DOMAINS))
+        near, far = (np.array([row[at] for row in rows], dtype=np.float64).reshape(shape) for at in (0, 1))
+        return near, far
+
+    def _position(self, name: str) -> tuple[list[float], list[float]]:
+        """The positions of one model. Found once: a model that falls ill or gets well must not hold up a request."""
+        found = self._positions.get(name)
+        ability = self.abilities.find(name)
+        if found is None and ability is not None:
+            figures, reference = shrunk_domains(ability), self._artifact.manifest.reference
+            near, far = (
+                [solve_ability(figures[d], *bent_reference(reference, d, bend)) for d in DOMAINS]
+                for bend in (self._near, self._far)
+            )
+            found = self._positions[name] = near, far
+        assert found is not None
+        return found
 
     # -------------------------------------------------------------- once per text
     def figures(self, plan: Plan, e: Estimate, tokens: int, needs: Requirements) -> Figures:

@@ -24,6 +24,8 @@ from opentracy.routing.reader import Estimate, Reader
 
 _CHARS_PER_TOKEN = 4.0
 _TYPICAL_LENGTH = 600  # characters of an ordinary prompt
+#: decisions, and estimates, remembered: a decision among twenty models holds some ten kilobytes
+CACHE = 1024
 _PLANS = 64  # sets of candidates remembered
 _NO_NEEDS = Requirements()
 
@@ -227,7 +229,7 @@ class Router:
         embedder: Embedder,
         abilities: Abilities | None = None,
         *,
-        cache: int = 4096,
+        cache: int = CACHE,
         live: Live | None = None,
     ) -> None:
         m = artifact.manifest
@@ -395,7 +397,7 @@ def load(
     *,
     embedder: Embedder | None = None,
     abilities: Mapping[str, Ability] | None = None,
-    cache: int = 4096,
+    cache: int = CACHE,
 ) -> Router:
     """The router in a directory, or the bundled one for "default".
 

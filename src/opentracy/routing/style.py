@@ -101,8 +101,10 @@ class Ranks:
         self._closeness, self._mismatch, self._combined = n.closeness.tolist(), n.mismatch.tolist(), n.combined.tolist()
 
     def score(self, cosine: float, own: Form, neighbours: Sequence[float]) -> float:
-        """0..1: the share of training prompts that were less unlike their neighbours. own: features. neighbours: theirs,
-        in standard deviations."""
+        """0..1: the share of training prompts that were less unlike their neighbours.
+
+        own: features of the text. neighbours: mean features of its neighbours, in standard deviations.
+        """
         scaled = tuple(map(mul, own, self._scales))
         unlike = dist(scaled, neighbours)
         total = unlike * unlike
@@ -146,7 +148,7 @@ class Around:
         around = share.dot(np.concatenate(forms).take(best, axis=0)).tolist()
         return float(share.dot(similar.take(best))), around
 
-    def _two(self, affinity: Vector) -> tuple[tuple[Matrix, ...], tuple[Matrix, ...], int]:
+    def _two(self, affinity: Vector) -> tuple[Sequence[Matrix], Sequence[Matrix], int]:
         """(vectors, forms, how many) of the two nearest clusters; none where these do not suffice."""
         first = affinity.argmax()
         held = affinity[first]
@@ -159,7 +161,7 @@ class Around:
             return (), (), 0
         return (a[0], b[0]), (a[1], b[1]), found
 
-    def _more(self, affinity: Vector) -> tuple[list[Matrix], list[Matrix], int]:
+    def _more(self, affinity: Vector) -> tuple[Sequence[Matrix], Sequence[Matrix], int]:
         """The same of as many clusters, the nearest first, as suffice; of all where they do not."""
         vectors, forms, found = [], [], 0
         for i in affinity.argsort()[::-1].tolist():

@@ -221,9 +221,8 @@ def _tail_start(text: str) -> int:
 
 
 def _ends_with_substance(text: str) -> bool:
-    """Whether the last word is plainly none that a courtesy or a label could end with: then nothing is to be looked for.
-
-    The ordinary case, settled by one word. False says nothing.
+    """Whether the last word is plainly none that a courtesy or a label could end with: the ordinary case, settled by
+    one word. False says nothing.
     """
     last = text[-40:].rstrip(_TAIL_MARKS).rsplit(" ", 1)
     return len(last) == 2 and last[1].isalnum() and last[1].isascii() and last[1].lower() not in _TAIL_WORDS
