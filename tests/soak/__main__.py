@@ -3,6 +3,9 @@
 A steady load of plain and streamed requests on a real engine. After a warm-up resident memory and open descriptors must
 stay flat, every answer must be the same text, and the store must hold exactly one trace for each request. With `--rate`
 it leaves the machine to others; `--samples` takes a line of CSV for every process of the engine twice a minute.
+
+What looks after the store works in bursts and gives their memory back, so what counts is the floor: the least of each
+part of the run. A leak lifts that too. Of descriptors, which come and go with connections, the median counts.
 """
 
 from __future__ import annotations
@@ -16,37 +19,61 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from engine_kit import Engine, children, descriptors, resident_kb, running, sum_of_rows
 from opentracy.engine.standin import StandIn
+from opentracy.traces.writer import DEFAULT_LIMITS
 
 from .load import Load
 
-#: what the resident memory may grow by for each thousand requests after the warm-up
-KB_PER_THOUSAND = 256.0
+#: what the floor of the resident memory may rise by for each thousand requests after the warm-up: of each request not
+#: even one small object may stay
+KB_PER_THOUSAND = 32.0
+#: and this once: what fills up late
+KB_ONCE = 1536.0
+PARTS = 6
+#: a writer keeps so many records until they are projected, so that many are served before anything is compared
+WARM_REQUESTS = DEFAULT_LIMITS.recent_rows * 6 // 5
 
 
 @dataclass
 class Report:
-    """What a run showed. `slope`: KiB of resident memory per 1,000 requests, by least squares after the warm-up; `late`:
-    the same over the second half of the run; `cpu_s`: processor time of the engine with all its processes."""
+    """What a run showed. `floors`: (thousand requests, least resident KiB) of each part after the warm-up; `slope`: of
+    the line through them, KiB per thousand requests; `cpu_s`: processor time of the engine with all its processes."""
 
     seconds: float
     requests: int = 0
     traces: int = 0
     failures: list[str] = field(default_factory=list)
     texts: int = 0
+    floors: list[tuple[float, float]] = field(default_factory=list)
     slope: float = 0.0
-    late: float = 0.0
     cpu_s: float = 0.0
-    grown_kb: int = 0
-    descriptors_grown: int = 0
+    descriptors_grown: float = 0.0
+
+    def flat(self) -> bool:
+        """Whether memory and descriptors stayed where they were."""
+        thousands = self.floors[-1][0] - self.floors[0][0]
+        return self.slope * thousands < KB_ONCE + KB_PER_THOUSAND * thousands and self.descriptors_grown <= 2
 
     def good(self) -> bool:
         same = self.requests == self.traces and self.requests > 0
-        return same and not self.failures and self.texts == 1 and self.slope < KB_PER_THOUSAND and self.descriptors_grown <= 2
+        return same and not self.failures and self.texts == 1 and self.flat()
+
+
+def floors(points: list[tuple[float, float]], parts: int = PARTS) -> list[tuple[float, float]]:
+    """The lowest point of each part of a run."""
+    cuts = [len(points) * part // parts for part in range(parts + 1)]
+    return [min(points[a:b], key=lambda point: point[1]) for a, b in zip(cuts, cuts[1:], strict=False) if a < b]
+
+
+def grown(counts: list[int]) -> float:
+    """How much larger the last third is than the first, by their medians."""
+    third = max(1, len(counts) // 3)
+    return median(counts[-third:]) - median(counts[:third])
 
 
 def slope(points: list[tuple[float, float]]) -> float:
@@ -99,13 +126,23 @@ class Samples:
                     out.write("{:.0f},{},{},{},{},{:.2f},{}\n".format(*row))
 
 
-def _points(engine: Engine, load: Load, seconds: float, samples: Samples) -> Iterator[tuple[float, int]]:
-    """(seconds since the begin, requests so far), about thirty times or each second."""
+def _points(engine: Engine, load: Load, seconds: float, workers: int, samples: Samples) -> Iterator[tuple[bool, int]]:
+    """(whether it is warm, requests so far), about thirty times or each second.
+
+    The first third (at most five minutes) is the warm-up: what looks after the store once a minute loads libraries and
+    fills caches, once. It is longer where until then too few were served, but not more than twice the time of the run.
+    """
     began = time.monotonic()
-    while (spent := time.monotonic() - began) < seconds:
+    warm = min(300.0, seconds / 3)
+    left = seconds - warm
+    since: float | None = None
+    while since is None or time.monotonic() - since < left:
         requests = len(load.seen.acknowledged)
+        spent = time.monotonic() - began
         samples.take(engine, spent, requests)
-        yield spent, requests
+        if since is None and spent >= warm and (requests >= WARM_REQUESTS * workers or spent >= 2 * seconds):
+            since = time.monotonic()
+        yield since is not None, requests
         time.sleep(min(1.0, seconds / 30))
 
 
@@ -113,10 +150,8 @@ def run(
     seconds: float, workers: int = 1, clients: int = 8, prompt: str = "What is 6 * 7?", *,
     rate: float = 0.0, samples: Path | None = None,
 ) -> Report:  # fmt: skip
-    """One soak. The first third (at most five minutes) is the warm-up: what looks after the store once a minute loads
-    libraries and fills caches, once."""
+    """One soak, of which two thirds (or all but five minutes) are looked at."""
     report = Report(seconds)
-    warm = min(300.0, seconds / 3)
     with (
         tempfile.TemporaryDirectory(prefix="opentracy-soak-") as folder,
         StandIn(gap=0) as stand_in,
@@ -125,22 +160,19 @@ def run(
         with Load(engine.port, clients, prompt=prompt, rate=rate) as load:
             points: list[tuple[float, float]] = []
             opened: list[int] = []
-            half = 0
-            for spent, requests in _points(engine, load, seconds, Samples(samples)):
-                if spent >= warm:
+            for warm, requests in _points(engine, load, seconds, workers, Samples(samples)):
+                if warm:
                     pids = workers_of(engine, workers)
-                    points.append((requests, float(sum(map(resident_kb, pids)))))
+                    points.append((requests / 1000, float(sum(map(resident_kb, pids)))))
                     opened.append(sum(map(descriptors, pids)))
-                half = half or (len(points) if spent >= seconds / 2 else 0)
         report.requests, report.failures = len(load.seen.acknowledged), load.seen.failures
         report.texts = len(load.seen.hashes | load.seen.streamed_hashes)
         time.sleep(1.5)  # each worker writes what it has in groups, every twentieth of a second
         report.traces = sum_of_rows(engine)
         report.cpu_s = round(sum(map(cpu, processes(engine.process.pid))), 1)
-    report.slope = round(slope(points) * 1000, 1)
-    report.late = round(slope(points[half:]) * 1000, 1)
-    report.grown_kb = int(points[-1][1] - points[0][1])
-    report.descriptors_grown = opened[-1] - opened[0]
+    report.floors = floors(points)
+    report.slope = round(slope(report.floors), 1)
+    report.descriptors_grown = grown(opened)
     return report
 
 

@@ -381,6 +381,8 @@ class TraceWriter:
         connection = self._connection
         if connection is None:
             connection = self._connection = self.store.connect(durable=True, timeout=self.limits.lock_seconds)
+            # it only appends: what it wrote it does not read again, and a large cache would fill up for hours
+            connection.execute("PRAGMA cache_size = -2000")
         return connection
 
     def _divert(self, block: Block, items: list[Item]) -> None:
