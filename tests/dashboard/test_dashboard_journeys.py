@@ -402,6 +402,41 @@ def test_a_card_that_fails_says_so_and_the_others_go_on(seeded: Served, open_pag
     page.wait_for_selector(".strip")
 
 
+@pytest.mark.parametrize("code", ["store_busy", "store_unavailable"])
+def test_a_store_that_is_busy_is_asked_again_before_anybody_is_told(seeded: Served, open_page: Open, code: str) -> None:
+    page = open_page("about:blank", expect="503")
+    refused: list[str] = []
+
+    def busy_once(route: Any) -> None:
+        refused.append(route.request.url)
+        if len(refused) > 2:
+            route.continue_()
+            return
+        body = {"error": {"message": "ask again in a moment", "code": code}}
+        route.fulfill(status=503, json=body, headers={"retry-after": "0.1"})
+
+    page.route("**/v1/stats?*group_by=provider*", busy_once)
+    page.goto(seeded.url + "/")
+    page.wait_for_selector(".strip")
+    assert len(refused) == 3
+    assert page.locator(".failed").count() == 0
+
+
+def test_a_store_that_stays_busy_is_told_of(seeded: Served, open_page: Open) -> None:
+    page = open_page("about:blank", expect="503")
+    refused: list[str] = []
+
+    def busy(route: Any) -> None:
+        refused.append(route.request.url)
+        body = {"error": {"message": "ask again in a moment", "code": "store_busy"}}
+        route.fulfill(status=503, json=body, headers={"retry-after": "0.05"})
+
+    page.route("**/v1/stats?*group_by=provider*", busy)
+    page.goto(seeded.url + "/")
+    page.get_by_text("ask again in a moment").wait_for()
+    assert len(refused) == 4
+
+
 def test_with_keys_configured_one_signs_in_and_a_reader_cannot_change_anything(tmp_path: Path, serve: Serve, open_page: Open) -> None:
     config = tmp_path / "opentracy.toml"
     config.write_text('[server]\nread_keys = ["env:READ_KEY"]\nadmin_keys = ["env:ADMIN_KEY"]\n')

@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
@@ -67,7 +68,7 @@ class Report:
 def floors(points: list[tuple[float, float]], parts: int = PARTS) -> list[tuple[float, float]]:
     """The lowest point of each part of a run."""
     cuts = [len(points) * part // parts for part in range(parts + 1)]
-    return [min(points[a:b], key=lambda point: point[1]) for a, b in zip(cuts, cuts[1:], strict=False) if a < b]
+    return [min(points[a:b], key=lambda point: point[1]) for a, b in pairwise(cuts) if a < b]
 
 
 def grown(counts: list[int]) -> float:

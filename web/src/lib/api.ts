@@ -41,7 +41,45 @@ async function refusal(answer: Response): Promise<ApiError> {
   return new ApiError(message, answer.status, code);
 }
 
+/** Said before anything was done, of a store that is asked too much: it may be asked again. */
+const BUSY = "store_busy";
+/** Said of a store that cannot be written or read for a moment: a question may be asked again, a change might be made twice. */
+const AWAY = "store_unavailable";
+const TRIES = 4;
+const LONGEST_MS = 5000;
+
+/** What the engine asks to wait, a little longer each time and not for all screens the same. */
+function pause(answer: Response, tries: number, signal?: AbortSignal | null): Promise<void> {
+  const asked = Number(answer.headers.get("retry-after"));
+  const wait = Math.min((asked > 0 ? asked * 1000 : 1000) * tries, LONGEST_MS) * (0.75 + Math.random() / 2);
+  return new Promise((resolve, reject) => {
+    const gone = () => {
+      clearTimeout(timer);
+      reject(new DOMException("nobody waits any more", "AbortError"));
+    };
+    const timer = setTimeout(() => {
+      signal?.removeEventListener("abort", gone);
+      resolve();
+    }, wait);
+    if (signal?.aborted) gone();
+    else signal?.addEventListener("abort", gone, { once: true });
+  });
+}
+
+/** As `once`; a busy store is asked again a few times before anybody is told. */
 async function call(path: string, init: RequestInit): Promise<Response> {
+  const changes = init.method !== undefined && init.method !== "GET";
+  for (let tries = 1; ; tries++) {
+    const answer = await once(path, init);
+    if (answer.ok) return answer;
+    const refused = await refusal(answer);
+    const again = answer.status === 503 && (refused.code === BUSY || (refused.code === AWAY && !changes));
+    if (!again || tries === TRIES) throw refused;
+    await pause(answer, tries, init.signal);
+  }
+}
+
+async function once(path: string, init: RequestInit): Promise<Response> {
   let answer: Response;
   try {
     answer = await fetch(path, { credentials: "same-origin", ...init });
@@ -49,10 +87,7 @@ async function call(path: string, init: RequestInit): Promise<Response> {
     if (error instanceof DOMException && error.name === "AbortError") throw error;
     throw new ApiError("The engine does not answer. Is it still running?", 0, "unreachable");
   }
-  if (!answer.ok) {
-    if (answer.status === 401 && !path.endsWith("/login")) locked.value = true;
-    throw await refusal(answer);
-  }
+  if (answer.status === 401 && !path.endsWith("/login")) locked.value = true;
   return answer;
 }
 
