@@ -165,3 +165,30 @@ def test_the_end_of_the_engine_ends_questions(store: Store) -> None:
 
     ends = asyncio.run(scene())
     assert all(isinstance(end, Refused) and end.status == 503 for end in ends), ends
+
+
+#: what runs on the event loop's own threads: files, and what is done once. Each of these threads that read the store
+#: would keep a connection of its own, three descriptors and a cache, for good
+WITHOUT_THE_STORE = {
+    "self.writer.flush", "runs.save", "runs.stopped", "_save_all", "tracing.recover", "engine.shadow.shown", "engine.fresh_state",
+    "self.quotas.close", "self.traces.close", "load",
+}  # fmt: skip
+
+
+def test_the_store_is_read_on_lanes_only() -> None:
+    import ast
+
+    import opentracy.engine
+
+    found: dict[str, str] = {}
+    for path in Path(opentracy.engine.__path__[0]).glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            # also as `call_later(seconds, loop.run_in_executor, None, work)`
+            words = [node.func, *node.args]
+            at = next((i for i, w in enumerate(words) if isinstance(w, ast.Attribute) and w.attr == "run_in_executor"), None)
+            if at is not None and isinstance(words[at + 1], ast.Constant):
+                found[ast.unparse(words[at + 2])] = f"{path.name}:{node.lineno}"
+    assert "self.writer.flush" in found
+    assert {work: place for work, place in found.items() if work not in WITHOUT_THE_STORE} == {}

@@ -19,6 +19,7 @@ from .auth import COOKIE, SESSION_S, Identity, authenticate
 from .errors import Refused
 from .models import entries
 from .routes import json_body, json_response
+from .traces import off_loop
 
 if TYPE_CHECKING:
     from .app import Engine
@@ -97,7 +98,7 @@ async def _store(engine: Engine) -> tuple[bool, list[str]]:
         )
         return empty, [name for (name,) in seen]
 
-    return await asyncio.get_running_loop().run_in_executor(None, look)
+    return await off_loop(look)
 
 
 async def login(engine: Engine, request: Request) -> Response:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ import msgspec
 from opentracy.traces.locks import FileLock
 
 from .judgements import BATCH, Judgement, news, outcome
+from .questions import OWN
 
 if TYPE_CHECKING:
     from opentracy.routing import Router
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("opentracy.engine")
 PAUSE_S = 2.0
+STOP_S = 10.0  # that the end of an engine waits for a round
 SAVE_S = 5.0
 
 
@@ -63,7 +66,7 @@ class Learning:
     async def start(self) -> None:
         """Takes up what an earlier run had learned, before the first request, and begins its rounds."""
         try:
-            await self._engine.loop.run_in_executor(None, self._round, self._engine.state)
+            await OWN.ask(partial(self._round, self._engine.state), begun=True)
         except Exception:
             log.exception("what the router had learned could not be taken up")
         self._task = self._engine.loop.create_task(self._run())
@@ -74,7 +77,8 @@ class Learning:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-        await self._engine.loop.run_in_executor(None, self._save, True)
+        with contextlib.suppress(TimeoutError):  # a round that hangs must not keep the engine
+            await asyncio.wait_for(OWN.ask(partial(self._save, True), begun=True), STOP_S)
         if self._lock is not None:
             self._lock.release()
 
@@ -88,10 +92,9 @@ class Learning:
         return self._lock is not None and self._lock.held
 
     async def _run(self) -> None:
-        loop = self._engine.loop
         while True:
             try:
-                more = await loop.run_in_executor(None, self._round, self._engine.state)
+                more = await OWN.ask(partial(self._round, self._engine.state), begun=True)
                 if not more:
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self._asked.wait(), PAUSE_S)

@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from opentracy.providers import registry
 
+from .questions import SHORT
 from .routes import json_response
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ async def _outlets(engine: Engine) -> dict[str, Any]:
         return {}
     failing = traces.failing
     try:
-        found = await engine.loop.run_in_executor(None, outlets.waiting, store)
+        found = await SHORT.ask(lambda: outlets.waiting(store), begun=True)
     except sqlite3.Error as e:
         return {name: {"problem": str(e)} for name in outlets.names}
     for name, mark in outlets.names.items():

@@ -154,8 +154,11 @@ SHORT: Final = Lane("questions", 4, 256)
 #: reports over thousands of traces, data sets and exports: more at a time would leave the others none of the processor
 LONG: Final = Lane("reports", 2, 32)
 
+#: what a worker asks on its own account, round by round: on one thread, so with one connection to the store for good
+OWN: Final = Lane("rounds", 1, 0)
+
 
 def stop() -> None:
     """At the end of a worker: nobody waits for an answer any more."""
-    SHORT.stop()
-    LONG.stop()
+    for lane in (SHORT, LONG, OWN):
+        lane.stop()

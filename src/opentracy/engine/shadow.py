@@ -15,6 +15,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -25,6 +26,7 @@ from opentracy.traces import feedback as statements
 from .auth import Identity
 from .dashboard_calls import ask, message_of
 from .judgements import prompt_and_system, spelled
+from .questions import OWN
 
 if TYPE_CHECKING:
     from opentracy.routing import Router
@@ -91,7 +93,6 @@ class Shadow:
 
     # ---------------------------------------------------------------- rhythm
     async def _run(self) -> None:
-        loop = self._engine.loop
         while True:
             await asyncio.sleep(TICK_S)
             snapshot = self._engine.state
@@ -103,7 +104,7 @@ class Shadow:
                 if shadow.judge is not None and shadow.share > 0 and self._is_due("replay", shadow.every):
                     await self._replay(snapshot, shadow)
                 if self._is_due("drift", auto.drift_every):
-                    await loop.run_in_executor(None, self._watch, snapshot)
+                    await OWN.ask(partial(self._watch, snapshot), begun=True)
             except asyncio.CancelledError:
                 raise
             except Exception as e:
@@ -119,7 +120,7 @@ class Shadow:
 
     # ---------------------------------------------------------------- replays
     async def _replay(self, snapshot: Snapshot, config: ShadowConfig) -> None:
-        loop, state = self._engine.loop, self._today()
+        state = self._today()
         reader = self._engine.traces.reader
         assert reader is not None
         assert config.judge is not None
@@ -128,7 +129,7 @@ class Shadow:
             self._note(f"the price of the judge {config.judge} is unknown: a budget could not be kept")
             return
         await self._engine.traces.current()
-        records = await loop.run_in_executor(None, self._fresh, reader, state)
+        records = await OWN.ask(partial(self._fresh, reader, state), begun=True)
         from opentracy.routing import shadow
 
         found = {r.trace_id: r for r in records}
@@ -140,8 +141,8 @@ class Shadow:
             if self._engine.state is not snapshot or state.spent + replay.cost > config.budget:
                 break
             await self._one(replay, found[replay.trace_id], config.judge, price, state)
-            await loop.run_in_executor(None, self._save, state)
-        await loop.run_in_executor(None, self._save, state)
+            await OWN.ask(partial(self._save, state), begun=True)
+        await OWN.ask(partial(self._save, state), begun=True)
 
     def _fresh(self, reader: Reader, state: State) -> list[TraceRecord]:
         connection = reader.current()
@@ -198,9 +199,8 @@ class Shadow:
             return
         metric = self._engine.state.config.auto.metric
         await self._engine.traces.current()
-        await self._engine.loop.run_in_executor(
-            None, self._state_verdict, trace_id, metric, value, f"judge:{judge}@{JUDGE_VERSION}"
-        )
+        author = f"judge:{judge}@{JUDGE_VERSION}"
+        await OWN.ask(partial(self._state_verdict, trace_id, metric, value, author), begun=True)
         state.judged += 1
         state.problem = None
         self._engine.learning.nudge()
