@@ -18,6 +18,7 @@ from opentracy.traces import segments
 from .auth import COOKIE, SESSION_S, Identity, authenticate
 from .errors import Refused
 from .models import entries
+from .questions import LONG
 from .routes import json_body, json_response
 from .traces import off_loop
 
@@ -64,6 +65,7 @@ async def session(engine: Engine, request: Request) -> Response:
 
 
 _WAKING: set[Engine] = set()  # those that have begun to
+_LOADING: set[asyncio.Task[None]] = set()  # the loop itself holds tasks weakly
 
 
 def _wake(engine: Engine) -> None:
@@ -79,8 +81,13 @@ def _wake(engine: Engine) -> None:
             segments.warm(store)
         _WAKING.discard(engine)
 
+    def begin() -> None:
+        task = engine.loop.create_task(LONG.ask(load, begun=True))
+        _LOADING.add(task)
+        task.add_done_callback(_LOADING.discard)
+
     # no thread waits meanwhile: there are few of them, and questions need them
-    engine.loop.call_later(WAKE_S, engine.loop.run_in_executor, None, load)
+    engine.loop.call_later(WAKE_S, begin)
 
 
 async def _store(engine: Engine) -> tuple[bool, list[str]]:
