@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from trace_samples import make_record
 
 from opentracy.traces.filters import Filters
-from opentracy.traces.model import TraceRecord
+from opentracy.traces.model import Attempt, TraceRecord
 from opentracy.traces.reader import Reader
-from opentracy.traces.redact import Redactor, redact
+from opentracy.traces.redact import Redactor, masked_name, redact
 from opentracy.traces.sqlite import Store
 from opentracy.traces.words import add_some
 from opentracy.traces.writer import Limits, TraceWriter
@@ -155,3 +155,23 @@ def test_a_canary_reaches_no_file(store: Store) -> None:
     connection.close()
     everything = spilled + b"".join(path.read_bytes() for path in store.path.parent.iterdir())
     assert b"7f3a" not in everything
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "openai/gpt-4o-2024-08-06", "ft:gpt-4o-mini-2024-07-18:acme::91234567", "claude-3-5-sonnet@20240620", "fw-llama-v3p1-405b-instruct",
+        "accounts/fireworks/models/llama-v3p1-8b", "@cf/meta/llama-3.1-8b-instruct", "arn:aws:bedrock:us-east-1:123456789012:x/y", "",
+    ],
+)  # fmt: skip
+def test_real_names_of_models_stay(name: str) -> None:
+    """Dates and versions are no telephone numbers, and prefixes no keys: sums by model would fall apart."""
+    assert masked_name(name) == name
+    record = make_record(1, model=name, requested_model=name, attempts=[Attempt(name, name)])
+    Redactor("redacted")(record)
+    assert (record.model, record.requested_model, record.attempts[0].target) == (name, name, name)
+
+
+def test_addresses_in_names_are_masked() -> None:
+    """A name is what a caller wrote."""
+    assert masked_name("nobody/ann@example.com") == "nobody/[email]"

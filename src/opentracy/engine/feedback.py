@@ -45,6 +45,11 @@ async def add(engine: Engine, request: Request) -> Response:
     if not isinstance(value, bool | int | float | str):
         raise Refused(400, "value must be true or false, a number, or a text", param="value")
     identity = request.state.identity
+    redact = engine.traces.redact
+    kept = (identity.virtual is not None and identity.virtual.content) or redact.content
+    if isinstance(value, str) and kept != "all":
+        # what people write about an answer quotes it
+        value = redact.text(value)
     await engine.traces.current()
 
     def work() -> statements.Feedback | None:

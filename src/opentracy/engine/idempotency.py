@@ -225,8 +225,9 @@ class Recorder:
         self._settle(None)
 
     def _settle(self, answer: Answer | None) -> None:
-        if answer is not None and answer.status < 400 and not self._storable():
-            answer = _NOT_KEPT
+        if answer is not None and not self._storable():
+            # a refusal quotes what was asked and cost nothing: the next time it is asked anew
+            answer = _NOT_KEPT if answer.status < 400 else None
         self._replays.settle(self._claim, answer)
 
     def _keep(self, data: bytes) -> None:

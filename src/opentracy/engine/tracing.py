@@ -15,7 +15,7 @@ from pathlib import Path
 from opentracy.traces import Reader, Store, TraceRecord, TraceWriter
 from opentracy.traces.inflight import Inflight, recover
 from opentracy.traces.maintenance import Maintenance
-from opentracy.traces.redact import Redactor
+from opentracy.traces.redact import Redactor, masked_name
 from opentracy.traces.retention import Retention
 
 from .auth import Identity
@@ -61,7 +61,8 @@ class Tracing:
         return Maintenance(store, retention=keep, sinks=outlets.sinks, every=watch, apart=True, settled=20.0)
 
     def renew(self, config: Config) -> None:
-        """The configuration was read again: lifetimes follow it from the next round on."""
+        """The configuration was read again: texts follow it at once, lifetimes from the next round on."""
+        self.redact.content = config.traces.content
         if self._maintenance is not None:
             self._maintenance.keep(_lifetimes(config.traces))
 
@@ -74,6 +75,8 @@ class Tracing:
         """Notes that a request is open, where even a killed process leaves it behind; a slot for `end`."""
         if self._inflight is None:
             return -1
+        if self.redact.content != "all":
+            model = masked_name(model)
         return self._inflight.begin(trace_id, ts_ms, model, identity.key_id if identity is not None else None)
 
     def end(self, slot: int) -> None:

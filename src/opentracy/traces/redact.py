@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from .model import TraceRecord
+from .model import Attempt, TraceRecord
 
 Content = Literal["all", "redacted", "none"]
 
@@ -90,6 +90,21 @@ def redact(text: str, patterns: Sequence[Pattern] = PATTERNS, counts: dict[str, 
     return text
 
 
+#: of a record, what people and providers write freely
+_TEXTS: Final = (
+    "error_msg", "error_type", "error_code", "user_id", "session_id", "cluster_label", "fallback_reason", "finish_reason",
+)  # fmt: skip
+#: names that a caller may have made up
+_NAMES: Final = ("requested_model", "model", "provider", "alias", "project", "region", "fallback_from")
+_ADDRESS: Final = tuple(pattern for pattern in PATTERNS if pattern.name in ("email", "jwt"))
+
+
+def masked_name(name: str) -> str:
+    """The name of a model or the like without the addresses and tokens in it. Other patterns would take real names,
+    with their dates and versions, for telephone numbers and keys."""
+    return redact(name, _ADDRESS) if "@" in name or "eyJ" in name else name
+
+
 @dataclass(slots=True)
 class Redactor:
     """A hook for `TraceWriter`: applies the content mode of each record.
@@ -123,14 +138,29 @@ class Redactor:
         self._fields(record, mode)
 
     def _fields(self, record: TraceRecord, mode: str) -> None:
-        for name in ("error_msg", "user_id", "session_id", "cluster_label", "fallback_reason"):
+        for name in _TEXTS:
             value = getattr(record, name)
-            if value is not None:
+            if value:
                 setattr(record, name, self.text(value, mode))
+        if mode != "all":
+            for name in _NAMES:
+                value = getattr(record, name)
+                if value:
+                    setattr(record, name, masked_name(value))
+        for attempt in record.attempts:
+            self._attempt(attempt, mode)
         if record.tags:
             record.tags = [self.text(tag, mode) for tag in record.tags]
         if record.metadata is not None:
             record.metadata = self._value(record.metadata, mode)
+
+    def _attempt(self, attempt: Attempt, mode: str) -> None:
+        if mode != "all":
+            attempt.target, attempt.provider = masked_name(attempt.target), masked_name(attempt.provider)
+        if attempt.code:
+            attempt.code = self.text(attempt.code, mode)
+        if attempt.reason:
+            attempt.reason = self.text(attempt.reason, mode)
 
     def text(self, value: str, mode: str = "redacted") -> str:
         """One text, by the patterns (not in the mode `all`) and the user's callable."""
