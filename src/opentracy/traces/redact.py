@@ -92,7 +92,8 @@ def redact(text: str, patterns: Sequence[Pattern] = PATTERNS, counts: dict[str, 
 
 #: of a record, what people and providers write freely
 _TEXTS: Final = (
-    "error_msg", "error_type", "error_code", "user_id", "session_id", "cluster_label", "fallback_reason", "finish_reason",
+    "error_msg", "error_type", "error_code", "finish_reason", "fallback_reason", "cluster_label", "user_id",
+    "session_id",
 )  # fmt: skip
 #: names that a caller may have made up
 _NAMES: Final = ("requested_model", "model", "provider", "alias", "project", "region", "fallback_from")
