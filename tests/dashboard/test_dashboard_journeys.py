@@ -422,6 +422,18 @@ def test_a_store_that_is_busy_is_asked_again_before_anybody_is_told(seeded: Serv
     assert page.locator(".failed").count() == 0
 
 
+def test_a_large_dataset_is_looked_after_until_it_is_made(seeded: Served, open_page: Open) -> None:
+    page = open_page(seeded.url + "/datasets", clock=None)
+    states = [{"id": "i", "state": "running"}, {"id": "i", "state": "done", "version": 1, "rows": 310, "skipped": 0}]
+    page.route("**/v1/dashboard/datasets/large", lambda route: route.fulfill(status=202, json={"id": "i", "state": "running"}))
+    page.route("**/v1/dashboard/datasets/large/making/i", lambda route: route.fulfill(json=states.pop(0)))
+    page.get_by_role("button", name="From traces").first.click()
+    page.get_by_label("Name").fill("large")
+    page.get_by_role("button", name="Make it").click()
+    page.get_by_text("large: 310 rows").wait_for()
+    assert states == []
+
+
 def test_a_store_that_stays_busy_is_told_of(seeded: Served, open_page: Open) -> None:
     page = open_page("about:blank", expect="503")
     refused: list[str] = []

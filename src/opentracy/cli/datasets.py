@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import islice
@@ -24,6 +25,7 @@ from opentracy.cli.traces import json_option, open_reader, read_filters, since_o
 from opentracy.traces.filters import moment
 
 PATH: Final = "/v1/dashboard/datasets"
+_LOOK_S: Final = 0.3
 _SHOWN: Final = 200  # the most rows an engine shows at once
 Row = dict[str, Any]
 _T = TypeVar("_T")
@@ -54,7 +56,15 @@ class There:
 
     def create(self, name: str, q: str, since: str | None, until: str | None, limit: int) -> Row:
         times = {at: moment_of(text) for at, text in (("since", since), ("until", until)) if text}
-        return self._engine.send(f"{PATH}/{quote(name, safe='')}", {"q": q, "limit": limit, **times})
+        place = f"{PATH}/{quote(name, safe='')}"
+        made = self._engine.send(place, {"q": q, "limit": limit, **times})
+        making_id = made.get("id")  # a large one is made while we look on
+        while making_id and made.get("state") == "running":
+            time.sleep(_LOOK_S)
+            made = self._engine.get(f"{place}/making/{making_id}", [])
+        if made.get("state") == "failed":
+            raise click.ClickException(str(made.get("problem")))
+        return {name: made[name] for name in ("version", "rows", "skipped")}
 
     def add(self, name: str, rows: list[Any]) -> Row:
         return self._engine.send(f"{PATH}/{quote(name, safe='')}/rows", {"rows": rows})
@@ -117,8 +127,6 @@ def sane(work: Any) -> Any:
 
 def moment_of(text: str) -> int:
     """Milliseconds of a time or a span ago. Exits with 2 for what is neither."""
-    import time
-
     from opentracy.traces.errors import TraceStoreError
 
     try:

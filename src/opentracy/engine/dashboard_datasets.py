@@ -5,7 +5,10 @@ Belongs here: JSON in and out. Not here: files and versions (`datasets`), evalua
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +21,7 @@ from opentracy.traces.filters import parse
 from .dashboard_audit import data_home, note
 from .datasets import FORMS, MAX_ROWS, Datasets, Version, examples, selected
 from .errors import Refused
+from .makings import Making, Makings
 from .questions import LONG, SHORT, Lane
 from .routes import json_body, json_response
 from .traces import off_loop, reader_of
@@ -25,6 +29,9 @@ from .traces import off_loop, reader_of
 if TYPE_CHECKING:
     from .app import Engine
 
+log = logging.getLogger("opentracy.engine")
+AT_ONCE_S = 0.5  # that whoever asks waits for a data set
+_MAKING: set[asyncio.Task[None]] = set()  # the loop itself holds tasks weakly
 _PAGE = 200
 _SHOWN = 100  # versions of a dataset that a list names, the last ones
 
@@ -48,7 +55,10 @@ async def listing(engine: Engine, request: Request) -> Response:
 
 
 async def from_traces(engine: Engine, request: Request) -> Response:
-    """`POST /v1/dashboard/datasets/{name}` `{q, since, until, limit}`: a new version from what a filter selects."""
+    """`POST /v1/dashboard/datasets/{name}` `{q, since, until, limit}`: a new version from what a filter selects.
+
+    201 where it is made at once. What takes longer goes on after a 202 with an `id`, and `making` says how it stands.
+    """
     sets, reader, name = of(engine), reader_of(engine), request.path_params["name"]
     body = await json_body(request)
     q, limit = body.get("q", ""), body.get("limit", 500)
@@ -66,9 +76,49 @@ async def from_traces(engine: Engine, request: Request) -> Response:
         made = sets.add(name, rows, q or "every trace")
         return made.version, made.rows, skipped
 
-    version, rows, skipped = await _refusing(work, LONG)
-    note(engine, request, "dataset made", f"{name}, version {version}, {rows} rows")
-    return json_response({"version": version, "rows": rows, "skipped": skipped}, 201)
+    task = engine.loop.create_task(_refusing(work, LONG))
+    try:
+        done, _ = await asyncio.wait({task}, timeout=AT_ONCE_S)
+    except asyncio.CancelledError:
+        task.cancel()
+        raise
+    if done:
+        version, rows, skipped = task.result()
+        note(engine, request, "dataset made", f"{name}, version {version}, {rows} rows")
+        return json_response({"version": version, "rows": rows, "skipped": skipped}, 201)
+    running = Making(engine.new_id())
+    await off_loop(partial(_makings(engine).save, running))
+    ending = engine.loop.create_task(_end(engine, request, name, running, task))
+    _MAKING.add(ending)
+    ending.add_done_callback(_MAKING.discard)
+    return json_response({"id": running.id, "state": running.state}, 202)
+
+
+async def _end(engine: Engine, request: Request, name: str, making: Making, task: asyncio.Task[Any]) -> None:
+    """Writes down what became of a data set that nobody waited for."""
+    try:
+        making.version, making.rows, making.skipped = await task
+        making.state = "done"
+        note(engine, request, "dataset made", f"{name}, version {making.version}, {making.rows} rows")
+    except Refused as e:
+        making.state, making.problem = "failed", e.message
+    except Exception as e:
+        log.exception("a data set could not be made")
+        making.state, making.problem = "failed", e.__class__.__name__
+    await SHORT.ask(partial(_makings(engine).save, making), begun=True)
+
+
+def _makings(engine: Engine) -> Makings:
+    home = data_home(engine)
+    assert home is not None  # `of` was asked first
+    return Makings(home)
+
+
+async def making(engine: Engine, request: Request) -> Response:
+    """`GET /v1/dashboard/datasets/{name}/making/{making_id}`: `{id, state: running|done|failed, ...}`."""
+    of(engine)
+    found = await _refusing(partial(_makings(engine).one, request.path_params["making_id"]))
+    return json_response(msgspec.to_builtins(found))
 
 
 async def add_rows(engine: Engine, request: Request) -> Response:

@@ -1,6 +1,6 @@
 // Datasets: made from filters, clusters or the playground, in versions that never change; and evaluations on them.
 import { useState } from "preact/hooks";
-import { address, send } from "../lib/api";
+import { ApiError, address, get, send } from "../lib/api";
 import { bare, clock, count, ms, percent, plural, usd } from "../lib/format";
 import { useLoad, type Loaded } from "../lib/load";
 import { turn } from "../lib/messages";
@@ -17,6 +17,27 @@ import { RangePicker } from "../ui/range";
 const NAME = "[A-Za-z0-9][A-Za-z0-9._\\-]{0,63}";
 const base = (name: string) => `/v1/dashboard/datasets/${encodeURIComponent(name)}`;
 
+/** A version, or one in the making that has to be asked after. */
+interface Making {
+  id?: string;
+  state?: "running" | "done" | "failed";
+  rows: number;
+  skipped: number;
+  problem?: string;
+}
+
+const LOOK_MS = 400;
+
+async function made(name: string, begun: Making): Promise<Making> {
+  let now = begun;
+  while (now.state === "running") {
+    await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+    now = await get<Making>(`${base(name)}/making/${begun.id}`);
+  }
+  if (now.state === "failed") throw new ApiError(now.problem ?? "The dataset could not be made", 500, "error");
+  return now;
+}
+
 function FromTraces({ close, done }: { close: () => void; done: (name: string) => void }) {
   const [name, setName] = useState("");
   const [q, setQ] = useState(param("new") || "status:ok");
@@ -24,7 +45,7 @@ function FromTraces({ close, done }: { close: () => void; done: (name: string) =
   const [busy, setBusy] = useState(false);
   const make = async () => {
     setBusy(true);
-    const answer = await attempt(() => send<{ rows: number; skipped: number }>("POST", base(name), { q, ...bounds(), limit: Number(limit) }));
+    const answer = await attempt(async () => made(name, await send<Making>("POST", base(name), { q, ...bounds(), limit: Number(limit) })));
     setBusy(false);
     if (!answer) return;
     toast(`${name}: ${plural(answer.rows, "row")}${answer.skipped ? `, ${plural(answer.skipped, "trace")} without usable text left out` : ""}`);
