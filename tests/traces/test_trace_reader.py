@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from trace_samples import START_MS, make_record
 
-from opentracy.traces import project
+from opentracy.traces import project, stats
 from opentracy.traces.codec import encode_block
+from opentracy.traces.compile import Query
 from opentracy.traces.errors import QueryError
 from opentracy.traces.filters import Filters, parse
 from opentracy.traces.model import TraceRecord
 from opentracy.traces.reader import Reader
 from opentracy.traces.sqlite import Store
-from opentracy.traces.writer import insert_block
+from opentracy.traces.writer import Limits, TraceWriter, insert_block
 
 Put = Callable[..., list[TraceRecord]]
 
@@ -197,3 +199,49 @@ def test_questions_at_the_same_time_unpack_what_waits_once(store: Store, monkeyp
     assert sorted(unpacked) == sorted(set(unpacked))
     assert len(unpacked) == 60
     connection.close()
+
+
+def test_a_question_does_not_wait_for_a_long_backlog(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is answered from what there is, says how much is missing, and each further one finds more."""
+    monkeypatch.setattr("opentracy.traces.project.CHUNK_ROWS", 10)
+    monkeypatch.setattr("opentracy.traces.reader._REST_S", 0.0)
+    with TraceWriter(store, limits=Limits(block_rows=10), project=False) as writer:
+        for number in range(50):
+            writer.put(make_record(number))
+    reader = Reader(store, seconds=-1.0)
+    assert reader.behind() == 50
+    seen = []
+    for _ in range(10):
+        reader.current()
+        seen.append(stats.answer(reader, Query(("requests",)))[0]["requests"])
+        if not reader.behind():
+            break
+    assert seen == sorted(seen)
+    assert seen[-1] == 50
+    assert len(reader.page(limit=100).rows) == 50
+
+
+def test_the_questions_of_one_report_do_not_wait_one_after_the_other(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waited in vain waited for the others, too."""
+    monkeypatch.setattr("opentracy.traces.project.CHUNK_ROWS", 10)
+    with TraceWriter(store, limits=Limits(block_rows=10), project=False) as writer:
+        for number in range(30):
+            writer.put(make_record(number))
+    reader = Reader(store, seconds=0.0)
+    calls: list[object] = []
+    real = project.catch_up
+
+    def slow(connection: Any, **limits: Any) -> int:
+        calls.append(limits)
+        return real(connection, max_rows=1)
+
+    monkeypatch.setattr(project, "catch_up", slow)
+    for _ in range(3):
+        reader.page()
+    assert len(calls) == 1
+    assert reader.behind() == 20
+    whole = Reader(store)
+    monkeypatch.setattr(project, "catch_up", real)
+    assert len(whole.page(limit=100).rows) == 30, "who gave no time waits for everything"

@@ -20,8 +20,8 @@ import click
 import msgspec
 
 from opentracy.cli import traces_view as view
+from opentracy.cli.local import json_option, open_reader, read_filters, since_option, store_option, until_option
 from opentracy.cli.remote import Remote, engine_option, remote
-from opentracy.cli.traces import json_option, open_reader, read_filters, since_option, store_option, until_option
 from opentracy.traces.filters import moment
 
 PATH: Final = "/v1/dashboard/datasets"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from opentracy.cli import traces_view as view
-from opentracy.cli.traces import json_option, open_reader, store_option
+from opentracy.cli.local import json_option, open_reader, store_option
 from opentracy.traces.errors import TraceStoreError
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ from opentracy.cli import traces_view as view
 from opentracy.cli.datasets import PATH as DATASETS
 from opentracy.cli.datasets import Here as LocalSets
 from opentracy.cli.datasets import latest, sane, version_option
+from opentracy.cli.local import json_option, store_option
 from opentracy.cli.remote import Remote, engine_option, remote
-from opentracy.cli.traces import json_option, store_option
 
 _PATH: Final = "/v1/dashboard/evaluations"
 _LOOK_S: Final = 0.3

@@ -50,6 +50,7 @@ class Remote:
         cursor: Pairs = []
         while limit > 0:
             page = self.get("/v1/traces", [*asked, ("limit", str(min(limit, 1000))), *cursor])
+            _tell_missing(page)
             for row in page["data"]:
                 yield msgspec.convert(row, TraceRow)
             limit -= len(page["data"])
@@ -63,7 +64,9 @@ class Remote:
 
     def figures(self, asked: Pairs) -> list[dict[str, Any]]:
         """The answer to a query."""
-        return list(self.get("/v1/stats", asked)["data"])
+        found = self.get("/v1/stats", asked)
+        _tell_missing(found)
+        return list(found["data"])
 
     def tail(self, asked: Pairs) -> Iterator[TraceRow]:
         """New traces as they come, without end."""
@@ -138,6 +141,11 @@ class Remote:
         if answer.status >= 400:
             _refused(answer)
         return answer
+
+
+def _tell_missing(answer: Mapping[str, Any]) -> None:
+    if answer.get("behind"):
+        click.echo(f"{answer['behind']} traces came lately and are not in this yet", err=True)
 
 
 def _refused(answer: http.client.HTTPResponse) -> None:

@@ -224,7 +224,7 @@ def _judged(labels: Path | None, store: Path | None, metric: str, days: float, k
 
         return read_labels(labels).labels
     from opentracy.cli.judged import judged_labels
-    from opentracy.cli.traces import open_reader
+    from opentracy.cli.local import open_reader
 
     found = judged_labels(open_reader(store), metric, int((time.time() - days * 86400) * 1000), known)
     click.echo(f"{len(found)} judged prompts, models: {', '.join(found.models)}")

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from opentracy.cli import traces_view as view
+from opentracy.cli.local import filter_option, json_option, open_reader, read_filters, store_option
 from opentracy.cli.remote import Remote, Unreachable, engine_option, pairs, remote
-from opentracy.cli.traces import filter_option, json_option, open_reader, read_filters, store_option
 from opentracy.traces.errors import TraceStoreError
 
 if TYPE_CHECKING:

@@ -97,9 +97,15 @@ async def listing(engine: Engine, request: Request) -> Response:
     reader, filters, limit = reader_of(engine), filters_of(request), limit_of(request)
     cursor = request.query_params.get("cursor")
     await engine.traces.current()
-    page = await off_loop(lambda: reader.page(filters, limit=limit, cursor=cursor))
+    page, behind = await off_loop(lambda: (reader.page(filters, limit=limit, cursor=cursor), reader.behind()))
     data = [row(r) for r in page.rows]
-    return json_response({"object": "list", "data": data, "next": page.next, "has_more": page.next is not None})
+    rest = {"next": page.next, "has_more": page.next is not None}
+    return json_response({"object": "list", "data": data, **rest, **_missing(behind)})
+
+
+def _missing(behind: int) -> dict[str, int]:
+    """`behind`: traces that are committed and not in the answer yet; nothing where there are none, as nearly always."""
+    return {"behind": behind} if behind else {}
 
 
 def row(r: TraceRow) -> dict[str, Any]:

@@ -24,6 +24,8 @@ from .outlets import Outlets, alerting
 
 log = logging.getLogger("opentracy.engine")
 _FLUSH_S = 2.0
+#: a question waits so long for rows to be made; only after an import or a crash is that not enough for all
+_ROWS_S = 0.5
 
 
 def store_path(config: TracesConfig, environ: Mapping[str, str]) -> Path:
@@ -39,7 +41,7 @@ class Tracing:
 
     def __init__(self, config: Config, store: Store | None, environ: Mapping[str, str]) -> None:
         self.store = store
-        self.reader = Reader(store) if store is not None else None
+        self.reader = Reader(store, seconds=_ROWS_S) if store is not None else None
         self.redact = Redactor(config.traces.content)
         self.writer: TraceWriter | None = None
         self.outlets: Outlets | None = None

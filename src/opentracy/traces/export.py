@@ -34,6 +34,8 @@ _PAGE: Final = 500
 FINISHED: Final = ("stop", "tool_calls")
 #: records that are taken in at a time, as one block
 PORTION: Final = MAX_ROWS // 2
+#: rows are made of an import whenever so many came in
+_SHOW_ROWS: Final = 8 * PORTION
 #: a cell that begins so is a formula to a spreadsheet
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
@@ -310,8 +312,13 @@ def import_lines(
     """
     result = Imported()
     reader = Reader(store)
+    shown = 0
     for read, batch in batches(lines, result.errors):
         _take_in(store, reader, batch, result, before_write)
+        if result.added - shown >= _SHOW_ROWS:
+            # otherwise whoever asks first would wait for all of it
+            reader.current()
+            shown = result.added
         if progress is not None:
             progress(read)
     return result

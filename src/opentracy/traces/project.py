@@ -65,17 +65,23 @@ def lag(connection: sqlite3.Connection) -> int:
     return int(connection.execute("SELECT ifnull(sum(rows), 0) FROM blocks WHERE id > ?", (done,)).fetchone()[0])
 
 
-def catch_up(connection: sqlite3.Connection, *, max_rows: int | None = None, recent: Recent | None = None) -> int:
+def catch_up(
+    connection: sqlite3.Connection,
+    *,
+    max_rows: int | None = None,
+    seconds: float | None = None,
+    recent: Recent | None = None,
+) -> int:
     """Projects what is waiting, in chunks of one transaction each; returns how many rows were added.
 
+    `max_rows` and `seconds`: after so many, or so long, it begins no further chunk; one it does in any case.
     Safe from several processes at once: the mark moves in the same transaction as the rows and sums. Entries of
     `recent` are used up.
     """
     added = 0
     careful = False
-    while max_rows is None or added < max_rows:
-        if not _waiting(connection):
-            break
+    end = None if seconds is None else time.monotonic() + seconds
+    while (max_rows is None or added < max_rows) and waiting(connection):
         try:
             # decoded and added up before the write lock is taken: the journal's own commits must not wait for that
             chunk = _prepared(connection, {} if recent is None else recent, careful=careful)
@@ -85,6 +91,9 @@ def catch_up(connection: sqlite3.Connection, *, max_rows: int | None = None, rec
             if careful:
                 raise
             careful = True
+            continue
+        if end is not None and time.monotonic() >= end:
+            break
     if recent is not None:
         # what another process projected
         for block in [block for block in recent if block <= projected_upto(connection)]:
@@ -92,7 +101,8 @@ def catch_up(connection: sqlite3.Connection, *, max_rows: int | None = None, rec
     return added
 
 
-def _waiting(connection: sqlite3.Connection) -> bool:
+def waiting(connection: sqlite3.Connection) -> bool:
+    """Whether there are blocks without rows."""
     newest = connection.execute("SELECT max(id) FROM blocks").fetchone()[0]
     return newest is not None and int(newest) > projected_upto(connection)
 
@@ -111,8 +121,8 @@ def _prepared(connection: sqlite3.Connection, recent: Recent, *, careful: bool) 
     last = done
     rows: list[Row] = []
     totals = Totals()
-    waiting = connection.execute("SELECT id FROM blocks WHERE id > ? ORDER BY id LIMIT 100", (done,)).fetchall()
-    for (block,) in waiting:
+    following = connection.execute("SELECT id FROM blocks WHERE id > ? ORDER BY id LIMIT 100", (done,)).fetchall()
+    for (block,) in following:
         records: Sequence[TraceRecord | None] | None = recent.get(block)
         if records is None:
             records = _unpacked(connection, block)

@@ -32,6 +32,8 @@ MAX_PAGE: Final = 1000
 _RECENT: Final = 2_000
 #: a question waits this long for another's write lock before it is answered from what was projected before
 _PATIENCE_MS: Final = 300
+#: questions are answered as they come for so long after one of them waited in vain for all rows
+_REST_S: Final = 2.0
 _POSITION: Final = (1 << SEQ_BITS) - 1
 
 
@@ -79,31 +81,44 @@ class Page:
 
 
 class Reader:
-    """Answers questions about a store from any thread (each thread gets its own connection)."""
+    """Answers questions about a store from any thread (each thread gets its own connection).
 
-    def __init__(self, store: Store) -> None:
+    `seconds`: a question waits so long at most for rows to be made of what is committed, and is answered from what
+    there is then (see `behind`); None as long as it takes.
+    """
+
+    def __init__(self, store: Store, *, seconds: float | None = None) -> None:
         self.store = store
-        self._locked_until = 0.0
+        self._seconds = seconds
+        self._not_before = 0.0
 
     def current(self) -> sqlite3.Connection:
         """This thread's connection, with everything committed projected (as far as the store can be written)."""
         connection = self.store.reader()
-        if self.store.read_only or time.monotonic() < self._locked_until:
+        if self.store.read_only or time.monotonic() < self._not_before:
             return connection
         with self.store.projecting:
-            # whoever had it before us may have found the database locked
-            if time.monotonic() >= self._locked_until:
+            # whoever had it before us may have found the database locked, or more than its time was enough for
+            if time.monotonic() >= self._not_before:
                 self._project(connection)
         return connection
+
+    def behind(self) -> int:
+        """How many committed traces answers do not show yet: after an import or a crash there may be many."""
+        connection = self.store.reader()
+        return project.lag(connection) if project.waiting(connection) else 0
 
     def _project(self, connection: sqlite3.Connection) -> None:
         # a full or locked disk must not take the listing away, or hold it up: then it shows what was projected before;
         # the questions of one report do not wait one after the other
         connection.execute(f"PRAGMA busy_timeout = {_PATIENCE_MS}")
         try:
-            project.catch_up(connection)
+            project.catch_up(connection, seconds=self._seconds)
+            if self._seconds is not None and project.waiting(connection):
+                # the other questions of the same report would wait as long again
+                self._not_before = time.monotonic() + _REST_S
         except sqlite3.OperationalError:
-            self._locked_until = time.monotonic() + _PATIENCE_MS / 1000
+            self._not_before = time.monotonic() + _PATIENCE_MS / 1000
         finally:
             connection.execute("PRAGMA busy_timeout = 10000")
 
