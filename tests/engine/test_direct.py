@@ -208,6 +208,12 @@ SCRIPTS: dict[str, list[bytes]] = {
     "two choices": [answer(completion(choices=[{"index": i, "message": {"role": "assistant", "content": "x"}, "finish_reason": "stop"}
                                                for i in range(2)]))],
     "own fields": [answer(completion(_cost=5, _routing={"x": 1}))],
+    "own fields, null": [answer(completion(_cost=None, _latency_ms=None))],
+    "own fields, written otherwise": [answer(json.dumps(completion(_provider="x")).replace("_p", "\\u005fp").encode())],
+    "fields that look like ours": [answer(completion(_id="y", text="_cost"))],
+    "in pieces": [[GOOD[:30], GOOD[30:200], GOOD[200:]]],
+    "zipped without saying so": [answer(b"\x1f\x8b" + b"x" * 20), GOOD],
+    "and then some": [GOOD + b"HTTP/1.1 200 OK\r\n\r\n"],
     "other fields": [answer(completion(service_tier="default", system_fingerprint="fp"))],
     "no id": [answer({k: v for k, v in completion().items() if k not in ("id", "created")})],
     "error at 200": [answer({"error": {"message": "overloaded", "type": "overloaded_error"}}), GOOD],

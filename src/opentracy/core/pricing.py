@@ -122,7 +122,10 @@ def cost_of_plain(provider: str, model: str, usage: PlainUsage) -> Cost | None:
     if flat is None or not usage.flat:
         return cost_with(price, usage.as_dict())
     asked = usage.prompt_tokens * flat[0]
-    input_, sum_ = _nano(asked), _nano(asked + usage.completion_tokens * flat[1])
+    both = asked + usage.completion_tokens * flat[1]
+    # nearly every price is a whole number of nano-USD per token
+    input_ = _nano(asked) if asked % 1000 else asked // 1000
+    sum_ = _nano(both) if both % 1000 else both // 1000
     return Cost(input_, 0, 0, sum_ - input_, 0, sum_)
 
 

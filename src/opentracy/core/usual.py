@@ -59,7 +59,8 @@ _decode = msgspec.json.Decoder(UsualChat).decode
 
 def read_usual(data: bytes) -> UsualChat | None:
     """The request when it is a usual one; else None. See `doubled`."""
-    if data.find(b"\\u0000") >= 0:  # `in` would first ask whether the bytes are a number, by way of an exception
+    # `in` would first ask whether the bytes are a number, by way of an exception; a single byte is found much faster
+    if data.find(b"\\") >= 0 and data.find(b"\\u0000") >= 0:
         return None  # no text may hold it
     try:
         return _decode(data)

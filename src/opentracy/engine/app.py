@@ -159,7 +159,8 @@ class Engine:
     def started(self, call: ServedCall | DirectCall, provider: str) -> None:
         """A call begins, at this provider first."""
         self.calls.add(call)
-        call.slot = self.traces.begin(call.trace_id, call.ts_ms, call.requested, call.identity)
+        key_id = call.identity.key_id if call.identity is not None else None
+        call.slot = self.traces.begin(call.trace_id, call.ts_ms, call.requested, key_id)
         self.health.active[provider] += 1
 
     def finished(self, call: ServedCall | DirectCall, provider: str) -> None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from opentracy.core.jsonio import encode
 from opentracy.core.pricing import Cost, cost_of_plain
 from opentracy.core.usage import PlainUsage
@@ -69,7 +71,7 @@ class DirectCall:
         self.trace_id = trace_id = engine.new_id(ts_ms)
         self.started = started = _monotonic()
         engine.calls.add(self)
-        self.slot = engine.traces.begin(trace_id, ts_ms, requested, identity)
+        self.slot = engine.traces.begin(trace_id, ts_ms, requested, identity.key_id)
         engine.health.active[lane.target.provider] += 1
         exchange.owner = self
         if self.streams:
@@ -78,7 +80,17 @@ class DirectCall:
             seconds, head = lane.seconds, lane.whole_head
         self._deadline = deadline = started + seconds
         payload = b"%b\r\ncontent-length: %d\r\n\r\n%b" % (head, len(body), body)
-        connection.begin(payload, deadline, self, stream=self.streams)
+        connection.begin(payload, deadline, self, stream=self.streams, taker=None if self.streams else self._take)
+
+    def _take(self, body: bytes) -> bool:
+        """The body of a good answer that came at once, if it is a clean one."""
+        answer, connection = self._lane.forwarding.answer(body), self._connection
+        if answer is None or connection is None:
+            return False
+        self._connection = None
+        self.engine.transport.keep(connection)
+        self._answered(answer, body)
+        return True
 
     # ---------------------------------------------------------------- a waiter of the connection
     def done(self) -> bool:
@@ -115,7 +127,7 @@ class DirectCall:
         lane, usage = self._lane, answer.usage
         price = self._price(answer.model, usage)
         marker = self.trace_id.encode()
-        latency = round((_monotonic() - self.started) * 1000, 3)
+        latency = int((_monotonic() - self.started) * 1e6) / 1000
         if price is None:
             cost, headers = b"null", lane.headers % (marker, marker)
         else:
@@ -167,18 +179,18 @@ class DirectCall:
     def _record(
         self, finish: str, usage: PlainUsage, price: Cost | None, latency: float, request: bytes, response: bytes | None
     ) -> TraceRecord:
-        engine, lane = self.engine, self._lane
-        target, tokens_in, tokens_out = lane.target, usage.prompt_tokens, usage.completion_tokens
+        lane, target = self._lane, self._lane.target
+        tokens_in, tokens_out = usage.prompt_tokens, usage.completion_tokens
         total = None if price is None else price.total
         attempt = Attempt(target.name, target.provider, 200, None, 0.0, latency, 0, tokens_in, tokens_out, total)
-        record = TraceRecord(
-            self.trace_id, self.ts_ms, "ok", 200, self.requested, target.model, target.provider, lane.resolved.alias,
-            None, self.identity.key_id, config_hash=engine.state.hash, finish_reason=finish,
-            attempts=[attempt], latency_ms=latency, tokens_in=tokens_in, tokens_out=tokens_out, cost_nano=total,
-            engine_version=engine.version, request=request, response=response,
+        record = replace(
+            lane.record, trace_id=self.trace_id, ts_ms=self.ts_ms, requested_model=self.requested,
+            key_id=self.identity.key_id, finish_reason=finish, attempts=[attempt], latency_ms=latency,
+            tokens_in=tokens_in, tokens_out=tokens_out, request=request, response=response,
         )  # fmt: skip
         if price is not None:
             record.cost_source = "table"
+            record.cost_nano = price.total
             record.cost_in_nano = price.total - price.output
             record.cost_out_nano = price.output
         if not usage.flat:

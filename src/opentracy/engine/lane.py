@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from opentracy import __version__
 from opentracy.core.jsonio import encode
 from opentracy.core.plan import Policy
 from opentracy.core.wire import Forwarding, HttpRequest, Target, split_url
+from opentracy.traces import TraceRecord
 from opentracy.transport.http1 import request_head
 from opentracy.transport.proxy import authority
 
@@ -27,7 +29,7 @@ class Lane:
 
     __slots__ = (
         "auto_extras", "extras", "first", "forwarding", "guarded", "headers", "named", "origin",
-        "priced_headers", "resolved", "room", "seconds", "stream_head", "tally", "target", "whole_head",
+        "priced_headers", "record", "resolved", "room", "seconds", "stream_head", "tally", "target", "whole_head",
     )  # fmt: skip
 
     def __init__(self, snapshot: Snapshot, resolved: Resolved, target: Target, forwarding: Forwarding) -> None:
@@ -35,6 +37,11 @@ class Lane:
         self.guarded = len(resolved.targets) > 1  # the last target of an alias is never taken out
         self.room = snapshot.config.server.max_in_flight
         self.tally: Tally | None = None  # where its answers are counted, once there are some
+        # what all their traces say, to be copied
+        self.record = TraceRecord(
+            "", 0, model=target.model, provider=target.provider, alias=resolved.alias, config_hash=snapshot.hash,
+            engine_version=__version__,
+        )  # fmt: skip
         self.target = target
         self.forwarding = forwarding
         policy = policy_of(snapshot, resolved)

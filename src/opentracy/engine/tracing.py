@@ -18,7 +18,6 @@ from opentracy.traces.maintenance import Maintenance
 from opentracy.traces.redact import Redactor, masked_name
 from opentracy.traces.retention import Retention
 
-from .auth import Identity
 from .config import Config, TracesConfig
 from .outlets import Outlets, alerting
 
@@ -53,7 +52,22 @@ class Tracing:
             self._maintenance.start()
         self._flush: asyncio.Future[bool] | None = None  # the one that waits for the writer
         self._inflight = Inflight(store.path) if store is not None else None
+        #: notes that a request is open, where even a killed process leaves it behind; a slot for `end`
+        self.begin: Callable[[str, int, str, str | None], int] = _nowhere
+        #: the request has its record
+        self.end: Callable[[int], None] = _nothing
+        self._note_openings()
         self.put: Callable[[TraceRecord], object] = self.writer.put if self.writer is not None else _nothing
+
+    def _note_openings(self) -> None:
+        """Straight into the table, unless a name may have to be masked first."""
+        if self._inflight is not None:
+            whole = self.redact.content == "all"
+            self.begin, self.end = self._inflight.begin if whole else self._begin_masked, self._inflight.end
+
+    def _begin_masked(self, trace_id: str, ts_ms: int, model: str, key_id: str | None) -> int:
+        assert self._inflight is not None
+        return self._inflight.begin(trace_id, ts_ms, masked_name(model), key_id)
 
     def _look_after(self, config: Config, store: Store, environ: Mapping[str, str]) -> Maintenance:
         writer, outlets, traces = self.writer, self.outlets, config.traces
@@ -65,6 +79,7 @@ class Tracing:
     def renew(self, config: Config) -> None:
         """The configuration was read again: texts follow it at once, lifetimes from the next round on."""
         self.redact.content = config.traces.content
+        self._note_openings()
         if self._maintenance is not None:
             self._maintenance.keep(_lifetimes(config.traces))
 
@@ -72,19 +87,6 @@ class Tracing:
     def failing(self) -> dict[str, str]:
         """What the leader could not do in its last round, by duty; empty in the other workers."""
         return dict(self._maintenance.failing) if self._maintenance is not None else {}
-
-    def begin(self, trace_id: str, ts_ms: int, model: str, identity: Identity | None) -> int:
-        """Notes that a request is open, where even a killed process leaves it behind; a slot for `end`."""
-        if self._inflight is None:
-            return -1
-        if self.redact.content != "all":
-            model = masked_name(model)
-        return self._inflight.begin(trace_id, ts_ms, model, identity.key_id if identity is not None else None)
-
-    def end(self, slot: int) -> None:
-        """The request has its record."""
-        if self._inflight is not None:
-            self._inflight.end(slot)
 
     def recover(self) -> int:
         """Gives a record to each request that an earlier run left open; returns how many there were."""
@@ -138,6 +140,7 @@ class Tracing:
         if self._inflight is not None:
             self._inflight.close()
             self._inflight = None
+            self.begin, self.end = _nowhere, _nothing
         if self.store is not None:
             self.store.close()
 
@@ -147,5 +150,10 @@ def _lifetimes(traces: TracesConfig) -> Retention:
     return Retention(traces.metrics_days or None, traces.bodies_days or None)
 
 
-def _nothing(record: TraceRecord) -> None:
-    """Traces are off."""
+def _nowhere(trace_id: str, ts_ms: int, model: str, key_id: str | None) -> int:
+    """Nothing is kept."""
+    return -1
+
+
+def _nothing(what: object) -> None:
+    """Traces are off, or closed."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..core.failure import transport_failure
 from ..core.wire import Failure, Origin
+from .at_once import AtOnce
 from .http1 import ResponseReader
 from .proxy import Proxy
 
@@ -26,6 +27,7 @@ FLOOD_S = 0.0015
 GULP_S = 0.005
 MAX_GULPS = 4
 MOUTHFUL = 32 << 10  # a read of so much was worth its while
+PROVEN = 16
 _FOREVER = float("inf")
 _now = time.monotonic
 
@@ -53,9 +55,9 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_answer", "_gulping", "_gulps", "_loop", "_paused_at", "_poll", "_read_at", "_reading_paused", "_sink",
-        "_tail", "_timer", "_timer_at", "_tls", "_transport", "_waiter", "_want_whole", "deadline", "expires", "lost",
-        "on_idle_loss", "origin", "proxy", "reader", "resting",
+        "_answer", "_at_once", "_gulping", "_gulps", "_loop", "_paused_at", "_poll", "_read_at", "_reading_paused",
+        "_sink", "_tail", "_taker", "_timer", "_timer_at", "_tls", "_transport", "_uses", "_waiter", "_want_whole",
+        "deadline", "expires", "lost", "on_idle_loss", "origin", "proxy", "reader", "resting",
     )  # fmt: skip
 
     def __init__(self, origin: Origin, proxy: Proxy | None, max_body: int) -> None:
@@ -70,8 +72,11 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._waiter: Waiter | None = None
+        self._taker: Callable[[bytes], bool] | None = None
+        self._at_once = AtOnce()
         self._want_whole = False
         self._tail = 0
+        self._uses = 0  # answers that a taker has taken
         self._tls = False
         self._poll = select.poll()
         self._sink: Sink | None = None
@@ -92,6 +97,12 @@ class Connection(asyncio.Protocol):
         self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
 
     def data_received(self, data: bytes) -> None:
+        taker = self._taker
+        if taker is not None:
+            self._taker = None
+            body = self._at_once.body(data)
+            if body is not None and taker(body):
+                return
         reader = self.reader
         if self.resting:
             self._data_while_resting(data)
@@ -157,19 +168,48 @@ class Connection(asyncio.Protocol):
             await self.wait_for_data(deadline)
         self._want_whole = False
 
-    def begin(self, payload: bytes, deadline: float, waiter: Waiter, *, stream: bool) -> None:
-        """Sends a request; `waiter` is told when its answer (or the head of a streamed one) is there."""
+    def begin(
+        self,
+        payload: bytes,
+        deadline: float,
+        waiter: Waiter,
+        *,
+        stream: bool,
+        taker: Callable[[bytes], bool] | None = None,
+    ) -> None:
+        """Sends a request; `waiter` is told when its answer (or the head of a streamed one) is there.
+
+        `taker`: is given the body of a good answer that comes whole in one read, before anybody else. If it takes it
+        (True), it has called `taken`, and that was the exchange; if not, the answer is read as any other.
+        """
         assert self._transport is not None
-        self.reader.start(stream=stream)
+        reader = self.reader
+        if stream or not reader.passed_by:
+            reader.start(stream=stream)
+        else:
+            reader.complete = reader.passed_by = False
         self._want_whole = True
         self._transport.write(payload)
+        self._taker = taker
         self.deadline = deadline
         if deadline < self._timer_at:
             self._arm()
         self._waiter = waiter
 
+    def taken(self, expires: float) -> None:
+        """Idle from now on, after an answer that a taker was given: the reader is as it was started, but done."""
+        self.reader.complete = self.reader.passed_by = True
+        self._waiter = None
+        self._want_whole = False
+        self.deadline = _FOREVER
+        self.resting = True
+        self._tail = 0
+        self._uses += 1
+        self.expires = expires
+
     def notify(self, deadline: float, waiter: Waiter) -> None:
         """Has `waiter` told, once, of whatever happens next: no task, no future."""
+        self._taker = None
         if self._reading_paused:
             self._read_on()
         self.deadline = deadline
@@ -302,9 +342,13 @@ class Connection(asyncio.Protocol):
                 return False
         return self._wake_up()
 
-    def usable_now(self) -> bool | None:
-        """As `usable`, for those who cannot wait: None when it takes a moment to know."""
-        if self._poll.poll(0):
+    def usable_now(self, *, fresh: bool = False) -> bool | None:
+        """As `usable`, for those who cannot wait: None when it takes a moment to know.
+
+        `fresh`: it was used just now. Where that has gone well often enough, the socket is not asked: a peer that hangs
+        up within that moment could as well have done so while the request is on its way.
+        """
+        if not (fresh and self._uses >= PROVEN) and self._poll.poll(0):
             return None
         reader, transport = self.reader, self._transport
         if reader.complete and reader.reusable and self.lost is None and transport is not None:

@@ -25,6 +25,7 @@ from .pool import IDLE_S, MAX_PER_ORIGIN, Pool
 from .proxy import Proxy, authority, proxy_for
 
 _now = time.monotonic
+_JUST_NOW = IDLE_S - 0.001  # left to a connection that was used within the last millisecond
 
 
 class Sink(Protocol):
@@ -192,7 +193,8 @@ class AioTransport:
         connection = self._pool.take(origin)
         if connection is None:
             return None
-        usable = connection.usable_now() if connection.expires > _now() else None
+        left = connection.expires - _now()
+        usable = connection.usable_now(fresh=left > _JUST_NOW) if left > 0 else None
         if usable:
             return connection
         if usable is None:
@@ -297,6 +299,16 @@ class AioTransport:
         if self._waiting:
             self._wake()
         return HttpResponse(head.status, head.headers, body)
+
+    def keep(self, connection: Connection) -> None:
+        """A connection whose answer a taker has taken."""
+        now = _now()
+        connection.taken(now + IDLE_S)
+        if not self._pool.keep(connection.origin, connection, now):
+            for old in self._pool.put(connection.origin, connection, now):
+                self.discard(old)
+        if self._waiting:
+            self._wake()
 
     async def _idle(self, origin: Origin) -> Connection | None:
         while True:

@@ -99,8 +99,8 @@ class ResponseReader:
 
     __slots__ = (
         "_arrived", "_chunked_or_sized", "_framing", "_inflater", "_informational", "_limit", "_max_body", "_parser",
-        "_parts", "_raw", "_raw_size", "_size", "_stream", "complete", "failure", "head", "on_body", "reusable",
-        "streaming",
+        "_parts", "_raw", "_raw_size", "_size", "_stream", "complete", "failure", "head", "on_body", "passed_by",
+        "reusable", "streaming",
     )  # fmt: skip
 
     def __init__(self, max_body: int = MAX_BODY) -> None:
@@ -118,6 +118,7 @@ class ResponseReader:
         self.head: HttpHead | None = None
         self.failure: Failure | None = None
         self.complete = self.streaming = False  # streaming: a 2xx head of a streamed request is in
+        self.passed_by = False  # somebody else has read the answer: nothing of it is here
         self._stream = stream
         self._raw: list[bytes] = []  # what came until the head was whole
         self._raw_size = self._framing = 0  # bytes of it; bytes since then that were no body
