@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from opentracy.core.wire import Failure, Origin
-from opentracy.transport.aconnection import FLOOD_S, Connection
+from opentracy.transport.aconnection import FLOOD_RATE, FLOOD_S, Connection
 from opentracy.transport.aio import AioTransport, Answer
 
 HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -147,5 +147,23 @@ def test_the_last_piece_is_not_waited_after() -> None:
     async def scene(connection: Connection, wire: Wire, sink: Sink, clock: Clock, answer: Answer) -> None:
         connection.data_received(chunk(b"1") + b"0\r\n\r\n")
         assert wire.reading and sink.ended == [None]
+
+    pushed(scene)
+
+
+def test_a_flood_is_known_by_what_gathered_where_the_loop_comes_late() -> None:
+    async def scene(connection: Connection, wire: Wire, sink: Sink, clock: Clock, answer: Answer) -> None:
+        connection.data_received(chunk(b"1"))
+        await until(lambda: wire.reading)
+        clock.now += 10 * FLOOD_S
+        connection.data_received(chunk(b"2" * int(10 * FLOOD_S * FLOOD_RATE + 10)))
+        assert not wire.reading
+        await until(lambda: wire.reading)
+        clock.now += 10 * FLOOD_S
+        connection.data_received(chunk(b"3"))  # one event: that was the last of it
+        assert wire.reading
+        clock.now += 10 * FLOOD_S
+        connection.data_received(chunk(b"4" * 10_000))  # large events now and then are no flood
+        assert wire.reading
 
     pushed(scene)

@@ -72,14 +72,15 @@ class AnthropicRelay:
             if self._sse.overflow:
                 decoder.failure = event_limit()
             return b""
-        raws = block.split(b"\n\n")
         out: list[bytes] = []
         at = 0
-        while at < len(raws) and not self._front and not decoder.over():
-            self._one(raws[at], out)
-            at += 1
-        at += self._many(raws[at:], out)
-        for raw in raws[at:]:
+        while at < len(block) and not self._front and not decoder.over():
+            end = block.find(b"\n\n", at)
+            end = len(block) if end < 0 else end
+            self._one(block[at:end], out)
+            at = end + 2
+        rest = self._many(block[at:], out)
+        for raw in rest.split(b"\n\n") if rest else ():
             if decoder.over():
                 break
             self._one(raw, out)
@@ -92,16 +93,17 @@ class AnthropicRelay:
         else:
             out += self._slow(raw)
 
-    def _many(self, raws: list[bytes], out: list[bytes]) -> int:
-        """How many of some events were taken together: text up to the last one, behind which a stream has others."""
-        count = len(raws)
-        while count and not raws[count - 1].startswith(self._front):
-            count -= 1
-        texts = self._texts(raws[:count]) if count > 1 and self._front else None
+    def _many(self, block: bytes, out: list[bytes]) -> bytes:
+        """Takes events together that are all text, up to the last one, behind which a stream has others; the rest."""
+        front = self._front
+        if not front or not block.startswith(front):
+            return block
+        end = block.find(b"\n\n", block.rfind(front))
+        texts = self._texts(block if end < 0 else block[:end])
         if texts is None:
-            return 0
+            return block
         out += (self._before_text, (self._after_text + self._before_text).join(texts), self._after_text)
-        return count
+        return b"" if end < 0 else block[end + 2 :]
 
     def _slow(self, raw: bytes) -> list[bytes]:
         """An event of another kind, through the decoder."""
@@ -139,17 +141,11 @@ class AnthropicRelay:
                 return None
         return text
 
-    def _texts(self, raws: list[bytes]) -> list[bytes] | None:
+    def _texts(self, block: bytes) -> list[bytes] | None:
         """As `_text` for events that are all alike but for their text, without its quotes, and for the spaces that the
         API puts behind it; they are noted. None when each must be looked at."""
-        start = len(self._front)
-        bare = [raw.rstrip(b" }") for raw in raws]
-        texts = [one[start:-1] for one in bare]
-        # nothing but that stands before and behind them
-        if b'%b%b"' % (self._front, (b'"\n\n' + self._front).join(texts)) != b"\n\n".join(bare):
-            return None
-        behind = b"|".join([raw[len(one) :] for raw, one in zip(raws, bare, strict=True)])
-        if behind.replace(b" ", b"") != b"|".join([b"}}"] * len(raws)) or b"" in texts:
+        texts = self._padded(block) if block.find(b"} ") >= 0 else self._bare(block)
+        if texts is None or b"" in texts:
             return None
         said = joined(texts)
         if said is None:
@@ -157,6 +153,27 @@ class AnthropicRelay:
         self._decoder.progress += len(texts)
         self._pieces.append(b'"%b"' % said)
         return texts
+
+    def _bare(self, block: bytes) -> list[bytes] | None:
+        """The texts of such events without any spaces behind them."""
+        front = self._front
+        start = len(front) - front.find(b"\n") - 1
+        # cut at single bytes, then held against the whole: nothing but that stands before and behind them
+        texts = [line[start:-3] for line in block.split(b"\n")[1::3]]
+        if not block.endswith(b'"}}') or (b'"}}\n\n' + front).join(texts) != block[len(front) : -3]:
+            return None
+        return texts
+
+    def _padded(self, block: bytes) -> list[bytes] | None:
+        """The same with spaces, however many."""
+        front, raws = self._front, block.split(b"\n\n")
+        start = len(front)
+        bare = [raw.rstrip(b" }") for raw in raws]
+        texts = [one[start:-1] for one in bare]
+        if b'%b%b"' % (front, (b'"\n\n' + front).join(texts)) != b"\n\n".join(bare):
+            return None
+        behind = b"|".join([raw[len(one) :] for raw, one in zip(raws, bare, strict=True)])
+        return texts if behind.replace(b" ", b"") == b"|".join([b"}}"] * len(raws)) else None
 
     def _shown(self, text: bytes) -> bytes:
         """Takes note of text that goes by."""

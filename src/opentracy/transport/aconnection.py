@@ -24,6 +24,7 @@ MAX_TAIL = 64 << 10
 # is done with its events, and no model speaks that fast. The first gulps come GULP_S after each other; as long as the
 # flood goes on they grow to MAX_GULPS times that, which still looks like writing to whoever reads along.
 FLOOD_S = 0.0015
+FLOOD_RATE = 100_000  # bytes a second; five hundred events
 GULP_S = 0.005
 MAX_GULPS = 4
 MOUTHFUL = 32 << 10  # a read of so much was worth its while
@@ -55,9 +56,9 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_answer", "_at_once", "_gulping", "_gulps", "_loop", "_paused_at", "_poll", "_read_at", "_reading_paused",
-        "_sink", "_tail", "_taker", "_timer", "_timer_at", "_tls", "_transport", "_uses", "_waiter", "_want_whole",
-        "deadline", "expires", "lost", "on_idle_loss", "origin", "proxy", "reader", "resting",
+        "_answer", "_at_once", "_gulped", "_gulping", "_gulps", "_loop", "_paused_at", "_poll", "_read_at",
+        "_reading_paused", "_sink", "_tail", "_taker", "_timer", "_timer_at", "_tls", "_transport", "_uses", "_waiter",
+        "_want_whole", "deadline", "expires", "lost", "on_idle_loss", "origin", "proxy", "reader", "resting",
     )  # fmt: skip
 
     def __init__(self, origin: Origin, proxy: Proxy | None, max_body: int) -> None:
@@ -85,7 +86,7 @@ class Connection(asyncio.Protocol):
         self._timer_at = _FOREVER
         self._paused_at: float | None = None
         self._reading_paused = False
-        self._gulping = False
+        self._gulping = self._gulped = False
         self._gulps = 1  # how long the next one waits, and meanwhile how long this one still has to
         self._read_at = 0.0  # on the loop's clock
 
@@ -275,11 +276,15 @@ class Connection(asyncio.Protocol):
             if self._sink is None:  # it has closed or finished the answer
                 return
             now = self._loop.time()
-            if now - self._read_at >= FLOOD_S or len(data) >= MOUTHFUL:
+            since = now - self._read_at
+            # a busy loop may come to a gulp late: what gathered for it tells whether the flood goes on
+            flood = since < FLOOD_S or (self._gulped and len(data) >= since * FLOOD_RATE)
+            self._gulped = False
+            self._read_at = now
+            if not flood or len(data) >= MOUTHFUL:
                 self._gulps = 1
             elif not reader.complete:
                 self._pause_a_moment(answer)
-            self._read_at = now
         if reader.complete:
             answer.finish()
             sink.end(None)
@@ -298,7 +303,7 @@ class Connection(asyncio.Protocol):
         """The moment is over; nothing if the body was given up meanwhile."""
         if self._gulping:
             self._gulping = False
-            self._read_at = self._loop.time()
+            self._gulped = True
             if self._paused_at is None and self._transport is not None and not self._transport.is_closing():
                 self._transport.resume_reading()
 
@@ -369,6 +374,7 @@ class Connection(asyncio.Protocol):
         self._sink = self._answer = None
         self.deadline = _FOREVER
         self._gulps = 1
+        self._gulped = False
         if self._paused_at is not None or self._gulping:
             self._paused_at = None
             self._gulping = False
