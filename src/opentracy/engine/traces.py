@@ -97,14 +97,16 @@ async def listing(engine: Engine, request: Request) -> Response:
     reader, filters, limit = reader_of(engine), filters_of(request), limit_of(request)
     cursor = request.query_params.get("cursor")
     await engine.traces.current()
-    page, behind = await off_loop(lambda: (reader.page(filters, limit=limit, cursor=cursor), reader.behind()))
+    behind, page = await off_loop(lambda: (_behind(reader), reader.page(filters, limit=limit, cursor=cursor)))
     data = [row(r) for r in page.rows]
     rest = {"next": page.next, "has_more": page.next is not None}
-    return json_response({"object": "list", "data": data, **rest, **_missing(behind)})
+    return json_response({"object": "list", "data": data, **rest, **behind})
 
 
-def _missing(behind: int) -> dict[str, int]:
-    """`behind`: traces that are committed and not in the answer yet; nothing where there are none, as nearly always."""
+def _behind(reader: Reader) -> dict[str, int]:
+    """`behind`: traces that are committed and may not be in the answer to come; nothing where there are none."""
+    reader.current()
+    behind = reader.behind()
     return {"behind": behind} if behind else {}
 
 
@@ -153,7 +155,7 @@ async def stats(engine: Engine, request: Request) -> Response:
             raise Refused(503, text, code="clickhouse_unavailable", headers={"retry-after": "10"}) from None
     await engine.traces.current()
     # tens of thousands of lines are not written on the event loop
-    data = await off_loop(lambda: encode({"object": "list", "data": answer(reader, query())}))
+    data = await off_loop(lambda: encode({"object": "list", **_behind(reader), "data": answer(reader, query())}))
     return Response(data, 200, None, "application/json")
 
 
