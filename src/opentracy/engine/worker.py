@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from opentracy.core.pricing import price_of
 from opentracy.traces import Store
+from opentracy.traces.memory import share_heaps
 
 from .app import Engine
 from .configfile import ConfigError
@@ -36,6 +37,7 @@ def work(sock: socket.socket, service: Service, *, first: bool, parent: int | No
     """Serves on a listening socket until told to stop; the exit status. `first`: does what is done once per start."""
     import uvloop
 
+    share_heaps()
     return uvloop.run(_work(sock, service, first, parent))
 
 
