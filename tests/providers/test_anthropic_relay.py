@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from itertools import pairwise
 from typing import Any
 
@@ -17,15 +18,20 @@ from opentracy.providers.anthropic import DIALECT
 from opentracy.providers.anthropic_relay import AnthropicRelay
 
 
-def relayed(raw: bytes, first: int, cuts: list[int]) -> tuple[list[Chunk], AnthropicRelay]:
-    """Chunks of a stream whose first `first` bytes were decoded and whose rest was relayed in pieces."""
+def relayed(raw: bytes, first: int, cuts: list[int], at_once: int = 1) -> tuple[list[Chunk], AnthropicRelay]:
+    """Chunks of a stream whose first `first` bytes were decoded and whose rest was relayed in pieces, so many of them
+    with one read; where several are, they are cut behind each event as well."""
     d = decoder(SONNET)
     shown = d.feed(raw[:first])
     relay = DIALECT.open_relay(d, list(shown))
     assert isinstance(relay, AnthropicRelay)
     rest = raw[first:]
     bounds = [0, *sorted(c % (len(rest) + 1) for c in cuts), len(rest)]
-    out = b"".join(relay.feed(rest[a:b]) for a, b in pairwise(bounds))
+    if at_once > 1:
+        bounds = sorted({*bounds, *(m.end() for m in re.finditer(b"\n\n", rest))})
+    pieces = [rest[a:b] for a, b in pairwise(bounds)]
+    reads = [pieces[at : at + at_once] for at in range(0, len(pieces), at_once)]
+    out = b"".join(relay.feed(b"".join(cut), cut) for cut in reads)
     if not relay.done and relay.failure is None:
         out += relay.close()
     assert out == b"" or out.endswith(b"\n\n")
@@ -41,7 +47,8 @@ def test_relay_and_decoder_say_the_same(data: st.DataObject) -> None:
         raw = raw.replace(b"\n", b"\r\n")
     committed = events(stream_of(SCENES[scene])[:5])
     first = len(committed) + data.draw(st.integers(0, 40)) if len(SCENES[scene]["content"]) else len(raw)
-    chunks, relay = relayed(raw, first, data.draw(st.lists(st.integers(0, 10_000), max_size=12)))
+    cuts = data.draw(st.lists(st.integers(0, 10_000), max_size=12))
+    chunks, relay = relayed(raw, first, cuts, data.draw(st.integers(1, 4)))
     whole, _ = decode(SONNET, [raw])
     assert relay.failure is None
     if relay.last is not None:
@@ -110,15 +117,18 @@ PIECES = st.one_of(
 SPACES = st.integers(0, 3).map(lambda n: b" " * n)
 
 
-@given(st.lists(st.tuples(PIECES, SPACES, SPACES), min_size=1, max_size=9), st.lists(st.integers(0, 3000), max_size=8))
-def test_events_that_differ_in_text_and_in_the_spaces_behind_it(pieces: list[tuple[bytes, bytes, bytes]], cuts: list[int]) -> None:
+@given(st.lists(st.tuples(PIECES, SPACES, SPACES), min_size=1, max_size=9), st.lists(st.integers(0, 3000), max_size=8),
+       st.integers(1, 4))  # fmt: skip
+def test_events_that_differ_in_text_and_in_the_spaces_behind_it(
+    pieces: list[tuple[bytes, bytes, bytes]], cuts: list[int], at_once: int
+) -> None:
     """The API fills its events up with spaces. A text may be broken, or look like the end of an event."""
     event = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"%b"}%b}%b\n\n'
     head, end = events(stream_of(SCENES["text"])[:4]), events(stream_of(SCENES["text"])[-3:])
     raw = head + b"".join(event % piece for piece in pieces) + end
     d = decoder(SONNET)
     whole = d.feed(raw) + d.close()
-    chunks, relay = relayed(raw, len(head), cuts)
+    chunks, relay = relayed(raw, len(head), cuts, at_once)
     if relay.last is not None:
         chunks.append(relay.last)
     assert (relay.failure is None) == (d.failure is None)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -80,8 +82,8 @@ def decoded(raw: bytes) -> Seen:
     return Seen(chunks, last, decoder.failure, fold.message())
 
 
-def forwarded(raw: bytes, edges: list[int]) -> tuple[Seen | None, CleanStream]:
-    """None where a decoder has to read the stream from its beginning."""
+def forwarded(raw: bytes, edges: list[int], at_once: int = 1) -> tuple[Seen | None, CleanStream]:
+    """None where a decoder has to read the stream from its beginning. `at_once`: so many pieces come with one read."""
     stream, held, out, pieces = CleanStream(), b"", b"", [raw[a:b] for a, b in pairwise(edges)]
     while pieces:
         held += pieces.pop(0)
@@ -94,7 +96,8 @@ def forwarded(raw: bytes, edges: list[int]) -> tuple[Seen | None, CleanStream]:
     else:
         return None, stream
     while pieces and not stream.odd and not stream.done:
-        out += stream.feed(pieces.pop(0))
+        cut, pieces = pieces[:at_once], pieces[at_once:]
+        out += stream.feed(b"".join(cut), cut)
     if stream.done:
         message = json.loads(stream.response())["choices"][0]["message"]
         last = json.loads(encode(stream.last()))
@@ -138,22 +141,44 @@ def edges_of(raw: bytes, cuts: list[int]) -> list[int]:
     return [0, *sorted({c for c in cuts if 0 < c < len(raw)}), len(raw)]
 
 
-@given(HEADS, st.lists(st.one_of(PLAIN, PLAIN, ODD), max_size=6), ENDS, st.booleans(), st.lists(st.integers(0, 2500), max_size=12))
-def test_any_stream_in_any_split(head: bytes, middle: list[bytes], ends: list[bytes], usual: bool, cuts: list[int]) -> None:
+def by_event(raw: bytes, cuts: list[int]) -> list[int]:
+    """As most servers cut: behind each event, and at few other places."""
+    return edges_of(raw, [m.end() for m in re.finditer(b"\n\n", raw)] + cuts[:1])
+
+
+@given(HEADS, st.lists(st.one_of(PLAIN, PLAIN, ODD), max_size=6), ENDS, st.booleans(), st.lists(st.integers(0, 2500), max_size=12),
+       st.sampled_from([edges_of, by_event]), st.integers(1, 4))  # fmt: skip
+def test_any_stream_in_any_split(
+    head: bytes, middle: list[bytes], ends: list[bytes], usual: bool, cuts: list[int], edges: Any, at_once: int
+) -> None:
     raw = head + b"".join(middle) + (FINISH + COUNTED + DONE if usual else b"".join(ends))
-    seen, _ = forwarded(raw, edges_of(raw, cuts))
+    seen, _ = forwarded(raw, edges(raw, cuts), at_once)
     if seen is not None:
         assert seen == decoded(raw)
 
 
-@given(st.lists(PLAIN, min_size=1, max_size=6), st.lists(st.integers(0, 2500), max_size=12), st.booleans())
-def test_a_clean_stream_needs_no_decoder(middle: list[bytes], cuts: list[int], together: bool) -> None:
+@given(st.lists(PLAIN, min_size=1, max_size=6), st.lists(st.integers(0, 2500), max_size=12), st.booleans(),
+       st.sampled_from([edges_of, by_event]), st.integers(1, 4))  # fmt: skip
+def test_a_clean_stream_needs_no_decoder(
+    middle: list[bytes], cuts: list[int], together: bool, edges: Any, at_once: int
+) -> None:
     end = event(choice({}, "length"), usage=USAGE) if together else FINISH + COUNTED
     raw = HEAD + event(choice({"content": "a"})) + b"".join(middle) + end + DONE
-    seen, stream = forwarded(raw, edges_of(raw, cuts))
+    seen, stream = forwarded(raw, edges(raw, cuts), at_once)
     assert stream.done and not stream.odd
     assert seen == decoded(raw)
     assert stream.model == "m"
+
+
+def test_pieces_that_are_events_are_looked_at_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [event(choice({"content": f"text {n}"})) for n in range(30)]
+    stream = CleanStream()
+    assert stream.open(HEAD + texts[0])
+    monkeypatch.setattr(stream, "_parser", SimpleNamespace(idle=True))  # nothing has to be cut again
+    for at in range(1, 30, 7):
+        cut = texts[at : at + 7]
+        assert stream.feed(b"".join(cut), cut) == b"".join(cut)
+    assert stream.progress == 30
 
 
 @pytest.mark.parametrize("head", [b"", b"d", b"data: ", HEAD[:-1], HEAD, HEAD + event(choice({"content": ""}))])

@@ -47,6 +47,7 @@ ODD = {
     "closed afterwards": sized(more=b"connection: close\r\n"),
     "closed afterwards, said second": sized(more=b"connection: keep-alive\r\nconnection: close\r\n"),
     "closed afterwards, in a list": sized(more=b"connection: keep-alive, close\r\n"),
+    "closed afterwards, says a proxy": sized(more=b"proxy-connection: close\r\n"),
     "zipped": sized(gzip.compress(BODY), b"content-encoding: gzip\r\n"),
     "not all of it": sized()[:-1],
     "head only": sized()[:40],

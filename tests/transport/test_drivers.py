@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -340,7 +340,7 @@ class Collect:
         self.parts: list[bytes] = []
         self.done: asyncio.Future[Failure | None] = loop.create_future()
 
-    def data(self, data: bytes) -> None:
+    def data(self, data: bytes, cut: Sequence[bytes] = ()) -> None:
         self.parts.append(data)
 
     def end(self, failure: Failure | None) -> None:
@@ -395,7 +395,7 @@ def test_the_deadline_moves_with_the_content(server: FaultServer) -> None:
         _, rest = await opened(server.base)
 
         class Extending(Collect):
-            def data(self, data: bytes) -> None:
+            def data(self, data: bytes, cut: Sequence[bytes] = ()) -> None:
                 super().data(data)
                 rest.extend(time.monotonic() + 0.4)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from opentracy.core.wire import Failure, Origin
@@ -56,7 +56,7 @@ class Sink:
         self.parts: list[bytes] = []
         self.ended: list[Failure | None] = []
 
-    def data(self, data: bytes) -> None:
+    def data(self, data: bytes, cut: Sequence[bytes] = ()) -> None:
         self.parts.append(data)
 
     def end(self, failure: Failure | None) -> None:

@@ -6,7 +6,7 @@ out. Dialects whose wire is close enough bring a cheaper relay of their own. Not
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from .fold import MessageFold as MessageFold  # relays fold as they go
@@ -70,7 +70,7 @@ class EncodingRelay:
         """Content-bearing events so far."""
         return self._decoder.progress
 
-    def feed(self, data: bytes) -> bytes:
+    def feed(self, data: bytes, cut: Sequence[bytes] = ()) -> bytes:
         """Events completed by these provider bytes."""
         return self._write(self._decoder.feed(data), self._decoder.done)
 

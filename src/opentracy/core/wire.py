@@ -8,7 +8,7 @@ Belongs here: what a request, an answer, a target and a failure *are*. How a pro
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple, Protocol
@@ -242,8 +242,9 @@ class Relay(Protocol):
         """Content-bearing events so far."""
         ...
 
-    def feed(self, data: bytes) -> bytes:
-        """`data: {chunk}` events completed by these provider bytes, each with its blank line; may be empty."""
+    def feed(self, data: bytes, cut: Sequence[bytes] = ()) -> bytes:
+        """`data: {chunk}` events completed by these provider bytes, each with its blank line; may be empty. `cut`: the
+        same bytes in pieces, perhaps one for each event."""
         ...
 
     def close(self) -> bytes:
@@ -288,8 +289,8 @@ class ForwardedStream(Protocol):
         None when a decoder must read this stream from its beginning."""
         ...
 
-    def feed(self, data: bytes) -> bytes:
-        """What is to be sent on of these bytes, after `open`."""
+    def feed(self, data: bytes, cut: Sequence[bytes] = ()) -> bytes:
+        """What is to be sent on of these bytes, after `open`; `cut`: the same in pieces, perhaps one for each event."""
         ...
 
     def last(self) -> Chunk:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from opentracy.core.plan import Opened
@@ -143,12 +144,12 @@ class DirectStream(DirectCall):
         else:
             answer.attach(self, now + self._idle)
 
-    def data(self, data: bytes) -> None:
+    def data(self, data: bytes, cut: Sequence[bytes] = ()) -> None:
         """Provider bytes."""
         forwarded = self._forwarded
         assert forwarded is not None
         try:
-            out = forwarded.feed(data)
+            out = forwarded.feed(data, cut)
         except Exception:
             log.exception("request %s: forwarding failed", self.trace_id)
             stream = self._not_usual().stream

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from opentracy.core.failure import hide
@@ -103,12 +103,12 @@ class Stream:
         call.exchange.open_stream(200, EVENTS, call.headers(self._opened.target) + NO_CACHE, data)
 
     # ---------------------------------------------------------------- the transport's sink
-    def data(self, data: bytes) -> None:
+    def data(self, data: bytes, cut: Sequence[bytes] = ()) -> None:
         """Provider bytes."""
         assert self._relay is not None
-        self._pass_on(self._relay.feed, data)
+        self._pass_on(self._relay.feed, data, cut)
 
-    def _pass_on(self, take: Callable[..., bytes], *data: bytes) -> None:
+    def _pass_on(self, take: Callable[..., bytes], *data: Any) -> None:
         """Sends what a relay makes of provider bytes, and heeds what it found in them."""
         relay = self._relay
         assert relay is not None

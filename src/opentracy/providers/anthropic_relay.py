@@ -6,6 +6,7 @@ is checked, cut out and put between two prepared halves of a chunk. Everything e
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -58,12 +59,16 @@ class AnthropicRelay:
         """Content-bearing events so far."""
         return self._decoder.progress
 
-    def feed(self, data: bytes) -> bytes:
+    def feed(self, data: bytes, cut: Sequence[bytes] = ()) -> bytes:
         """OpenAI events completed by these bytes of the provider's."""
         decoder = self._decoder
         if decoder.over():
             return b""
-        if self._sse.idle:  # by far the commonest read: one event, whole
+        if self._sse.idle and len(cut) > 1:
+            texts = self._each(data, cut)
+            if texts is not None:
+                return self._wrapped(texts)
+        elif self._sse.idle:  # by far the commonest read: one event, whole
             text = self._text(data)
             if text is not None and data.endswith(b"\n\n"):
                 return b"%b%b%b" % (self._before, self._shown(text), self._after)
@@ -102,7 +107,7 @@ class AnthropicRelay:
         texts = self._texts(block if end < 0 else block[:end])
         if texts is None:
             return block
-        out += (self._before_text, (self._after_text + self._before_text).join(texts), self._after_text)
+        out.append(self._wrapped(texts))
         return b"" if end < 0 else block[end + 2 :]
 
     def _slow(self, raw: bytes) -> list[bytes]:
@@ -145,14 +150,34 @@ class AnthropicRelay:
         """As `_text` for events that are all alike but for their text, without its quotes, and for the spaces that the
         API puts behind it; they are noted. None when each must be looked at."""
         texts = self._padded(block) if block.find(b"} ") >= 0 else self._bare(block)
-        if texts is None or b"" in texts:
+        return texts if texts is not None and self._noted(texts) else None
+
+    def _each(self, data: bytes, cut: Sequence[bytes]) -> list[bytes] | None:
+        """As `_bare` for whole events, where each piece is one, with its blank line; they are noted."""
+        front = self._front
+        start = len(front)
+        if not front or not data.startswith(front) or not data.endswith(b'"}}\n\n'):
             return None
+        texts = [piece[start:-5] for piece in cut]
+        # held against the whole: a piece that is no event is found out
+        if (b'"}}\n\n' + front).join(texts) != data[start:-5]:
+            return None
+        return texts if self._noted(texts) else None
+
+    def _wrapped(self, texts: list[bytes]) -> bytes:
+        between = self._after_text + self._before_text
+        return b"%b%b%b" % (self._before_text, between.join(texts), self._after_text)
+
+    def _noted(self, texts: list[bytes]) -> bool:
+        """Whether texts can stand in JSON as they do; then they count."""
+        if b"" in texts:
+            return False
         said = joined(texts)
         if said is None:
-            return None
+            return False
         self._decoder.progress += len(texts)
         self._pieces.append(b'"%b"' % said)
-        return texts
+        return True
 
     def _bare(self, block: bytes) -> list[bytes] | None:
         """The texts of such events without any spaces behind them."""

@@ -6,7 +6,7 @@ relay go on from there as if they had been there from the beginning; tests hold 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -145,9 +145,12 @@ class CleanStream:
         self._parser.split(data)
         return b"\n\n".join((*raws[:clean], b"")) + self._ends_of(raws, clean)
 
-    def feed(self, data: bytes) -> bytes:
-        """The events to send on of these provider bytes. Look at `odd` and `done` afterwards."""
-        if self._parser.idle and self._run.single(data):  # by far the commonest read
+    def feed(self, data: bytes, cut: Sequence[bytes] = ()) -> bytes:
+        """The events to send on of these provider bytes. Look at `odd` and `done` afterwards.
+
+        `cut`: the same in pieces; most servers send each event as one.
+        """
+        if self._parser.idle and (self._run.each(data, cut) if len(cut) > 1 else self._run.single(data)):
             return data
         block = self._parser.split(data)
         if not block:

@@ -6,6 +6,7 @@ stream either way.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ..core.relay import MessageFold, sse_chunks
@@ -43,7 +44,7 @@ class OpenAIRelay:
         """Why the stream broke."""
         return self._decoder.failure
 
-    def feed(self, data: bytes) -> bytes:
+    def feed(self, data: bytes, cut: Sequence[bytes] = ()) -> bytes:
         """Events completed by these provider bytes."""
         decoder = self._decoder
         if decoder.done or decoder.failure is not None:

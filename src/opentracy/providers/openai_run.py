@@ -8,6 +8,7 @@ Whoever forwards (`openai_relay`, `openai_clean`) decides what becomes of all ot
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -77,6 +78,15 @@ class Run:
             self.progress += 1
         return True
 
+    def each(self, data: bytes, cut: Sequence[bytes]) -> bool:
+        """As `single` where each piece is one event."""
+        start, end = self._start, self._end - 2
+        if not start or not (data.startswith(self._before) and data.endswith(self._behind)):
+            return False
+        # held against the whole: a piece that is shorter, or no event, is found out
+        texts = [piece[start:end] for piece in cut]
+        return self._between.join(texts) == data[start:end] and self._noted(texts)
+
     def leading(self, block: bytes) -> int:
         """How many bytes at the beginning of some whole events (LF only, without the last blank line) are events that
         differ in nothing but plain text; they are noted. A blank line stands behind them, or the block's end."""
@@ -98,8 +108,9 @@ class Run:
             return False
         # cut at single bytes, then held against the whole: a search for all that stands between two texts costs more
         texts = [raw[start:end] for raw in block.split(b"\n")[::2]]
-        if self._between.join(texts) != block[start:end]:
-            return False
+        return self._between.join(texts) == block[start:end] and self._noted(texts)
+
+    def _noted(self, texts: list[bytes]) -> bool:
         said = joined(texts)
         if said is None:
             return False

@@ -270,9 +270,9 @@ class Connection(asyncio.Protocol):
     def _push(self) -> None:
         sink, reader, answer = self._sink, self.reader, self._answer
         assert sink is not None and answer is not None
-        data = reader.take()
+        data, cut = reader.take_cut()
         if data:
-            sink.data(data)
+            sink.data(data, cut)
             if self._sink is None:  # it has closed or finished the answer
                 return
             now = self._loop.time()

@@ -12,7 +12,7 @@ import os
 import time
 import warnings
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 from ..core.failure import transport_failure
@@ -31,8 +31,8 @@ _JUST_NOW = IDLE_S - 0.001  # left to a connection that was used within the last
 class Sink(Protocol):
     """Where a pushed answer goes. Called on the event loop; must not block, and must not raise."""
 
-    def data(self, data: bytes) -> None:
-        """The next piece of the body."""
+    def data(self, data: bytes, cut: Sequence[bytes] = ()) -> None:
+        """The next piece of the body; `cut`: the same in the pieces that the peer sent, where they are known."""
         ...
 
     def end(self, failure: Failure | None) -> None:

@@ -69,7 +69,7 @@ def _plain(head: bytes) -> bool:
     """Whether a head in lower case is that of a good answer as it stands, after which the connection stays open."""
     if not head.startswith(b"http/1.1 200") or head.find(b"content-encoding") >= 0:
         return False
-    at = head.find(b"\r\nconnection:")
+    at = head.find(b"connection:")  # a proxy's counts as well
     return at < 0 or (
-        head.find(b"\r\nconnection:", at + 1) < 0 and head[at + 13 :].partition(b"\r")[0].strip() == b"keep-alive"
+        head.find(b"connection:", at + 1) < 0 and head[at + 11 :].partition(b"\r")[0].strip() == b"keep-alive"
     )

@@ -185,6 +185,14 @@ class ResponseReader:
         parts.clear()
         return data
 
+    def take_cut(self) -> tuple[bytes, list[bytes]]:
+        """As `take`, and the same as the peer had cut it."""
+        parts = self._parts
+        if not parts:
+            return b"", parts
+        self._parts = []
+        return parts[0] if len(parts) == 1 else b"".join(parts), parts
+
     def peek(self) -> bytes:
         """The same bytes, which stay."""
         parts = self._parts
