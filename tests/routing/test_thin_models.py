@@ -25,7 +25,7 @@ from opentracy.routing.prior import (
     bent_reference,
     published,
     shrunk_domains,
-    solve_ability,
+    solve_abilities,
 )
 from opentracy.routing.reader import Estimate
 from opentracy.routing.router import Router
@@ -140,8 +140,8 @@ def test_a_labelled_prompt_is_found_among_the_prototypes_though_they_are_rounded
 # ------------------------------------------------------------------ no labels at all
 def test_an_ability_is_met_on_the_reference_prompts() -> None:
     difficulties = np.random.default_rng(0).normal(0, 1, 200).tolist()
-    a = solve_ability(0.73, difficulties)
-    assert np.mean(1 / (1 + np.exp(np.array(difficulties) - a))) == pytest.approx(0.73, abs=1e-6)
+    for target, a in zip((0.73, 0.2), solve_abilities([0.73, 0.2], difficulties), strict=True):
+        assert np.mean(1 / (1 + np.exp(np.array(difficulties) - a))) == pytest.approx(target, abs=1e-6)
 
 
 def test_uncertain_domain_figures_are_pulled_to_the_overall_figure() -> None:
@@ -210,10 +210,10 @@ def test_models_of_every_maker_have_figures() -> None:
     assert published().find("openai/a-model-nobody-measured") is None
 
 
-def test_a_text_far_from_the_training_prompts_is_judged_by_the_plain_curve() -> None:
-    """Near them the gain of strong models per text counts as well; in between the two are mixed."""
+def test_a_text_far_from_the_training_prompts_is_judged_by_the_far_curve() -> None:
+    """Near them the gain of strong models per text counts for more; in between the two are mixed."""
     appraiser = load("default")._appraiser
-    assert appraiser._near.gain > 0 == appraiser._far.gain
+    assert appraiser._near.gain > appraiser._far.gain > 0
     plan = appraiser.plan((Candidate("openai/gpt-5"), Candidate("groq/llama-3.1-8b-instant")), None)
     e = load("default").estimate("Which of these planets is the largest: Mars, Venus, Jupiter or Mercury?")
 
@@ -229,13 +229,39 @@ def test_a_text_far_from_the_training_prompts_is_judged_by_the_plain_curve() -> 
     assert middle == pytest.approx((near + far) / 2)
 
 
+@pytest.mark.parametrize("level", [0.35, 0.85])
+def test_gain_spreads_models_around_what_they_are_together(level: float) -> None:
+    """Where strong models gain much over weak ones, two models part; their mean stays, however good they are both."""
+    figures = {f"m{sign}": Ability(Figure(level + sign * 0.08)) for sign in (-1, 1)}
+    router = load("default", abilities=figures)
+    appraiser = router._appraiser
+    heads = list(router.artifact.manifest.heads)
+    plan = appraiser.plan((Candidate("m-1"), Candidate("m1")), None)
+
+    def quality(weak: float, strong: float) -> tuple[float, float]:
+        found = np.full(len(heads), 0.2, np.float32)
+        found[heads.index("prior:difficulty")] = 0.45  # about the middle of the reference prompts
+        found[heads.index("prior:weak")], found[heads.index("prior:strong")] = weak, strong
+        low, high = appraiser.figures(plan, Estimate(None, found, 0, 0.0, 10), 10, Requirements()).quality
+        assert low is not None
+        assert high is not None
+        return low, high
+
+    (low, high), (lower, higher) = quality(0.6, 0.62), quality(0.4, 0.8)
+    assert higher - lower > 1.3 * (high - low)
+    assert lower < low
+    assert higher > high
+
+
 def test_the_figures_are_met_on_average_with_a_gain_per_prompt() -> None:
     reference = {"all": [-1.0, 0.0, 1.0, 2.0], "all:gain": [0.5, 1.0, 1.5, 1.0]}
     bend = Bend(stretch=1.2, gain=0.7, sharpness=2.0)
-    d, gains = bent_reference(reference, "code", bend)
-    assert gains is not None
-    a = solve_ability(0.7, d, gains)
-    assert np.mean([1 / (1 + np.exp(x - g * a)) for x, g in zip(d, gains, strict=True)]) == pytest.approx(0.7, abs=1e-6)
+    for pivot in (0.0, 0.8):
+        d, gains = bent_reference(reference, "code", bend, pivot)
+        assert gains is not None
+        a = float(solve_abilities([0.7], d, gains)[0])
+        met = np.mean([1 / (1 + np.exp(x - g * a)) for x, g in zip(d, gains, strict=True)])
+        assert met == pytest.approx(0.7, abs=1e-6)
     assert min(bent_gain(gap, 1.0, 1.0) for gap in (-3.0, 0.0, 2.0)) > 0
 
 

@@ -29,7 +29,7 @@ from opentracy.routing.prior import (
     bent_reference,
     difficulty_of,
     shrunk_domains,
-    solve_ability,
+    solve_abilities,
 )
 from opentracy.routing.reader import Estimate
 
@@ -37,17 +37,25 @@ DIFFICULTY, WEAK, STRONG = "prior:difficulty", "prior:weak", "prior:strong"
 _OUTPUT_TOKENS = 400.0  # expected answer length where nothing was learned about it
 _PROMPT_TOKENS = 300.0  # of an ordinary request, for the scale of the cost weight
 _PRIOR_MODEL_ERROR = 0.06  # how far one-parameter item response is from the truth, beside the figure's own error
-# Chosen by benchmarks/routing_dayone.py, over rows seen and tasks not seen. Near the training prompts difficulty is
-# estimated too near the middle, and what strong models gain over weak ones is known per prompt; far from them neither
-# is, and the plain one-parameter curve transfers better.
+# Chosen by benchmarks/routing_dayone.py, over rows seen and sets not seen. Near the training prompts difficulty is
+# estimated too near the middle, what strong models gain over weak ones is known better, and so is the domain.
 _NEAR = Bend(stretch=1.2, gain=0.7, sharpness=2.0)
-_FAR = Bend(stretch=1.0, gain=0.0, sharpness=1.0)
+_FAR = Bend(stretch=1.0, gain=0.5, sharpness=1.0)
+_PLAIN = Bend(stretch=1.0, gain=0.0, sharpness=1.0)  # where no gain was learned
 _NEAR_UNTIL, _FAR_FROM = 0.85, 0.98  # novelty
 _SPREAD_PULL = 10.0  # prompts' worth of the overall variance in a cluster's
 _LEAST = 1e-3  # share of a domain, before sharpening
 _EVEN = [1 / len(DOMAINS)] * len(DOMAINS)
-Solved = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.float64]
 _VERBOSITY_OF = 1000.0  # output_tokens of abilities.json are per this many tokens of an ordinary model
+
+
+class Solved(NamedTuple):
+    """Models placed on the scale of difficulty by their published figures."""
+
+    bend: Bend
+    pivot: float  # ability, in logits, around which gain spreads
+    table: Floats  # (models, domains) abilities in logits
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +72,9 @@ class Plan:
     errors: list[list[float | None]]  # per cluster of the primary map: standard error of each candidate's quality
     shown_errors: list[list[float | None]]  # `errors`, rounded as an explanation shows them
     gap_errors: list[list[float]]  # the same of (its quality - the default's), paired where labels allow
-    solved: tuple[Solved, Solved]  # (unlabelled with figures, domains) abilities in logits, near and far
-    unlabelled: list[int]  # the candidates that these rows belong to
+    near: Solved  # of the unlabelled with figures, for texts near the training prompts
+    far: Solved
+    unlabelled: list[int]  # the candidates that the rows of both belong to
     prices: list[tuple[float, float] | None]  # USD per token in, and per token of an ordinary model's answer out
     priced: list[tuple[float, float]] | None  # the same where no price is missing
     output_prices: list[float]  # USD per token out, for answers cut short by the caller
@@ -107,12 +116,10 @@ class Appraiser:
         self._gain_heads = [m.heads.index(h) for h in (WEAK, STRONG)] if STRONG in m.heads else []
         gains = m.reference.get("all:gain") if self._gain_heads else None
         self._mean_gain = float(np.mean(gains)) if gains else 1.0
-        self._near = _NEAR if gains else _FAR
-        self._far = _FAR
+        self._near, self._far = (_NEAR, _FAR) if gains else (_PLAIN, _PLAIN)
         self._usual = m.output_tokens.get("all", _OUTPUT_TOKENS)
         self._lengths = [m.output_tokens.get(d, self._usual) for d in DOMAINS]
         self._spread = Spread(artifact)
-        self._positions: dict[str, tuple[list[float], list[float]]] = {}
 
     def column(self, model: str) -> int | None:
         """Column of a labelled model, by full name or by the part after the last slash."""
@@ -130,6 +137,7 @@ class Appraiser:
         unlabelled = [
             i for i, (a, column) in enumerate(zip(known, columns, strict=True)) if column is None and a and able
         ]
+        figured = [a for i in unlabelled if (a := known[i])]
         figure_errors = [math.hypot(a.overall.se, _PRIOR_MODEL_ERROR) if a else None for a in known]
         verbosity = [a.output_tokens / _VERBOSITY_OF if a and a.output_tokens else 1.0 for a in known]
         stated = [a.cost if a and column is None else None for a, column in zip(known, columns, strict=True)]
@@ -154,7 +162,8 @@ class Appraiser:
             errors=errors,
             shown_errors=[rounded(row, 1e4) for row in errors],
             gap_errors=gaps,
-            solved=self._solve([names[i] for i in unlabelled]),
+            near=self._solve(figured, self._near),
+            far=self._solve(figured, self._far),
             unlabelled=unlabelled,
             prices=prices,
             priced=[price for price in prices if price] if all(prices) else None,
@@ -230,26 +239,21 @@ class Appraiser:
         ability = self.abilities.find(model)
         return -1.0 if ability is None else ability.overall.value
 
-    def _solve(self, names: Sequence[str]) -> tuple[Solved, Solved]:
-        """Positions at which the mean over the reference prompts equals the published figures, near and far."""
-        rows = [self._position(name) for name in names]
-        shape = (len(rows), len(DOMAINS))
-        near, far = (np.array([row[at] for row in rows], dtype=np.float64).reshape(shape) for at in (0, 1))
-        return near, far
-
-    def _position(self, name: str) -> tuple[list[float], list[float]]:
-        """The positions of one model. Found once: a model that falls ill or gets well must not hold up a request."""
-        found = self._positions.get(name)
-        ability = self.abilities.find(name)
-        if found is None and ability is not None:
-            figures, reference = shrunk_domains(ability), self._artifact.manifest.reference
-            near, far = (
-                [solve_ability(figures[d], *bent_reference(reference, d, bend)) for d in DOMAINS]
-                for bend in (self._near, self._far)
-            )
-            found = self._positions[name] = near, far
-        assert found is not None
-        return found
+    def _solve(self, abilities: Sequence[Ability], bend: Bend) -> Solved:
+        """Positions at which the mean over the reference prompts equals the published figures."""
+        if not abilities:
+            return Solved(bend, 0.0, np.zeros((0, len(DOMAINS))))
+        reference = self._artifact.manifest.reference
+        # Gain spreads these models around what they are on average. Around the middle of the scale it would spread
+        # nothing where all of them are strong, or weak, and move all of them instead.
+        level = sum(a.overall.value for a in abilities) / len(abilities)
+        plain = [bend.stretch * d for d in reference["all"]]
+        pivot = float(solve_abilities([level], plain)[0]) if bend.gain else 0.0
+        figures = [shrunk_domains(a) for a in abilities]
+        columns = [
+            solve_abilities([f[d] for f in figures], *bent_reference(reference, d, bend, pivot)) for d in DOMAINS
+        ]
+        return Solved(bend, pivot, np.stack(columns, 1))
 
     # -------------------------------------------------------------- once per text
     def figures(self, plan: Plan, e: Estimate, tokens: int, needs: Requirements) -> Figures:
@@ -280,36 +284,38 @@ class Appraiser:
         """
         far = (novelty - _NEAR_UNTIL) / (_FAR_FROM - _NEAR_UNTIL)
         if far <= 0.0:
-            return self._curve(plan.solved[0], heads, shares, self._near).tolist()  # type: ignore[no-any-return]
-        plain = self._curve(plan.solved[1], heads, self._shares(heads, self._far.sharpness), self._far)
+            return self._curve(plan.near, heads, shares).tolist()  # type: ignore[no-any-return]
+        plain = self._curve(plan.far, heads, self._shares(heads, self._far.sharpness))
         if far < 1.0:
             plain *= far
-            plain += (1.0 - far) * self._curve(plan.solved[0], heads, shares, self._near)
+            plain += (1.0 - far) * self._curve(plan.near, heads, shares)
         return plain.tolist()  # type: ignore[no-any-return]
 
-    def _curve(self, solved: Solved, heads: Sequence[float], shares: Sequence[float], bend: Bend) -> Solved:
+    def _curve(self, solved: Solved, heads: Sequence[float], shares: Sequence[float]) -> Floats:
         """Mean over the domains of sigmoid(gain * ability - difficulty), per model. With sigmoid(z) = (1 + tanh(z / 2))
         / 2, and since the shares add up to one, three steps over the table are all it takes.
         """
-        difficulty, gain = self._place(heads, bend)
-        half = solved * (0.5 * gain)
+        difficulty, gain = self._place(heads, solved)
+        half = solved.table * (0.5 * gain)
         half -= 0.5 * difficulty
         np.tanh(half, out=half)
-        found: Solved = half.dot(shares)
+        found: Floats = half.dot(shares)
         found *= 0.5
         found += 0.5
         return found
 
-    def _place(self, heads: Sequence[float], bend: Bend) -> tuple[float, float]:
-        """(difficulty in logits, gain per step of ability, 1 on average) of one text."""
+    def _place(self, heads: Sequence[float], solved: Solved) -> tuple[float, float]:
+        """(difficulty in logits, gain per step of ability, 1 on average) of one text, for these models."""
         if not self._domain_heads:
             return difficulty_of(sum(heads) / len(heads)), 1.0
+        bend = solved.bend
         difficulty = bend.stretch * difficulty_of(heads[self._difficulty_head])
         if not bend.gain:
             return difficulty, 1.0
         weak, strong = self._gain_heads
         gap = difficulty_of(heads[weak]) - difficulty_of(heads[strong])
-        return difficulty, bent_gain(gap, self._mean_gain, bend.gain)
+        gain = bent_gain(gap, self._mean_gain, bend.gain)
+        return difficulty + solved.pivot * (gain - 1.0), gain
 
     def _shares(self, heads: Sequence[float], sharpness: float) -> list[float]:
         """Share of each domain in one text."""

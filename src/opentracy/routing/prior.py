@@ -158,30 +158,37 @@ def bent_gain(gap: float, mean: float, trust: float) -> float:
 
 
 def bent_reference(
-    reference: Mapping[str, Sequence[float]], domain: str, bend: Bend
+    reference: Mapping[str, Sequence[float]], domain: str, bend: Bend, pivot: float = 0.0
 ) -> tuple[list[float], list[float] | None]:
-    """(difficulties, gains) of a domain's reference prompts; all prompts where the domain has none of its own."""
+    """(difficulties, gains) of a domain's reference prompts; all prompts where the domain has none of its own.
+
+    pivot: ability, in logits, around which gain spreads: a model of that ability is the same with every gain.
+    """
     name = domain if domain in reference else "all"
     difficulties = [bend.stretch * v for v in reference[name]]
     gaps, everywhere = reference.get(name + ":gain"), reference.get("all:gain")
     if not bend.gain or not gaps or not everywhere:
         return difficulties, None
     mean = sum(everywhere) / len(everywhere)
-    return difficulties, [bent_gain(gap, mean, bend.gain) for gap in gaps]
+    gains = [bent_gain(gap, mean, bend.gain) for gap in gaps]
+    return [d + pivot * (gain - 1.0) for d, gain in zip(difficulties, gains, strict=True)], gains
 
 
-def solve_ability(target: float, difficulties: Sequence[float], gains: Sequence[float] | None = None) -> float:
-    """a with mean(sigmoid(gain * a - d)) over the reference prompts equal to `target`. gains: 1 where not given."""
+def solve_abilities(
+    targets: Sequence[float], difficulties: Sequence[float], gains: Sequence[float] | None = None
+) -> npt.NDArray[np.float64]:
+    """Per target the a with mean(sigmoid(gain * a - d)) over the reference prompts equal to it. gains: 1 where not given.
+
+    All at once by bisection, because a new set of candidates is solved while a request waits.
+    """
     d = np.asarray(difficulties, dtype=np.float64)
     g = np.ones(len(d)) if gains is None else np.asarray(gains, dtype=np.float64)
-    low, high = -12.0, 12.0
-    target = min(max(target, _EDGE), 1 - _EDGE)
-    for _ in range(50):
+    wanted = np.clip(np.asarray(targets, dtype=np.float64), _EDGE, 1 - _EDGE)
+    low, high = np.full(len(wanted), -12.0), np.full(len(wanted), 12.0)
+    for _ in range(40):
         middle = (low + high) / 2
-        if sigmoid(g * middle - d).mean() < target:
-            low = middle
-        else:
-            high = middle
+        below = sigmoid(np.multiply.outer(middle, g) - d).mean(1) < wanted
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
     return (low + high) / 2
 
 
