@@ -23,6 +23,7 @@ from opentracy.routing.policy import Candidate, Requirements, name_order
 from opentracy.routing.prior import (
     DOMAINS,
     Abilities,
+    Ability,
     Bend,
     bare_name,
     bent_gain,

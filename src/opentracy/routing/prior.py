@@ -177,9 +177,9 @@ def bent_reference(
 def solve_abilities(
     targets: Sequence[float], difficulties: Sequence[float], gains: Sequence[float] | None = None
 ) -> npt.NDArray[np.float64]:
-    """Per target the a with mean(sigmoid(gain * a - d)) over the reference prompts equal to it. gains: 1 where not given.
+    """Per target the a with mean(sigmoid(gain * a - d)) over the reference prompts equal to it.
 
-    All at once by bisection, because a new set of candidates is solved while a request waits.
+    gains: 1 where not given. All at once by bisection, because a new set of candidates is solved while a request waits.
     """
     d = np.asarray(difficulties, dtype=np.float64)
     g = np.ones(len(d)) if gains is None else np.asarray(gains, dtype=np.float64)
