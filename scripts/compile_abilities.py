@@ -8,9 +8,9 @@ the table that have both; what the line misses by is part of the figure's standa
 a domain says which overall figure a model of that strength would have: the domain's figure. They are pulled to the
 overall figure when used, the more the less certain they are (`opentracy.routing.prior.shrunk_domains`).
 
-`checked`: when the figure was compared with its source, here through the public records of llm-stats
-(github JonathanChavezTamales/llm-leaderboard), which name the publication of every figure. What could not be compared
-says so, and carries twice the error.
+`checked`: when the figure was compared with its source: the publication itself where it is a public file, else a public
+record that names the publication (most through llm-stats, github JonathanChavezTamales/llm-leaderboard). What could not
+be compared says so, and carries twice the error.
 """
 
 from __future__ import annotations
@@ -54,17 +54,28 @@ def names(text: str) -> tuple[str, ...]:
 
 
 META, QWEN = "Meta's model card", "Qwen's announcement"
+PAPER = "MMLU-Pro: github TIGER-AI-Lab/MMLU-Pro, README (the paper is arXiv 2406.01574)"
+SIMPLE = "github openai/simple-evals, README"
+GEMMA = "Gemma 3 technical report (arXiv 2503.19786), table 6"
 EXTRACT = "public extract of LLMRouterBench, 60 prompts each (github xxyy-x/LLM-Optimization @ 4d2edf3)"
 ROWS = (
     Row(names("gpt-4o gpt-4o-2024-08-06 gpt-4o-2024-11-20"),
-        {"mmlu_pro": 0.726, "mmlu": 0.887, "gpqa": 0.536, "math": 0.766, "humaneval": 0.902},
-        "MMLU-Pro paper (arXiv 2406.01574); the others: openai.com/index/hello-gpt-4o", "2024-06", checked=False),
+        {"mmlu_pro": 0.726, "mmlu": 0.887, "gpqa": 0.531, "math": 0.759, "humaneval": 0.902},
+        f"{PAPER}; the others: {SIMPLE}, of gpt-4o-2024-08-06", "2024-08"),
     Row(names("gpt-4o-mini gpt-4o-mini-2024-07-18"),
         {"mmlu": 0.82, "gpqa": 0.402, "math": 0.702, "humaneval": 0.872},
         "openai.com/index/gpt-4o-mini-advancing-cost-efficient-intelligence", "2024-07"),
-    Row(names("gpt-4-turbo gpt-4-turbo-2024-04-09"), {"mmlu_pro": 0.637}, "MMLU-Pro paper (arXiv 2406.01574)",
-        "2024-06", checked=False),
+    Row(names("gpt-4-turbo gpt-4-turbo-2024-04-09"),
+        {"mmlu_pro": 0.637, "mmlu": 0.867, "gpqa": 0.493, "math": 0.734, "humaneval": 0.882},
+        f"{PAPER}; the others: {SIMPLE}", "2024-06"),
     Row(names("gpt-4.1 gpt-4.1-2025-04-14"), {"mmlu": 0.902, "gpqa": 0.663}, "openai.com/index/gpt-4-1", "2025-04"),
+    Row(names("gpt-4.1-mini gpt-4.1-mini-2025-04-14"), {"mmlu": 0.875, "gpqa": 0.65, "humaneval": 0.938}, SIMPLE,
+        "2025-04"),
+    Row(names("gpt-4.1-nano gpt-4.1-nano-2025-04-14"), {"mmlu": 0.801, "gpqa": 0.503, "humaneval": 0.87}, SIMPLE,
+        "2025-04"),
+    Row(names("o3 o3-2025-04-16"), {"mmlu": 0.929, "gpqa": 0.828, "humaneval": 0.874}, SIMPLE, "2025-04"),
+    Row(names("o4-mini o4-mini-2025-04-16"), {"mmlu": 0.90, "gpqa": 0.776, "humaneval": 0.973}, SIMPLE, "2025-04"),
+    Row(names("o3-mini o3-mini-2025-01-31"), {"mmlu": 0.859, "gpqa": 0.749, "humaneval": 0.963}, SIMPLE, "2025-01"),
     Row(names("gpt-5-mini gpt-5-mini-2025-08-07"), {"gpqa": 0.823}, "openai.com/index/gpt-5, thinking", "2025-08"),
     Row(names("gpt-5-nano gpt-5-nano-2025-08-07"), {"gpqa": 0.712}, "openai.com/index/gpt-5, thinking", "2025-08"),
     Row(names("gpt-oss-120b openai.gpt-oss-120b-1:0"), {"mmlu": 0.90, "gpqa": 0.801},
@@ -81,8 +92,9 @@ ROWS = (
     Row(names("claude-3-5-haiku-20241022 claude-3-5-haiku-latest anthropic.claude-3-5-haiku-20241022-v1:0"),
         {"mmlu_pro": 0.65, "gpqa": 0.416, "math": 0.694, "humaneval": 0.881},
         "anthropic.com/news/3-5-models-and-computer-use", "2024-10"),
-    Row(names("claude-3-opus-20240229"), {"mmlu_pro": 0.685}, "MMLU-Pro paper (arXiv 2406.01574)", "2024-06",
-        checked=False),
+    Row(names("claude-3-opus-20240229"),
+        {"mmlu_pro": 0.685, "mmlu": 0.868, "gpqa": 0.504, "math": 0.601, "humaneval": 0.849},
+        f"{PAPER}; the others: Anthropic's model card of Claude 3, as {SIMPLE} lists it", "2024-06"),
     Row(names("claude-3-haiku-20240307 anthropic.claude-3-haiku-20240307-v1:0"), {"mmlu_pro": 0.423},
         "MMLU-Pro leaderboard of TIGER-Lab", "2024-06", checked=False),
     Row(names("gemini-2.0-flash gemini-2.0-flash-001"),
@@ -91,18 +103,21 @@ ROWS = (
     Row(names("gemini-2.0-flash-lite gemini-2.0-flash-lite-001"),
         {"mmlu_pro": 0.716, "gpqa": 0.515, "math": 0.868, "livecodebench": 0.289},
         "developers.googleblog.com: Gemini 2 family expands", "2025-02"),
-    Row(names("gemini-1.5-pro"), {"mmlu_pro": 0.758}, "Google's table of Gemini 1.5 Pro 002", "2024-09", checked=False),
-    Row(names("gemini-1.5-flash"), {"mmlu_pro": 0.673}, "Google's table of Gemini 1.5 Flash 002", "2024-09",
-        checked=False),
+    Row(names("gemini-1.5-pro gemini-1.5-pro-002"),
+        {"mmlu_pro": 0.758, "gpqa": 0.591, "math": 0.865, "livecodebench": 0.342}, GEMMA, "2025-03"),
+    Row(names("gemini-1.5-flash gemini-1.5-flash-002"),
+        {"mmlu_pro": 0.673, "gpqa": 0.51, "math": 0.779, "livecodebench": 0.307}, GEMMA, "2025-03"),
     Row(names("deepseek-v3-0324 deepseek-chat-v3-0324 deepseek-v3-0324-fast"),
         {"mmlu_pro": 0.812, "gpqa": 0.684, "livecodebench": 0.492},
         "api-docs.deepseek.com/news/news250325", "2025-03", output_tokens=1406),
     Row(names("deepseek-chat"), {"mmlu_pro": 0.812, "gpqa": 0.684, "livecodebench": 0.492},
         "api-docs.deepseek.com/news/news250325, of DeepSeek-V3-0324", "2025-03", output_tokens=1406,
         note="the provider's name moves to newer versions, hence the wider error", extra=0.04),
-    Row(names("deepseek-v3 deepseek-v3-1226"), {"mmlu_pro": 0.759}, "DeepSeek-V3 technical report", "2024-12",
-        checked=False),
-    Row(names("deepseek-r1"), {"mmlu_pro": 0.84}, "DeepSeek-R1 technical report", "2025-01", checked=False),
+    Row(names("deepseek-v3 deepseek-v3-1226"),
+        {"mmlu_pro": 0.759, "mmlu": 0.885, "gpqa": 0.591, "livecodebench": 0.405},
+        "github deepseek-ai/DeepSeek-V3, README", "2024-12"),
+    Row(names("deepseek-r1"), {"mmlu_pro": 0.84, "mmlu": 0.908, "gpqa": 0.715, "livecodebench": 0.659},
+        "github deepseek-ai/DeepSeek-R1, README", "2025-01"),
     Row(names("deepseek-r1-0528"), {"mmlu_pro": 0.85, "gpqa": 0.81, "livecodebench": 0.733},
         "model card of DeepSeek-V3.1, which lists it", "2025-08"),
     Row(names("deepseek-reasoner"), {"mmlu_pro": 0.85, "gpqa": 0.81, "livecodebench": 0.733},
@@ -123,7 +138,8 @@ ROWS = (
         "Vector Institute's evaluation (huggingface datasets/vector-institute/llm-eval-results)", "2025-04"),
     Row(names("meta-llama-3.1-405b-instruct meta-llama-3.1-405b-instruct-turbo llama-v3p1-405b-instruct "
               "llama-3.1-405b-instruct"),
-        {"mmlu_pro": 0.733}, f"{META} of Llama 3.1", "2024-07", checked=False),
+        {"mmlu_pro": 0.733, "mmlu": 0.886, "gpqa": 0.507, "math": 0.738, "humaneval": 0.89, "arc_c": 0.969},
+        f"{META} of Llama 3.1", "2024-07"),
     Row(names("llama-4-maverick-17b-128e-instruct llama-4-maverick-17b-128e-instruct-fp8 "
               "llama4-maverick-instruct-basic meta.llama4-maverick-17b-instruct-v1:0"),
         {"mmlu_pro": 0.805, "gpqa": 0.698, "livecodebench": 0.434}, "ai.meta.com: Llama 4", "2025-04"),
@@ -131,8 +147,9 @@ ROWS = (
         {"mmlu_pro": 0.743, "gpqa": 0.572, "livecodebench": 0.328}, "ai.meta.com: Llama 4", "2025-04"),
     Row(names("qwen2.5-72b-instruct qwen2.5-72b-instruct-turbo qwen2p5-72b-instruct qwen-2.5-72b-instruct"),
         {"mmlu_pro": 0.711, "gpqa": 0.49, "math": 0.831, "humaneval": 0.866}, f"{QWEN} of Qwen2.5", "2024-09"),
-    Row(names("qwen2.5-7b-instruct qwen2.5-7b-instruct-turbo qwen-2.5-7b-instruct"), {"mmlu_pro": 0.563},
-        "Qwen2.5 technical report", "2024-12", checked=False),
+    Row(names("qwen2.5-7b-instruct qwen2.5-7b-instruct-turbo qwen-2.5-7b-instruct"),
+        {"mmlu_pro": 0.563, "gpqa": 0.364, "math": 0.755, "humaneval": 0.848},
+        "Qwen2.5 technical report (arXiv 2412.15115), table 8", "2024-12"),
     Row(names("mistral-small-2503 mistral-small-3.1-24b-instruct-2503"),
         {"mmlu_pro": 0.668, "mmlu": 0.806, "gpqa": 0.46, "math": 0.693, "humaneval": 0.884},
         "Mistral's model card of Small 3.1", "2025-03"),
@@ -146,15 +163,18 @@ ROWS = (
         checked=False),
     Row(names("mixtral-8x7b-instruct-v0.1 mixtral-8x7b-instruct"), {"mmlu_pro": 0.433},
         "MMLU-Pro leaderboard of TIGER-Lab", "2024-06", checked=False),
-    Row(names("gemma-2-27b-it gemma2-27b-it"), {"mmlu_pro": 0.555}, "MMLU-Pro leaderboard of TIGER-Lab", "2024-12",
-        checked=False),
+    Row(names("gemma-2-27b-it gemma2-27b-it"),
+        {"mmlu_pro": 0.555, "gpqa": 0.384, "math": 0.544, "humaneval": 0.787},
+        "Qwen2.5 technical report (arXiv 2412.15115), table 7", "2024-12"),
+    Row(names("gemma-3-27b-it"), {"mmlu_pro": 0.675, "gpqa": 0.424, "math": 0.89, "livecodebench": 0.297}, GEMMA,
+        "2025-03"),
     Row(names("amazon.nova-pro-v1:0 us.amazon.nova-pro-v1:0 eu.amazon.nova-pro-v1:0"),
         {"mmlu": 0.859, "gpqa": 0.469, "math": 0.766, "humaneval": 0.89, "bbh": 0.869, "arc_c": 0.948},
         "Amazon Nova technical report", "2024-12"),
-    Row(names("amazon.nova-lite-v1:0 us.amazon.nova-lite-v1:0 eu.amazon.nova-lite-v1:0"), {"mmlu": 0.805},
-        "Amazon Nova technical report", "2024-12", checked=False),
-    Row(names("amazon.nova-micro-v1:0 us.amazon.nova-micro-v1:0 eu.amazon.nova-micro-v1:0"), {"mmlu": 0.776},
-        "Amazon Nova technical report", "2024-12", checked=False),
+    Row(names("amazon.nova-lite-v1:0 us.amazon.nova-lite-v1:0 eu.amazon.nova-lite-v1:0"),
+        {"mmlu": 0.805, "gpqa": 0.42, "math": 0.733, "humaneval": 0.854}, "Amazon Nova technical report", "2024-12"),
+    Row(names("amazon.nova-micro-v1:0 us.amazon.nova-micro-v1:0 eu.amazon.nova-micro-v1:0"),
+        {"mmlu": 0.776, "gpqa": 0.40, "math": 0.693, "humaneval": 0.811}, "Amazon Nova technical report", "2024-12"),
     Row(names("command-r-plus command-r-plus-04-2024"), {"mmlu": 0.757}, "Cohere's model card of Command R+", "2024-04",
         note="MMLU without reasoning steps", extra=0.03),
     Row(names("command-a-03-2025 command-a"), {"mmlu": 0.855}, "Cohere's table of Command A", "2025-03", checked=False),

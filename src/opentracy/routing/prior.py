@@ -189,7 +189,7 @@ def solve_abilities(
         middle = (low + high) / 2
         below = sigmoid(np.multiply.outer(middle, g) - d).mean(1) < wanted
         low, high = np.where(below, middle, low), np.where(below, high, middle)
-    return (low + high) / 2
+    return np.asarray((low + high) / 2)
 
 
 def shrunk_domains(ability: Ability) -> dict[str, float]:
