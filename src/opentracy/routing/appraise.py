@@ -41,7 +41,7 @@ _PRIOR_MODEL_ERROR = 0.06  # how far one-parameter item response is from the tru
 # Chosen by benchmarks/routing_dayone.py, over rows seen and sets not seen. Near the training prompts difficulty is
 # estimated too near the middle, what strong models gain over weak ones is known better, and so is the domain.
 _NEAR = Bend(stretch=1.2, gain=0.7, sharpness=2.0)
-_FAR = Bend(stretch=1.0, gain=0.5, sharpness=1.0)
+_FAR = Bend(stretch=1.0, gain=0.5, sharpness=0.5)
 _PLAIN = Bend(stretch=1.0, gain=0.0, sharpness=1.0)  # where no gain was learned
 _NEAR_UNTIL, _FAR_FROM = 0.85, 0.98  # novelty
 _SPREAD_PULL = 10.0  # prompts' worth of the overall variance in a cluster's
