@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 import opentracy as ot
-from faultserver import EVENTS, FaultServer, answer, chunked, event, hang, head, raw, stream
+from faultserver import EVENTS, Exchange, FaultServer, answer, chunked, event, hang, head, raw, stream
 
 USER = [{"role": "user", "content": "hi"}]
 
@@ -247,3 +248,44 @@ def test_what_came_in_one_piece_with_the_damage_is_shown_before_it_is_told_of(se
     else:
         assert getattr(error, "code", None) == "stream_interrupted"
     assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize("late", [0.0, 0.1])
+def test_a_connection_that_was_closed_right_after_the_last_bytes_is_not_used_again(server: FaultServer, late: float) -> None:
+    """The end of the framing and the close wait on the idle socket together: the next request goes out on a new one."""
+
+    def closing(x: Exchange) -> bool:
+        x.send(SSE_HEAD + b"".join(map(chunked, EVENTS)))
+        time.sleep(late)
+        x.send(b"0\r\n\r\n")
+        return False
+
+    for _ in range(3):
+        server(closing, answer())
+        with opened(server) as s:
+            assert "".join(c.choices[0].delta.content or "" for c in s) == "hello"
+        time.sleep(late + 0.1)
+        again = ot.completion("openai/gpt-4o-mini", USER, api_key="k", api_base=server.base, timeout=5)
+        assert again.choices[0].message.content == "hello"
+        assert len(server.seen) == 2
+
+
+@pytest.mark.parametrize("late", [0.0, 0.1])
+def test_nor_is_it_on_an_event_loop(server: FaultServer, late: float) -> None:
+    def closing(x: Exchange) -> bool:
+        x.send(SSE_HEAD + b"".join(map(chunked, EVENTS)))
+        time.sleep(late)
+        x.send(b"0\r\n\r\n")
+        return False
+
+    async def main() -> None:
+        for _ in range(3):
+            server(closing, answer())
+            async with await aopened(server) as s:
+                assert "".join([c.choices[0].delta.content or "" async for c in s]) == "hello"
+            time.sleep(late + 0.1)
+            again = await ot.acompletion("openai/gpt-4o-mini", USER, api_key="k", api_base=server.base, timeout=5)
+            assert again.choices[0].message.content == "hello"
+            assert len(server.seen) == 2
+
+    asyncio.run(main())

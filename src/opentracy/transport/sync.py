@@ -90,7 +90,8 @@ class Connection:
             reader.feed(data)
         elif data is not None:
             return False
-        return bool(reader.complete and reader.reusable)
+        # a close may stand behind those bytes, and sending to it would be an answer that never comes
+        return bool(reader.complete and reader.reusable and not self._poll.poll(0))
 
     def _read_now(self) -> bytes | None:
         """What is there, without waiting; None for nothing (TLS: only records of the protocol itself)."""
