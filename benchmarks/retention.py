@@ -12,11 +12,11 @@ steps began and what it took. So every request is known to have met a step or no
     on/off    p99 of the blocks with retention / of those without: whatever outlasts a step is in it too
     null      the same of pairs that were both off: what the method makes of nothing
 
-The intervals (95 %) come from drawing pairs of blocks anew. A request has met a step when it was open within the time
-that the step had the processor, from its begin on, or within 10 ms after it. By the clock a step lasts longer where
-others take the processor from it, and then it would seem to be to blame for what they do; the write lock that it holds
-meanwhile is nothing that a request waits for. `--duty 0.2` makes retention work a fifth of the time instead of what it
-allows itself, to see what meeting a step costs. The provider is that of `engine.py`.
+The intervals (95 %) come from drawing pairs of blocks anew. A request has met a step when it was due within the time
+that the step had the processor, from its begin on, within 5 ms after it, or within 2 ms before it. Neither how long a
+request was open counts, nor how long a step lasted by the clock: where others stop the whole machine for a moment, both
+are long, meet each other, and would seem to be to blame. `--duty 0.2` makes retention work a fifth of the time instead
+of what it allows itself, to see what meeting a step costs. The provider is that of `engine.py`.
 """
 
 from __future__ import annotations
@@ -45,8 +45,10 @@ from seed import fill
 
 DAY_MS = 86_400_000
 WARM_S = 5.0
-#: what a step may leave behind (caches, a lock just released), in seconds
-AFTER_S = 0.01
+#: what a step may leave behind (cold caches, a lock just released), in seconds
+AFTER_S = 0.005
+#: what is due so shortly before a step is under way when it begins
+BEFORE_S = 0.002
 #: requests on either side from which the one is drawn that stands for a request that met a step
 NEIGHBOURS = 50
 DRAWS = 1000
@@ -214,7 +216,7 @@ class Block:
 
         def meets(request: Span) -> bool:
             at = bisect.bisect_left(ends, request.began)
-            return at < len(steps) and steps[at].began < request.ended
+            return at < len(steps) and steps[at].began - BEFORE_S <= request.began
 
         took = [((one.ended - one.began) * 1000, meets(one)) for one in requests]
         free = [time for time, met in took if not met]

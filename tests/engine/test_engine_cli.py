@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -96,6 +98,28 @@ def test_taking_in_over_http(start_engine: Start, upstream: FaultServer) -> None
     assert "ann@example.com" not in json.dumps(record)
     run("traces", "import", "-", *there(engine), key="wrong", stdin=lines, code=1)
     run("traces", "import", "-", "--engine", f"http://127.0.0.1:{free_port()}", stdin=lines, code=3)
+
+
+def test_removing_over_http(start_engine: Start, upstream: FaultServer) -> None:
+    """By id and by filter; what was said of a trace goes with it, and who may only read may not."""
+    engine = started(start_engine, upstream)
+    upstream(answer())
+    ids = [engine.chat(user=name).headers["x-opentracy-trace-id"] for name in ("ann", "ann", "bob", "eve")]
+    for trace_id in ids:
+        said = {"trace_id": trace_id, "metric": "comment", "value": f"zanzibar {trace_id}"}
+        assert engine.request("POST", "/v1/feedback", said).status == 201
+    assert run("traces", "rm", ids[3], "-y", "--json", *there(engine)) == '{"removed": 1}\n'
+    assert run("traces", "rm", "-f", "user:ann", "-y", "--json", *there(engine)) == '{"removed": 2}\n'
+    assert [row["trace_id"] for row in engine.traces()] == [ids[2]]
+    assert engine.request("GET", "/v1/stats?metric=requests").json["data"] == [{"requests": 4}], "sums stay"
+    assert "1 of them did not exist" in run("traces", "rm", ids[3], "-y", *there(engine), code=1)
+    assert engine.request("DELETE", f"/v1/traces/{ids[3]}").error["code"] == "trace_not_found"
+    assert engine.request("DELETE", "/v1/traces/zz").status == 400
+    assert engine.request("DELETE", f"/v1/traces/{ids[2]}", headers={"authorization": "Bearer wrong"}).status == 401
+    run("traces", "rm", ids[2], "-y", *there(engine), key="wrong", code=1)
+    assert engine.stop() == 0
+    with contextlib.closing(sqlite3.connect(engine.home / "traces.db")) as connection:
+        assert connection.execute("SELECT trace_id FROM feedback").fetchall() == [(ids[2],)]
 
 
 def test_feedback_from_the_command_line(served: Engine) -> None:

@@ -15,7 +15,19 @@ import pytest
 from trace_samples import START_MS, make_record
 from trace_seed import seeded
 
-from opentracy.traces import maintenance, migrations, outbox, retention, segments, sqlite, stats, texts, words
+from opentracy.traces import (
+    feedback,
+    maintenance,
+    migrations,
+    outbox,
+    project,
+    retention,
+    segments,
+    sqlite,
+    stats,
+    texts,
+    words,
+)
 from opentracy.traces.codec import decode_bodies
 from opentracy.traces.compile import Query
 from opentracy.traces.filters import Filters
@@ -61,6 +73,43 @@ def test_bodies_and_rows_have_lifetimes_of_their_own(put: Put, store: Store, rea
     assert reader.get(old[0].trace_id) is None
     assert len(reader.page().rows) == 1
     assert stats.answer(reader, Query(("requests",)))[0]["requests"] == 2, "the hourly sums stay"
+    connection.close()
+
+
+def test_a_trace_that_is_removed_before_it_has_a_row_gets_none(store: Store, reader: Reader) -> None:
+    """The process that wrote it still has it in memory to make the row of."""
+    writer = TraceWriter(store, limits=Limits(idle_seconds=1e9), project=False)
+    records = [make_record(n) for n in range(3)]
+    for record in records:
+        writer.put(record)
+    assert writer.flush(30)
+    connection = store.connect()
+    recent = {1: [make_record(n) for n in range(3)]}
+    assert remove(Reader(store), connection, [records[1].trace_id]) == 1
+    project.catch_up(connection, recent=recent)
+    writer.close()
+    assert sorted(row.trace_id for row in reader.page().rows) == sorted([records[0].trace_id, records[2].trace_id])
+    assert stats.answer(reader, Query(("requests",)))[0]["requests"] == 3, "the hourly sums keep it"
+    connection.close()
+
+
+def test_what_was_said_of_a_trace_goes_with_it(put: Put, store: Store, reader: Reader) -> None:
+    """By hand at once, and with the rows of its time: a comment quotes what it is about."""
+    old, kept, new = (put(days(number=n, day=day))[0] for n, day in ((1, 0), (2, 1), (3, 9)))
+    connection = store.connect()
+    for record in (old, kept, new):
+        for _ in range(3):
+            feedback.add(connection, record.trace_id, "comment", "so so", author=None, now_ms=record.ts_ms + 1)
+
+    def said() -> set[str]:
+        return {trace_id for (trace_id,) in connection.execute("SELECT trace_id FROM feedback")}
+
+    assert remove(reader, connection, [kept.trace_id]) == 1
+    assert said() == {old.trace_id, new.trace_id}
+    assert prune(store, connection, Retention(None, 1), START_MS + 10 * DAY_MS).bodies == 2
+    assert said() == {old.trace_id, new.trace_id}, "texts of traces expire before what was said of them"
+    prune(store, connection, Retention(5, 1), START_MS + 10 * DAY_MS)
+    assert said() == {new.trace_id}
     connection.close()
 
 

@@ -58,6 +58,18 @@ class Remote:
                 return
             cursor = [("cursor", page["next"])]
 
+    def every(self, asked: Pairs) -> Iterator[TraceRow]:
+        """All traces that match."""
+        return self.rows(asked, 2**62)
+
+    def forget(self, trace_id: str) -> bool:
+        """Removes a trace; False when there is none."""
+        answer = self._asked("DELETE", f"/v1/traces/{quote(trace_id, safe='')}", [], None)
+        if answer.status >= 400 and answer.status != 404:
+            _refused(answer)
+        answer.read()
+        return answer.status != 404
+
     def record(self, trace_id: str) -> TraceRecord:
         """One whole trace."""
         return from_dict(self.get(f"/v1/traces/{quote(trace_id, safe='')}", []))
@@ -126,6 +138,12 @@ class Remote:
             yield line.rstrip(b"\r\n")
 
     def _answer(self, method: str, path: str, asked: Pairs, body: bytes | None) -> http.client.HTTPResponse:
+        answer = self._asked(method, path, asked, body)
+        if answer.status >= 400:
+            _refused(answer)
+        return answer
+
+    def _asked(self, method: str, path: str, asked: Pairs, body: bytes | None) -> http.client.HTTPResponse:
         parts = self._parts
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         connection = kind(str(parts.hostname), parts.port, timeout=TIMEOUT_S)
@@ -135,12 +153,9 @@ class Remote:
         base = parts.path.rstrip("/").removesuffix("/v1")
         try:
             connection.request(method, f"{base}{path}{'?' + urlencode(asked) if asked else ''}", body, headers)
-            answer = connection.getresponse()
+            return connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
             raise Unreachable(f"No engine answers at {parts.hostname}: {type(error).__name__}") from None
-        if answer.status >= 400:
-            _refused(answer)
-        return answer
 
 
 def _tell_missing(answer: Mapping[str, Any]) -> None:

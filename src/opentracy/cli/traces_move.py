@@ -6,10 +6,12 @@ Belongs here: arguments, and which of store and engine is meant. Not here: forma
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -34,7 +36,7 @@ from opentracy.traces.export import FORMATS
 if TYPE_CHECKING:
     from opentracy.traces.export import Imported
     from opentracy.traces.filters import Filters
-    from opentracy.traces.reader import Reader
+    from opentracy.traces.reader import Reader, TraceRow
 
 
 @click.command("export")
@@ -142,28 +144,56 @@ def _into_store(store: Path | None, config: str | None, lines: list[bytes], step
 @filter_option
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @store_option
+@engine_option
 @json_option
-def rm(trace_ids: tuple[str, ...], query: str, yes: bool, store: Path | None, as_json: bool) -> None:
+def rm(
+    trace_ids: tuple[str, ...], query: str, yes: bool, store: Path | None, engine_url: str | None, as_json: bool
+) -> None:
     """Remove traces for good, by id or by --filter. Hourly sums stay."""
-    import contextlib
-
-    from opentracy.traces import export
     from opentracy.traces.ids import normalise_id
-    from opentracy.traces.retention import remove
 
-    reader = open_reader(store)
+    matching, removed = _whose(store, engine_url)
     try:
         ids = [normalise_id(one) for one in trace_ids]
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     if query:
-        ids += [row.trace_id for row in export.rows(reader, read_filters(query))]
+        ids += [row.trace_id for row in matching(query)]
     if not ids:
         raise click.UsageError("Name trace ids, or what to remove with --filter")
+    wanted = list(dict.fromkeys(ids))
     if not yes:
-        click.confirm(f"Remove {len(ids)} traces for good?", abort=True, err=True)
-    with contextlib.closing(reader.store.connect()) as connection:
-        count = remove(reader, connection, ids)
+        click.confirm(f"Remove {len(wanted)} traces for good?", abort=True, err=True)
+    count = removed(wanted)
     view.outcome(f"{count} removed", {"removed": count}, as_json=as_json)
-    if count < len(set(ids)):
-        raise click.ClickException(f"{len(set(ids)) - count} of them did not exist")
+    if count < len(wanted):
+        raise click.ClickException(f"{len(wanted) - count} of them did not exist")
+
+
+def _whose(
+    store: Path | None, engine_url: str | None
+) -> tuple[Callable[[str], Iterable[TraceRow]], Callable[[list[str]], int]]:
+    """Listing and removing, of an engine or of the local store."""
+    from opentracy.traces import export
+
+    engine = remote(store, engine_url)
+    if engine is not None:
+        return (lambda query: engine.every(pairs(query, None, None))), partial(_remove_there, engine)
+    reader = open_reader(store)
+    return (lambda query: export.rows(reader, read_filters(query))), partial(_remove_here, reader)
+
+
+def _remove_here(reader: Reader, ids: list[str]) -> int:
+    from opentracy.traces.retention import remove
+
+    with contextlib.closing(reader.store.connect()) as connection:
+        return remove(reader, connection, ids)
+
+
+def _remove_there(engine: Remote, ids: list[str]) -> int:
+    with view.counting("removed", len(ids)) as step:
+        count = 0
+        for trace_id in ids:
+            count += engine.forget(trace_id)
+            step(1)
+    return count

@@ -58,6 +58,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/traces/tail", "read", traces.tail, "New traces as they come", query=_FILTER,
           produces="text/event-stream"),
     Route("GET", "/v1/traces/{trace_id}", "read", traces.one, "Everything about one request"),
+    Route("DELETE", "/v1/traces/{trace_id}", "admin", traces.forget, "Remove one trace for good"),
     Route("GET", "/v1/stats", "read", traces.stats, "Sums over traces, by group and time",
           query={**_FILTER, "metric": _TEXT, "group_by": _TEXT, "bucket": _COUNT, "limit": _COUNT}),
     Route("POST", "/v1/feedback", "inference", feedback.add, "Say what an answer was worth", _FEEDBACK,

@@ -7,6 +7,7 @@ Belongs here: query parameters in, JSON out, and never a blocking query on the e
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sqlite3
 import tempfile
@@ -28,6 +29,7 @@ from opentracy.traces.filters import from_params
 from opentracy.traces.foreign import unfolded
 from opentracy.traces.ids import normalise_id
 from opentracy.traces.model import to_dict
+from opentracy.traces.retention import remove
 from opentracy.traces.stats import answer, facets, series
 
 from .errors import Refused
@@ -119,16 +121,33 @@ def row(r: TraceRow) -> dict[str, Any]:
 
 async def one(engine: Engine, request: Request) -> Response:
     """`GET /v1/traces/{id}`: everything about one request."""
-    reader = reader_of(engine)
-    try:
-        trace_id = normalise_id(request.path_params["trace_id"])
-    except ValueError as e:
-        raise Refused(400, str(e), param="trace_id") from None
+    reader, trace_id = reader_of(engine), _trace_id(request)
     await engine.traces.current()
     record = await off_loop(lambda: reader.get(trace_id))
     if record is None:
         raise Refused(404, f"There is no trace {trace_id}", code="trace_not_found")
     return json_response(to_dict(record))
+
+
+async def forget(engine: Engine, request: Request) -> Response:
+    """`DELETE /v1/traces/{id}`: gone for good, with its texts and what was said of it; hourly sums keep the money."""
+    reader, trace_id = reader_of(engine), _trace_id(request)
+    await engine.traces.current()
+
+    def work() -> int:
+        with contextlib.closing(reader.store.connect(durable=True, timeout=1.0)) as connection:
+            return remove(reader, connection, [trace_id])
+
+    if not await off_loop(work):
+        raise Refused(404, f"There is no trace {trace_id}", code="trace_not_found")
+    return json_response({"object": "trace.deleted", "trace_id": trace_id, "deleted": True})
+
+
+def _trace_id(request: Request) -> str:
+    try:
+        return normalise_id(request.path_params["trace_id"])
+    except ValueError as e:
+        raise Refused(400, str(e), param="trace_id") from None
 
 
 async def stats(engine: Engine, request: Request) -> Response:

@@ -14,6 +14,7 @@ import msgspec
 
 from .errors import QueryError
 from .ids import normalise_id
+from .transactions import writing
 
 Kind = Literal["bool", "float", "category", "comment"]
 _METRIC: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
@@ -88,6 +89,15 @@ def summary(
         (-(2**62) if since is None else since, 2**62 if until is None else until),
     )
     return {metric: {"count": count, "mean": mean} for metric, count, mean in found.fetchall()}
+
+
+def forget(connection: sqlite3.Connection, before_ms: int, *, most: int = 1000) -> int:
+    """Removes what was said before a time, some at a time; returns how many. Traces of that time are gone by then."""
+    removed = 0
+    while found := connection.execute("SELECT id FROM feedback WHERE ts_ms < ? LIMIT ?", (before_ms, most)).fetchall():
+        with writing(connection):
+            removed += connection.executemany("DELETE FROM feedback WHERE id = ?", found).rowcount
+    return removed
 
 
 def _read(row: tuple[str, str, Kind, bool | float | str, str | None, int]) -> Feedback:

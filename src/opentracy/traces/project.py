@@ -148,11 +148,20 @@ def _stored(connection: sqlite3.Connection, chunk: _Chunk) -> int:
     """Writes a chunk, unless another process was faster: its rows must not be added twice."""
     if chunk.last == chunk.done or projected_upto(connection) != chunk.done:
         return 0
-    if chunk.rows:
-        _insert(connection, chunk.rows)
+    rows = _left(connection, chunk)
+    if rows:
+        _insert(connection, rows)
     store(connection, chunk.totals)
     connection.execute("INSERT OR REPLACE INTO state VALUES ('projected', ?)", (chunk.last,))
     return len(chunk.rows)
+
+
+def _left(connection: sqlite3.Connection, chunk: _Chunk) -> list[Row]:
+    """The rows without those of traces that were removed since their process put them together."""
+    bounds = ((chunk.done + 1) << SEQ_BITS, (chunk.last + 1) << SEQ_BITS)
+    found = connection.execute("SELECT seq FROM deleted WHERE seq >= ? AND seq < ?", bounds).fetchall()
+    removed = {seq for (seq,) in found}
+    return [row for row in chunk.rows if row[0] not in removed] if removed else chunk.rows
 
 
 def _insert(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:

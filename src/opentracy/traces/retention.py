@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from . import chunks, segments, words
+from . import chunks, feedback, segments, words
 from .codec import CODEC, Body, decode_bodies, decode_records, encode_bodies, encode_records
 from .outbox import undelivered_from
 from .project import SEQ_BITS
@@ -81,8 +81,10 @@ def prune(
                 return done
         words.drop_forgotten(connection)
     if retention.metrics_days is not None:
+        before = now_ms - round(retention.metrics_days * DAY_MS)
         chunks.drop_empty(connection)
-        done.segments = segments.drop_before(store, connection, now_ms - round(retention.metrics_days * DAY_MS))
+        done.segments = segments.drop_before(store, connection, before)
+        feedback.forget(connection, before)
     return done
 
 
@@ -190,20 +192,23 @@ def _keep_from(connection: sqlite3.Connection) -> int:
 
 
 def remove(reader: Reader, connection: sqlite3.Connection, trace_ids: Sequence[str]) -> int:
-    """Removes single traces: record, bodies, words, row; returns how many there were. The hourly sums stay.
+    """Removes single traces: record, bodies, words, row, feedback; returns how many there were. The hourly sums stay.
 
     The ids are normalised ones (`ids.normalise_id`).
     """
     places: dict[int, set[int]] = {}
+    said: dict[int, list[tuple[str]]] = {}
     for trace_id in trace_ids:
         place = reader.find(trace_id)
         if place is not None:
             places.setdefault(place[0], set()).add(place[1])
+            said.setdefault(place[0], []).append((trace_id,))
     # overwritten, not only unlinked: whoever removes a trace wants its text gone
     connection.execute("PRAGMA secure_delete = ON")
     for block, positions in places.items():
         with writing(connection):
             _rewrite(connection, block, positions)
+            connection.executemany("DELETE FROM feedback WHERE trace_id = ?", said[block])
     return sum(map(len, places.values()))
 
 
