@@ -582,14 +582,14 @@ def _patched(tmp_path: Path, code: str) -> dict[str, str]:
 
 
 BUG = """
-import opentracy.engine.chat as chat
-real = chat.decode_body
+import opentracy.engine.served as served
+real = served.decode_body
 def broken(data):
     body = real(data)
     if body.get("user") == "bug":
         raise ZeroDivisionError("SECRETBUGCANARY")
     return body
-chat.decode_body = broken
+served.decode_body = broken
 import opentracy.engine.probes as probes
 async def live(engine, request):
     raise ZeroDivisionError("SECRETBUGCANARY")

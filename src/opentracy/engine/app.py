@@ -27,7 +27,7 @@ from opentracy.transport.aio import AioTransport
 from . import questions
 from .auth import Identity
 from .bridge import Bridge
-from .chat import ServedCall, chat, embeddings
+from .chat import chat, embeddings
 from .configfile import located
 from .cooldowns import Cooldowns
 from .deciding import Decider
@@ -42,6 +42,7 @@ from .memory import body_budget, memory_limit
 from .metrics import Metrics
 from .quota import quotas
 from .routes import Route, mount
+from .served import ServedCall
 from .server import HttpLimits, HttpServer
 from .shadow import Shadow
 from .sharedkeys import SharedKeys

@@ -17,10 +17,10 @@ from opentracy.core.jsonio import decode, encode
 from opentracy.providers import registry
 
 from .auth import Identity
-from .chat import ServedCall
 from .errors import Refused
 from .http import Exchange
 from .routes import json_response
+from .served import ServedCall
 from .standin import StandIn
 from .state import Snapshot
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from opentracy.transport.aconnection import Connection
 
     from .app import Engine
-    from .chat import ServedCall
+    from .served import ServedCall
 
 _monotonic = time.monotonic
 _time_ns = time.time_ns
@@ -203,7 +203,7 @@ class DirectCall:
     # ---------------------------------------------------------------- anything else
     def _general(self) -> ServedCall:
         """The call that goes on in this one's place."""
-        from .chat import ServedCall  # it knows this module
+        from .served import ServedCall  # it knows this module
 
         if self._routed is None:
             return ServedCall.in_place_of(self, self._lane.resolved, None)

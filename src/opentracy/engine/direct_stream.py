@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
     from .app import Engine
     from .auth import Identity
-    from .chat import ServedCall
     from .http import Exchange
     from .lane import Lane
     from .route import Routed
+    from .served import ServedCall
 
 log = logging.getLogger("opentracy.engine")
 _now = time.monotonic

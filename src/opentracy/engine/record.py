@@ -1,7 +1,7 @@
 """From what happened to the trace of it: attempts, tokens, cost, outcome.
 
 Pure. Belongs here: filling a `TraceRecord`. Not here: where it is stored (`opentracy.traces`), when it is handed over
-(`chat`, `stream`).
+(`served`, `stream`).
 """
 
 from __future__ import annotations

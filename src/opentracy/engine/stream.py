@@ -2,7 +2,7 @@
 
 Belongs here: what happens after the first content, when nothing can be retried any more. Provider bytes are pushed in
 by the transport on the event loop; there is no task and no timer per stream, and a slow reader stops the provider. Not
-here: how bytes become events (the dialect's relay), and everything before the first content (`chat`).
+here: how bytes become events (the dialect's relay), and everything before the first content (`served`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .paced import PacedWriter
 if TYPE_CHECKING:
     from opentracy.transport.aio import Answer
 
-    from .chat import ServedCall
+    from .served import ServedCall
 
 log = logging.getLogger("opentracy.engine")
 _now = time.monotonic
