@@ -1,8 +1,8 @@
 """`Idempotency-Key`: the same request under the same key is answered once, and that answer given to whoever repeats it.
 
 Belongs here: claiming a key, waiting for whoever has it, keeping and replaying the answer for a day, in the accounts'
-directory so that every worker and the next start know of it. Not here: what a request is (`served`). A key belongs to its
-caller and its path. An answer is kept when it is final (below 500, and not 408, 409 or 429): whatever may come out
+directory so that every worker and the next start know of it. Not here: what a request is (`served`). A key belongs to
+its caller and its path. An answer is kept when it is final (below 500, and not 408, 409 or 429): whatever may come out
 differently next time frees the key, and a waiting repetition then takes its turn.
 """
 
