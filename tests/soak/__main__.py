@@ -24,7 +24,7 @@ from statistics import median
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from engine_kit import Engine, children, descriptors, resident_kb, running, sum_of_rows
+from engine_kit import Engine, children, descriptors, eventually, resident_kb, running, sum_of_rows
 from opentracy.engine.standin import StandIn
 from opentracy.traces.writer import DEFAULT_LIMITS
 
@@ -168,7 +168,8 @@ def run(
                     opened.append(sum(map(descriptors, pids)))
         report.requests, report.failures = len(load.seen.acknowledged), load.seen.failures
         report.texts = len(load.seen.hashes | load.seen.streamed_hashes)
-        time.sleep(1.5)  # each worker writes what it has in groups, every twentieth of a second
+        # written in groups, and what a minute left to be projected is shown as far as it is
+        eventually(lambda: sum_of_rows(engine) >= report.requests, 60)
         report.traces = sum_of_rows(engine)
         report.cpu_s = round(sum(map(cpu, processes(engine.process.pid))), 1)
     report.floors = floors(points)
