@@ -26,8 +26,8 @@ MORE: Final = 9
 #: how much of the time it works while nobody is served; the rest belongs to those who write traces
 DUTY: Final = 0.5
 #: the same while traces arrive: so little that hardly a request in a hundred meets it, and more only where less would
-#: not keep up with them. A request that meets a slice waits for some milliseconds, whatever the priorities: shorter
-#: rests would make these the 99th percentile.
+#: not keep up with them. A request that meets a slice may wait as long as it lasts, whatever the priorities: with
+#: shorter rests these would be the 99th percentile.
 BUSY_DUTY: Final = 0.005
 #: seconds between looks at how many arrive
 LOOK_S: Final = 1.0
