@@ -196,6 +196,8 @@ def remove(reader: Reader, connection: sqlite3.Connection, trace_ids: Sequence[s
 
     The ids are normalised ones (`ids.normalise_id`).
     """
+    # what has no row yet is in no sum yet either
+    reader.current()
     places: dict[int, set[int]] = {}
     said: dict[int, list[tuple[str]]] = {}
     for trace_id in trace_ids:
