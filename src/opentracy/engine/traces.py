@@ -135,7 +135,6 @@ async def forget(engine: Engine, request: Request) -> Response:
     await engine.traces.current()
 
     def work() -> int:
-        reader.current()  # what is not projected yet is in no hourly sum, and could not stay there
         with contextlib.closing(reader.store.connect(durable=True, timeout=1.0)) as connection:
             return remove(reader, connection, [trace_id])
 
