@@ -20,6 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import opentracy.engine.direct as direct_module
+import opentracy.engine.direct_call as direct_call_module
+import opentracy.engine.served as served_module
 from opentracy.core.usual import UsualChat, doubled, more_keys, read_usual
 from opentracy.engine.app import Engine
 from opentracy.engine.config import AliasConfig, AutoConfig, Config, LimitsConfig
@@ -131,7 +133,7 @@ async def wire(config: Config = CONFIG, router: Router | None = None) -> Any:
 
     upstream = await asyncio.start_server(provider, "127.0.0.1", 0)
     port = upstream.sockets[0].getsockname()[1]
-    env = {f"{name}_API_{kind}": value for name in ("OPENAI", "GROQ") for kind, value in
+    env = {f"{name}_API_{kind}": value for name in ("OPENAI", "GROQ", "DEEPSEEK") for kind, value in
            (("BASE", f"http://127.0.0.1:{port}/v1"), ("KEY", "k"))}  # fmt: skip
     engine = Engine(Snapshot(config, env, router=router), Tracing(config, None, {}))
     records: list[TraceRecord] = []
@@ -654,3 +656,33 @@ def test_every_setting_is_known_to_the_general_check() -> None:
     from opentracy.engine.validate import _CHECKS
 
     assert set(UsualChat.__struct_fields__) - {"model", "messages"} <= set(_CHECKS)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_prices_by_the_hour_count_from_when_the_request_began(
+    streaming: bool, ways: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DeepSeek's tokens cost half at night."""
+    body = {"model": "deepseek/deepseek-chat", "messages": MESSAGES, "stream": streaming}
+
+    async def main() -> list[int | None]:
+        async with wire() as w:
+            costs: list[int | None] = []
+            for hour in (10, 20):
+                ns = (1_764_115_200 + hour * 3600) * 10**9
+                for module in (direct_call_module, served_module):
+                    monkeypatch.setattr(module, "_time_ns", lambda ns=ns: ns)
+                await w.warm(body)
+                w.script[:] = [streamed(PIECES["good"])] if streaming else [GOOD]
+                assert (await w.post(json.dumps(body).encode()))[0] == 200
+                w.writer.close()
+                await w.connect()  # its first request goes the general way
+                assert (await w.post(json.dumps(body).encode()))[0] == 200
+                costs += [record.cost_nano for record in w.records]
+            return costs
+
+    dear, dear_too, cheap, cheap_too = asyncio.run(asyncio.wait_for(main(), 20))
+    assert dear is not None and cheap is not None
+    assert dear == dear_too == 2 * cheap
+    assert cheap == cheap_too
+    assert ways

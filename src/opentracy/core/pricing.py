@@ -113,14 +113,14 @@ def _reported(usage: Mapping[str, Any]) -> Cost | None:
     return Cost(0, 0, 0, 0, total, total)
 
 
-def cost_of_plain(provider: str, model: str, usage: PlainUsage) -> Cost | None:
+def cost_of_plain(provider: str, model: str, usage: PlainUsage, at: float | None = None) -> Cost | None:
     """`cost_of` for a usage that adds up and came in typed form."""
     price = price_of(provider, model)
     if price is None:
         return None
     flat = price.flat
     if flat is None or not usage.flat:
-        return cost_with(price, usage.as_dict())
+        return cost_with(price, usage.as_dict(), at)
     asked = usage.prompt_tokens * flat[0]
     both = asked + usage.completion_tokens * flat[1]
     # nearly every price is a whole number of nano-USD per token

@@ -145,9 +145,10 @@ class DirectCall:
 
     def _price(self, served: str, usage: PlainUsage) -> Cost | None:
         target = self._lane.target
-        price = cost_of_plain(target.provider, target.model, usage)
+        at = self.ts_ms / 1000
+        price = cost_of_plain(target.provider, target.model, usage, at)
         if price is None and served != target.model:
-            price = cost_of_plain(target.provider, served, usage)
+            price = cost_of_plain(target.provider, served, usage, at)
         return price
 
     def _extras(self, cost: bytes, latency: float, marker: bytes) -> bytes:

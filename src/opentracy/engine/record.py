@@ -21,11 +21,12 @@ _MAYBE_BILLED = frozenset({
 })  # fmt: skip
 
 
-def cost(provider: str, model: str, served: str | None, usage: Mapping[str, Any] | None) -> Cost | None:
-    """What a call cost: at the price of the model that was asked for, else of the one that says it answered."""
-    found = cost_of(provider, model, usage)
+def cost(provider: str, model: str, served: str | None, usage: Mapping[str, Any] | None, at: float) -> Cost | None:
+    """What a call that began `at` (seconds since the epoch) cost: at the price of the model that was asked for, else of
+    the one that says it answered."""
+    found = cost_of(provider, model, usage, at)
     if found is None and served and served != model:
-        found = cost_of(provider, served, usage)
+        found = cost_of(provider, served, usage, at)
     return found
 
 

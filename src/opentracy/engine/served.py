@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("opentracy.engine")
 _now = time.monotonic
+_time_ns = time.time_ns
 _LOCAL = frozenset({"model", "messages", "stream", "strict_params"})
 _JSON = b"application/json"
 
@@ -76,7 +77,7 @@ class ServedCall:
         self.snapshot = engine.state
         self.started = _now()
         self.trace_id = engine.new_id()
-        self.ts_ms = time.time_ns() // 1_000_000
+        self.ts_ms = _time_ns() // 1_000_000
         self.attempts: list[Attempt] = []
 
     @classmethod
@@ -299,7 +300,7 @@ class ServedCall:
             served, usage, finish = response.model, response.usage, response.finish_reason
         else:
             served, usage, finish = response.get("model"), response.get("usage"), _finish_reason(response)
-        price = records.cost(target.provider, target.model, served, usage)
+        price = records.cost(target.provider, target.model, served, usage, self.ts_ms / 1000)
         extras = self.extras(target, price.usd if price is not None else None)
         body = response.with_extras(encode(extras)) if type(response) is Passing else encode({**response, **extras})
         headers = self.headers(target)

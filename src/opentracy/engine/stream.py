@@ -164,7 +164,8 @@ class Stream:
         self._closed = True
         call, target = self._call, self._opened.target
         usage = last.get("usage") if last is not None else None
-        price = records.cost(target.provider, target.model, last.get("model") if last else None, usage)
+        served = last.get("model") if last else None
+        price = records.cost(target.provider, target.model, served, usage, call.ts_ms / 1000)
         options = call.body.get("stream_options")
         wanted = isinstance(options, dict) and options.get("include_usage") is True
         extras = encode(call.extras(target, price.usd if price is not None else None))[1:-1]
