@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from opentracy.core.wire import Failure, Origin
-from opentracy.transport.aconnection import FLOOD_RATE, FLOOD_S, Connection
+from opentracy.transport.aconnection import FLOOD_RATE, FLOOD_S, PROVEN, Connection
 from opentracy.transport.aio import AioTransport, Answer
 
 HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -31,8 +31,8 @@ class Clock:
 class Wire:
     """A transport that counts."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
+    def __init__(self, sock: socket.socket, peer: socket.socket) -> None:
+        self.sock, self.peer = sock, peer
         self.reading = True
 
     def get_extra_info(self, name: str) -> Any:
@@ -71,7 +71,7 @@ def pushed(scene: Callable[[Connection, Wire, Sink, Clock, Answer], Any]) -> Non
     async def main() -> None:
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            transport, clock, wire, sink = AioTransport(), Clock(), Wire(ours), Sink()
+            transport, clock, wire, sink = AioTransport(), Clock(), Wire(ours, theirs), Sink()
             connection = Connection(Origin("http", "h", 80), None, 1 << 20)
             connection._loop = clock  # type: ignore[assignment]
             connection.connection_made(wire)  # type: ignore[arg-type]
@@ -165,5 +165,17 @@ def test_a_flood_is_known_by_what_gathered_where_the_loop_comes_late() -> None:
         clock.now += 10 * FLOOD_S
         connection.data_received(chunk(b"4" * 10_000))  # large events now and then are no flood
         assert wire.reading
+
+    pushed(scene)
+
+
+def test_only_a_proven_connection_that_was_used_just_now_is_not_asked() -> None:
+    async def scene(connection: Connection, wire: Wire, sink: Sink, clock: Clock, answer: Answer) -> None:
+        connection.data_received(b"0\r\n\r\n")
+        connection.reader.reusable = True
+        wire.peer.close()  # the loop has not heard of it
+        for uses, fresh, known in ((0, True, None), (PROVEN - 1, True, None), (PROVEN, False, None), (PROVEN, True, True)):
+            connection._uses = uses
+            assert connection.usable_now(fresh=fresh) is known, (uses, fresh)
 
     pushed(scene)

@@ -293,17 +293,16 @@ class AioTransport:
         body = reader.take()
         now = _now()
         connection.rest(now + IDLE_S)
-        if not self._pool.keep(connection.origin, connection, now):
-            for old in self._pool.put(connection.origin, connection, now):
-                self.discard(old)
-        if self._waiting:
-            self._wake()
+        self._put_back(connection, now)
         return HttpResponse(head.status, head.headers, body)
 
     def keep(self, connection: Connection) -> None:
         """A connection whose answer a taker has taken."""
         now = _now()
         connection.taken(now + IDLE_S)
+        self._put_back(connection, now)
+
+    def _put_back(self, connection: Connection, now: float) -> None:
         if not self._pool.keep(connection.origin, connection, now):
             for old in self._pool.put(connection.origin, connection, now):
                 self.discard(old)
