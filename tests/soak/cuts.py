@@ -1,8 +1,11 @@
-"""Streams cut at random places: `python -m tests.soak.cuts [--count 10000] [--seed 1]`.
+"""Streams cut at random places: `python -m tests.soak.cuts [--count 10000] [--seed 1] [--start 0]`.
 
 A whole stream of each of the five wire formats is cut at any byte, by a clean end, by a framing left open or by a reset,
 and asked for through the SDK and through a real engine. What is reported as complete must be complete, to the last
 character and argument; and once a content has been shown nothing is asked for again.
+
+Each cut is drawn from the seed and its own number, so that a long run may be made in parts: every 500 cuts a line says how
+far it is, and `--start` goes on from there.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import random
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -115,9 +119,9 @@ def by_engine(engine: Engine, model: str) -> tuple[Seen, bool]:
     return seen, reply.events[-1] == "[DONE]"
 
 
-def run(count: int, seed: int = 1) -> Report:
-    """That many cuts, half of them through each."""
-    report, chance, server = Report(), random.Random(seed), FaultServer()
+def run(count: int, seed: int = 1, start: int = 0, told: Callable[[int, Report], None] = lambda number, report: None) -> Report:
+    """That many cuts from the one numbered `start` on, half of them through each; `told` after every cut."""
+    report, server = Report(), FaultServer()
     root = f"http://127.0.0.1:{server.port}"
     env = {f"{n.upper()}_API_BASE": root + ("/v1" if n == "openai" else "") for n in MODELS}
     env |= {f"{n.upper()}_API_KEY": KEY for n in MODELS if n != "bedrock"}
@@ -125,7 +129,8 @@ def run(count: int, seed: int = 1) -> Report:
     began = time.monotonic()
     with running("[limits]\nnum_retries = 0\n", env={**env, "NO_PROXY": "127.0.0.1"}) as engine, mock.patch.dict(os.environ, env):
         whole: dict[tuple[str, str], tuple[bytes, str, Said, Said]] = {}
-        for number in range(count):
+        for number in range(start, start + count):
+            chance = random.Random(f"{seed} {number}")
             name, scene = chance.choice(list(MODELS)), chance.choice(list(SCENES))
             if (name, scene) not in whole:
                 whole[name, scene] = _whole(server, engine, name, scene)
@@ -145,6 +150,7 @@ def run(count: int, seed: int = 1) -> Report:
                 report.faults.append(f"{name} {scene} cut at {cut} of {len(data)} {way}: reported as complete: {seen.said}")
             if requests != 1 and (not direct or requests > 2 or not complete):
                 report.faults.append(f"{name} {scene} cut at {cut} {way}: {requests} requests")
+            told(number + 1, report)
     server.close()
     report.seconds = round(time.monotonic() - began, 1)
     return report
@@ -160,12 +166,18 @@ def _whole(server: FaultServer, engine: Engine, name: str, scene: str) -> tuple[
     return data, kind, one.said, other.said
 
 
+def _progress(number: int, report: Report) -> None:
+    if number % 500 == 0:
+        print(f"{number} cuts: {len(report.faults)} faults, {dict(report.outcomes)}", file=sys.stderr, flush=True)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--start", type=int, default=0, help="number of the first cut")
     wanted = parser.parse_args()
-    report = run(wanted.count, wanted.seed)
+    report = run(wanted.count, wanted.seed, wanted.start, _progress)
     print(json.dumps({**vars(report), "faults": report.faults[:10], "number_of_faults": len(report.faults)}))
     return 1 if report.faults else 0
 
