@@ -1,4 +1,5 @@
-"""What is fuzzed: the stream parsers and decoders, each with the promises that hold for any bytes whatever.
+"""What is fuzzed: parsers and decoders, each with the promises that hold for any bytes whatever. Here those of streams;
+HTTP, relays and whole answers have modules of their own.
 
 A target takes bytes and raises (AssertionError, or whatever escapes) when a promise is broken. `run.py` drives them
 with coverage guidance; `test_fuzz_targets.py` runs them over their seeds in the ordinary suite, so that they stay alive.
@@ -13,11 +14,22 @@ from typing import Any
 if "atheris" in sys.modules:  # started by run.py: the code under test is imported instrumented
     import atheris
 
-    with atheris.instrument_imports(include=["opentracy.core", "opentracy.providers"]):
+    with atheris.instrument_imports(include=["opentracy.core", "opentracy.providers", "opentracy.transport", "opentracy.engine"]):
         import opentracy.core.eventstream
         import opentracy.core.sse
+        import opentracy.engine.http
+        import opentracy.providers.anthropic
         import opentracy.providers.bedrock
-        import opentracy.providers.cohere  # noqa: F401
+        import opentracy.providers.cohere
+        import opentracy.providers.gemini
+        import opentracy.providers.openai
+        import opentracy.transport.at_once
+        import opentracy.transport.http1  # noqa: F401
+
+from answer_targets import ANSWER_SEEDS, ANSWER_TARGETS
+from http_targets import HTTP_SEEDS, HTTP_TARGETS
+from relay_targets import RELAY_SEEDS, RELAY_TARGETS
+from splitting import pieces
 
 from opentracy.core import jsonio
 from opentracy.core.eventstream import EventStreamParser, encode_message
@@ -27,14 +39,6 @@ from opentracy.providers import registry
 
 CALL = Call([{"role": "user", "content": "x"}], {}, created=1, fallback_id="f")
 _KINDS = ("messageStart", "contentBlockStart", "contentBlockDelta", "contentBlockStop", "messageStop", "metadata", "odd")
-
-
-def pieces(data: bytes) -> tuple[list[bytes], bytes]:
-    """(the bytes cut as their own first byte says, the bytes): the input decides about its own splitting."""
-    if not data:
-        return [], b""
-    step, body = data[0] % 17 + 1, data[1:]
-    return [body[i : i + step] for i in range(0, len(body), step)], body
 
 
 def sse(data: bytes) -> None:
@@ -88,8 +92,9 @@ def openai(data: bytes) -> None:
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    f.__name__: f for f in (sse, eventstream, converse, cohere, anthropic, gemini, openai)
-}
+    **{f.__name__: f for f in (sse, eventstream, converse, cohere, anthropic, gemini, openai)},
+    **HTTP_TARGETS, **RELAY_TARGETS, **ANSWER_TARGETS,
+}  # fmt: skip
 
 _TOOL = b'\x01{"contentBlockIndex":1,"start":{"toolUse":{"toolUseId":"a","name":"f"}}}\n\x02{"contentBlockIndex":1,"delta":{"toolUse":{"input":"{}"}}}'
 SEEDS: dict[str, list[bytes]] = {
@@ -121,7 +126,8 @@ SEEDS: dict[str, list[bytes]] = {
         b'data: {"id":"c","choices":[{"index":0,"delta":{"role":"assistant","content":"hi"},"finish_reason":null}]}\n\n'
         b'data: {"id":"c","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
     ],
-}
+    **HTTP_SEEDS, **RELAY_SEEDS, **ANSWER_SEEDS,
+}  # fmt: skip
 
 
 def _decoded(model: str, data: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import random
 import zlib
+from collections.abc import Callable
 from types import MappingProxyType
 
 import pytest
@@ -136,6 +137,17 @@ def test_one_reader_serves_answer_after_answer() -> None:
     assert not reader.reusable
 
 
+@pytest.mark.parametrize("more", [b"H", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nx-smuggled: "])
+@pytest.mark.parametrize("in_one_piece", [True, False])
+def test_the_beginning_of_another_answer_is_no_beginning_of_the_next(more: bytes, in_one_piece: bool) -> None:
+    reader = ResponseReader()
+    reader.start(stream=False)
+    for data in [framed(b"one", "length") + more] if in_one_piece else [framed(b"one", "length"), more]:
+        reader.feed(data)
+    assert reader.complete
+    assert not reader.reusable
+
+
 @pytest.mark.parametrize("in_one_piece", [True, False])
 def test_what_follows_an_answer_spoils_the_connection_but_not_the_answer(in_one_piece: bool) -> None:
     reader = ResponseReader()
@@ -167,6 +179,42 @@ def test_encodings_are_undone(body: bytes, name: str, data: st.DataObject) -> No
     reader = fed(whole, cuts)
     assert reader.failure is None
     assert reader.take() == body
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 7, 1000])
+def test_what_is_wrong_with_a_body_does_not_depend_on_how_it_comes(step: int) -> None:
+    bad = {
+        "unlabelled": framed(gzip.compress(b"x"), "length"), "twice": zipped(gzip.compress(gzip.compress(b"x")), "gzip"),
+        "no zlib": zipped(b"\x78\x9c" + raw_deflate(b"x" * 50), "deflate"), "damaged": zipped(gzip.compress(b"x")[:-5] + b"nothing", "gzip"),
+    }  # fmt: skip
+    for name, data in bad.items():
+        reader = fed(data, list(range(0, len(data), step)))
+        assert reader.failure is not None, name
+        assert (reader.failure.kind, reader.complete, reader.reusable) == ("encoding", False, False), name
+
+
+@pytest.mark.parametrize("zip_it", [bytes, gzip.compress, zlib.compress, raw_deflate])
+def test_a_body_may_begin_half_like_gzip(zip_it: Callable[[bytes], bytes]) -> None:
+    name = {bytes: "identity", gzip.compress: "gzip"}.get(zip_it, "deflate")
+    for body in (b"\x1f", b"\x1f\x1f", b"\x1f{}"):
+        data = zipped(zip_it(body), name)
+        for step in (1, 1000):
+            reader = fed(data, list(range(0, len(data), step)))
+            assert (reader.failure, reader.complete, reader.take()) == (None, True, body)
+
+
+@pytest.mark.parametrize("step", [1, 5, 1000])
+def test_of_a_damaged_stream_all_that_stands_before_the_damage_is_good(step: int) -> None:
+    text = b"".join(b"data: %d\n\n" % n for n in range(300))
+    z = zlib.compressobj(wbits=31)
+    first = z.compress(text) + z.flush(zlib.Z_SYNC_FLUSH)
+    data = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n" + first + b"\xff" * 20
+    reader = fed(data, list(range(0, len(data), step)), stream=True)
+    assert reader.broken is None  # there is something to hand on first
+    assert reader.take() == text
+    assert reader.failure is not None
+    assert reader.failure.kind == "encoding"
+    assert not reader.reusable
 
 
 @pytest.mark.parametrize(

@@ -98,9 +98,9 @@ class ResponseReader:
     """
 
     __slots__ = (
-        "_arrived", "_chunked_or_sized", "_framing", "_inflater", "_informational", "_limit", "_max_body", "_parser",
-        "_parts", "_raw", "_raw_size", "_size", "_stream", "complete", "failure", "head", "on_body", "passed_by",
-        "reusable", "streaming",
+        "_arrived", "_chunked_or_sized", "_framing", "_inflater", "_informational", "_limit", "_mark", "_max_body",
+        "_parser", "_parts", "_raw", "_raw_size", "_size", "_stream", "complete", "failure", "head", "on_body",
+        "passed_by", "reusable", "streaming",
     )  # fmt: skip
 
     def __init__(self, max_body: int = MAX_BODY) -> None:
@@ -124,6 +124,7 @@ class ResponseReader:
         self._raw_size = self._framing = 0  # bytes of it; bytes since then that were no body
         self._informational = self._size = 0
         self._inflater: Inflater | None = None
+        self._mark = b""  # the body's first byte, if it may be the beginning of something compressed
         self._limit: int | None = None
         if self._parts:
             self._parts = []
@@ -221,6 +222,10 @@ class ResponseReader:
 
     # httptools' callbacks
 
+    def on_message_begin(self) -> None:
+        if self.complete:  # nobody asked for another answer, and the next one would be read as the rest of it
+            self.reusable = False
+
     def on_headers_complete(self) -> None:
         if self.complete:
             self.reusable = False
@@ -254,7 +259,7 @@ class ResponseReader:
             encoding = self.head.headers["content-encoding"]
             found = inflater(encoding)
             if isinstance(found, Failure):
-                self.failure = self.failure or found
+                self.failure, self.reusable = self.failure or found, False
             else:
                 self._inflater = found
 
@@ -264,10 +269,7 @@ class ResponseReader:
         if self.failure is None and not self.complete:
             if self._inflater is not None:
                 self._inflate(self._inflater)
-            elif not self._size and arrived[0].startswith(b"\x1f\x8b"):
-                # no dialect begins with these bytes
-                self._fail("encoding", "the answer is compressed without saying so")
-            else:
+            elif self._size or (arrived[0][0] != 0x1F and not self._mark) or self._begins_plainly():
                 self._size += len(arrived[0]) if len(arrived) == 1 else sum(map(len, arrived))
                 if self._limit is not None and self._size > self._limit:
                     self._too_large()
@@ -275,18 +277,26 @@ class ResponseReader:
                     self._parts += arrived
         arrived.clear()
 
+    def _begins_plainly(self) -> bool:
+        """Whether the body begins with anything but gzip's mark, as every dialect's does. Its first byte waits for the
+        second one."""
+        arrived = self._arrived
+        arrived.insert(0, self._mark)
+        begin = b"".join(arrived)[:2]
+        self._mark = begin if len(begin) < 2 else b""
+        if begin == b"\x1f\x8b":
+            self._fail("encoding", "the answer is compressed without saying so")
+        return begin not in (b"\x1f", b"\x1f\x8b")
+
     def _inflate(self, inflater: Inflater) -> None:
         for piece in self._arrived:
             data = inflater.feed(piece, self._limit)
-            if inflater.failure is not None:
-                self.failure = inflater.failure
-                return
-            if data:
-                self._size += len(data)
-                if self._limit is not None and self._size > self._limit:
-                    self._too_large()
-                    return
+            self._size += len(data)
+            if data and (inflater.failure is None or self.streaming):
                 self._parts.append(data)
+            if inflater.failure is not None:
+                self.failure, self.reusable = inflater.failure, False
+                return
 
     def on_message_complete(self) -> None:
         if self._arrived:
@@ -306,9 +316,12 @@ class ResponseReader:
 
     def _finish(self) -> None:
         if self._inflater is not None:
-            self._inflater.close()
+            self._mark = self._inflater.close()
             self.failure = self.failure or self._inflater.failure
+        if self._mark and self.failure is None:
+            self._parts.append(self._mark)
         self.complete = self.failure is None
+        self.reusable &= self.complete
 
     def _too_long(self, given: bytes) -> bool:
         given = given.split(b"\r")[0].strip(b" \t")
