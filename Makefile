@@ -2,7 +2,7 @@
 # make test   every test, in its own environment
 # make check  lint, types, import rules
 # make bench  cost of engine, SDK, router and trace writer as ratios; writes docs/performance.md
-# make fuzz   coverage-guided fuzzing of the stream parsers (its own environment)
+# make fuzz   coverage-guided fuzzing of the parsers (its own environment)
 SHELL := /bin/bash
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
 VENV := .venv

@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of the stream parsers: `make fuzz`, or `python tests/fuzz/run.py [target ...] [--seconds N] [--runs N]`.
+"""Coverage-guided fuzzing of the parsers: `make fuzz`, or `python tests/fuzz/run.py [target ...] [--seconds N] [--runs N]`.
 
 Not part of `make test`: it needs atheris (which has no wheels for every Python) and time. The first run makes an
 environment of its own, `.venv-fuzz`, beside the project's. New inputs are kept in `.fuzz/<target>`; an input that

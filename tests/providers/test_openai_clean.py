@@ -195,6 +195,26 @@ def test_some_streams_are_not_usual_from_the_beginning(head: bytes) -> None:
     assert CleanStream().open(head) is None
 
 
+def no_text(raw: bytes) -> bytes:
+    """The event with bytes that are no UTF-8, where nobody looks."""
+    return raw.replace(b'"model":"m"', b'"model":"m","x":"\xff"')
+
+
+@pytest.mark.parametrize("at", range(6))
+def test_no_byte_that_is_no_text_is_forwarded(at: int) -> None:
+    parts = [HEAD, *(event(choice({"content": text})) for text in "abc"), FINISH, COUNTED]
+    parts[at] = no_text(parts[at])
+    raw = b"".join(parts) + DONE
+    for edges in (edges_of(raw, []), by_event(raw, [])):
+        seen, _ = forwarded(raw, edges)
+        assert (seen is None) == (at < 2)  # then a decoder reads it from its beginning
+        if seen is not None:
+            assert seen == decoded(raw)
+    decoder = OpenAIDecoder(CALL, TARGET, HEADERS)
+    relay = OpenAIRelay(decoder, decoder.feed(HEAD))
+    assert relay.feed(no_text(parts[1])).decode()
+
+
 def test_events_pass_untouched() -> None:
     stream = CleanStream()
     first, second = event(choice({"content": "a"})), event(choice({"content": "ü\n"}))

@@ -255,3 +255,17 @@ def test_a_clean_answer_passes_only_where_it_is_asked_for() -> None:
     response = HttpResponse(200, {}, json.dumps(answer()).encode())
     assert isinstance(target.dialect.parse_response(FORWARDING, target, response), Passing)
     assert isinstance(target.dialect.parse_response(CALL, target, response), dict)
+
+
+def test_no_byte_that_is_no_text_passes() -> None:
+    target = registry.target("openai/m", env={}, api_key="k")
+    raw = json.dumps({**answer(), "z": "?"}).encode()
+    forwarding = target.dialect.forwarding(target)  # type: ignore[attr-defined]
+    for more, passes in ((b"\xc3\xa9", True), (b"\xff", False)):
+        body = raw.replace(b"?", more)
+        found = target.dialect.parse_response(FORWARDING, target, HttpResponse(200, {}, body))
+        assert isinstance(found, Passing) is passes
+        assert (forwarding.answer(body) is not None) is passes
+        if not passes:
+            assert isinstance(found, dict)
+            assert found["z"] == "\ufffd"

@@ -13,7 +13,7 @@ _inside = re.compile(INSIDE).fullmatch
 
 def is_inside(data: bytes) -> bool:
     """Whether bytes can stand inside a JSON string as they are, without an escape by number."""
-    return _inside(data) is not None and (data.isascii() or _is_text(data))
+    return _inside(data) is not None and is_text(data)
 
 
 def joined(texts: Sequence[bytes]) -> bytes | None:
@@ -24,12 +24,14 @@ def joined(texts: Sequence[bytes]) -> bytes | None:
     else:
         # printable says more than is needed, and is found out in a tenth of the time
         good = (whole.isascii() and whole.decode().isprintable()) or _inside(whole) is not None
-    return whole if good and (whole.isascii() or all(map(_is_text, texts))) else None
+    return whole if good and (whole.isascii() or all(map(is_text, texts))) else None
 
 
-def _is_text(data: bytes) -> bool:
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
+def is_text(data: bytes) -> bool:
+    """Whether bytes are UTF-8. A typed decode does not say so of what it passes over."""
+    if not data.isascii():
+        try:
+            data.decode()
+        except UnicodeDecodeError:
+            return False
     return True

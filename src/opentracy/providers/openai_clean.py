@@ -16,6 +16,7 @@ from ..core.jsonio import encode
 from ..core.sse import SseParser
 from ..core.usage import PlainUsage
 from ..core.wire import Call, Chunk, Target
+from .insides import is_text
 from .openai_relay import OpenAIRelay
 from .openai_run import Run
 from .openai_stream import OpenAIDecoder
@@ -135,7 +136,7 @@ class CleanStream:
             opening = _opening(raws[0][6:])
         except (ValueError, RecursionError):
             return None
-        if opening.choices[0].delta.role is None or raws[0].find(b"\n") >= 0:
+        if opening.choices[0].delta.role is None or raws[0].find(b"\n") >= 0 or not is_text(raws[0]):
             return None
         run = Run()
         clean = run.clean(raws, 1, opening.id)
@@ -189,6 +190,7 @@ class CleanStream:
             return False
         try:
             event = _end(raw[6:])
+            chunk = _decode(raw[6:])  # looks at what the other one passes over, too
         except (ValueError, RecursionError):
             return False
         if event.id != self._id or (event.usage is not None and not event.usage.adds_up):
@@ -201,7 +203,6 @@ class CleanStream:
             return False
         if event.usage is not None:
             self.usage = event.usage
-        chunk = _decode(raw[6:])
         choices = chunk.pop("choices")
         self._usage = chunk.pop("usage", None) or self._usage
         if choices:

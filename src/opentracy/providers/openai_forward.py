@@ -14,6 +14,7 @@ from ..core.jsonio import encode
 from ..core.usage import PlainUsage
 from ..core.usual import FIELDS, SETTINGS, UsualChat, UsualOptions
 from ..core.wire import Forwarded, Target
+from .insides import is_text
 from .openai_clean import CleanStream
 from .openai_messages import passes
 from .openai_quirks import thinks_in_text
@@ -99,7 +100,7 @@ class OpenAIForwarding:
             found = _decode(body)
         except (ValueError, RecursionError):
             return None
-        return found if found.usage.adds_up else None
+        return found if found.usage.adds_up and is_text(body) else None
 
     def stream(self) -> CleanStream:
         """A stream that is about to begin."""

@@ -15,6 +15,7 @@ from ..core.failure import transport_failure
 from ..core.jsonio import BadJson, decode
 from ..core.usage import normalise_openai
 from ..core.wire import Call, Failure, HttpResponse, Passing, Target
+from .insides import is_text
 from .openai_content import KNOWN_FINISH, ThinkSplitter, arguments_text, finish_word, split_parts
 from .openai_errors import choice_error, found_error, request_id
 from .openai_quirks import DEFAULT, Quirks, thinks_in_text
@@ -77,7 +78,7 @@ def _passing(call: Call, target: Target, body: bytes) -> Passing | None:
     except (ValueError, RecursionError):
         return None
     usage = found.usage
-    if normalise_openai(usage) is not usage:
+    if normalise_openai(usage) is not usage or not is_text(body):
         return None
     return Passing(body, found.model, usage, found.choices[0].finish_reason)
 

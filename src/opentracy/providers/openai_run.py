@@ -15,7 +15,7 @@ import msgspec
 
 from ..core.jsonio import encode
 from ..core.wire import Chunk
-from .insides import INSIDE, is_inside, joined
+from .insides import INSIDE, is_inside, is_text, joined
 
 
 class _Delta(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -137,7 +137,7 @@ class Run:
                 event = _decode(raw[6:])
             except (ValueError, RecursionError):  # whoever looks at it next will say what it is
                 return at
-            if event.id != stream_id:
+            if event.id != stream_id or not is_text(raw):
                 return at
             delta = event.choices[0].delta
             if delta.content is None and not delta.reasoning_content:

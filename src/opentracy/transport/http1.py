@@ -150,8 +150,8 @@ class ResponseReader:
             if not self.complete and self.head is None:
                 self._fail("bad_response", f"bad response: {e}")
             elif not self.complete:
-                if self.streaming and self._arrived:
-                    self._take_in()  # what came before it is as good as if it had come alone
+                if self._arrived:
+                    self._take_in()  # what came before it counts as if it had come alone
                 # not retryable: whoever frames wrongly does so again, and may have been paid
                 self._fail("truncated", f"the framing of the answer's body is broken: {e}", again=False)
         if self._arrived:
