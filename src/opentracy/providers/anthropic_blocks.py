@@ -24,15 +24,21 @@ _GROWING = {
 
 
 def may_work_on_server(params: Mapping[str, Any]) -> bool:
-    """Whether a request lets Anthropic's servers use tools of their own."""
-    if params.get("web_search_options") is not None or params.get("mcp_servers"):
+    """Whether a request lets Anthropic's servers use tools of their own, or sum up what was said before."""
+    if params.get("web_search_options") is not None or params.get("mcp_servers") or params.get("context_management"):
         return True
     return any("function" not in tool for tool in objects(params.get("tools")))
 
 
 def worked_on_server(blocks: Any) -> bool:
     """Whether an answer's blocks hold more than text, thoughts and calls of the caller's tools."""
-    return any(str(block.get("type")) not in _CLIENT for block in objects(blocks))
+    return any(str(block.get("type")) not in _CLIENT or _is_member(block) for block in objects(blocks))
+
+
+def _is_member(block: Block) -> bool:
+    """Whether a call names the toolset of Anthropic's that its tool belongs to, or the code that made it."""
+    caller = block.get("caller")
+    return block.get("toolset_name") is not None or (isinstance(caller, dict) and caller.get("type") != "direct")
 
 
 def echo(message: Mapping[str, Any]) -> list[Block] | None:
@@ -67,6 +73,8 @@ class RawBlocks:
         if delta.type == "citations_delta" and delta.citation is not None:
             before = block.get("citations")
             block["citations"] = [*(before if isinstance(before, list) else ()), delta.citation]
+        elif delta.type == "compaction_delta":
+            block.update({k: v for k in ("content", "encrypted_content") if (v := getattr(delta, k)) is not None})
         elif delta.type in _GROWING:
             source, field = _GROWING[delta.type]
             self._pieces.setdefault((index, field), []).append(getattr(delta, source))

@@ -6,12 +6,13 @@ section 3.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
 from ..core import jsonio
 from ..core.failure import embedded_failure, message_of, status_failure
-from ..core.usage import build, clean_int, prompt_including_cache
+from ..core.usage import add, build, clean_int, prompt_including_cache
 from ..core.wire import Call, Failure, HttpResponse, Json, Target
 from .answers import error_document, not_the_protocol, read_document
 from .anthropic_blocks import FIELD, may_work_on_server, worked_on_server
@@ -19,15 +20,16 @@ from .anthropic_tools import ANSWER_TOOL, uses_answer_tool
 from .fields import objects, text_or
 
 _FINISH = {
-    "end_turn": "stop", "stop_sequence": "stop", "pause_turn": "stop", "max_tokens": "length",
+    "end_turn": "stop", "stop_sequence": "stop", "pause_turn": "stop", "compaction": "stop", "max_tokens": "length",
     "model_context_window_exceeded": "length", "tool_use": "tool_calls", "refusal": "content_filter",
 }  # fmt: skip
 _PLAIN_STOPS = frozenset({"end_turn", "stop_sequence", "max_tokens", "tool_use"})  # these say what OpenAI's words say
-_READ = frozenset(
+READ = frozenset(
     ("id", "type", "role", "model", "content", "stop_reason", "stop_sequence", "stop_details", "usage",
      # fields of ours: an answer that has them too must not put its own in their place
      "object", "created", "choices")
 )  # fmt: skip
+"""Fields of a message that are read here; all others pass as they are."""
 
 
 def finish_reason(stop_reason: Any, calls: int) -> str:
@@ -65,10 +67,24 @@ def usage_of(raw: Any) -> dict[str, Any] | None:
         cache_write_1h=hour if clean_int(hour) else None,
         reasoning=details.get("thinking_tokens") if isinstance(details, Mapping) else None,
     )
-    for name in ("server_tool_use", "service_tier", "inference_geo"):
+    for name in ("server_tool_use", "service_tier", "inference_geo", "speed", "iterations"):
         if raw.get(name) is not None:
             usage[name] = raw[name]
+    aside = [entry for entry in objects(raw.get("iterations")) if entry.get("type") != "message"]
+    if aside:
+        usage["billed_units"] = _billed(raw, aside)
     return usage
+
+
+def _billed(raw: Mapping[str, Any], aside: list[dict[str, Any]]) -> dict[str, Any]:
+    """What a request costs that was summed up on the way: such an iteration is billed and not part of the usage.
+
+    Iterations of another kind may be another model's, with other prices: then what is billed is unknown, and empty.
+    """
+    if any(entry.get("type") != "compaction" for entry in aside):
+        return {}
+    own = {k: v for k, v in raw.items() if k != "iterations"}
+    return functools.reduce(lambda sum_, entry: add(sum_, usage_of(entry)) or {}, aside, usage_of(own) or {})
 
 
 def url_citations(citations: list[Any], start: int, end: int) -> list[dict[str, Any]]:
@@ -114,7 +130,7 @@ def parse_response(call: Call, target: Target, response: HttpResponse) -> Json |
             }
         ],
         "usage": usage_of(body.get("usage")),
-        **{k: v for k, v in body.items() if k not in _READ},
+        **{k: v for k, v in body.items() if k not in READ},
     }
 
 

@@ -18,6 +18,7 @@ from ..core.wire import Call, Chunk, Failure, Target
 from .answers import bad_event, ended_early, event_limit
 from .anthropic_blocks import FIELD, RawBlocks, may_work_on_server
 from .anthropic_response import (
+    READ,
     arguments_text,
     call_id,
     error_object,
@@ -39,6 +40,8 @@ class Delta(msgspec.Struct):
     thinking: str = ""
     signature: str = ""
     citation: Any = None
+    content: Any = None
+    encrypted_content: Any = None
     stop_reason: str | None = None
     stop_sequence: str | None = None
     stop_details: Any = None
@@ -56,6 +59,7 @@ class StreamEvent(msgspec.Struct):
     error: Any = None
 
 
+_NOT_BESIDES = READ | {"delta"}
 _events = msgspec.json.Decoder(StreamEvent)
 _string = msgspec.json.Decoder(str)
 
@@ -83,6 +87,8 @@ def _read(data: bytes) -> StreamEvent | None:
     _copy(event, raw, type=str, index=int, content_block=dict, message=dict, usage=dict)
     if isinstance(raw.get("delta"), dict):
         event.delta = Delta(citation=raw["delta"].get("citation"), stop_details=raw["delta"].get("stop_details"))
+        event.delta.content = raw["delta"].get("content")
+        event.delta.encrypted_content = raw["delta"].get("encrypted_content")
         _copy(event.delta, raw["delta"], type=str, text=str, partial_json=str, thinking=str, signature=str)
         _copy(event.delta, raw["delta"], stop_reason=str, stop_sequence=str)
     return event
@@ -197,7 +203,7 @@ class AnthropicDecoder:
         elif kind == "message_start":
             self._open(event.message or {})
         elif kind == "message_delta":
-            self._message_delta(event)
+            self._message_delta(event, data)
         elif kind == "message_stop":
             self.end()
         elif kind == "error" or (not kind and event.error is not None):
@@ -214,6 +220,12 @@ class AnthropicDecoder:
         self.writer.named(message.get("id"), message.get("model"))
         if isinstance(message.get("usage"), dict):
             self._usage.update(message["usage"])
+        self._besides(message)
+
+    def _besides(self, told: Any) -> None:
+        """Fields of the whole message that mean nothing here go out with the last chunk."""
+        if isinstance(told, dict):
+            self.writer.extra.update({k: v for k, v in told.items() if k not in _NOT_BESIDES and v is not None})
 
     def _start(self, index: int, raw: dict[str, Any]) -> None:
         kind = str(raw.get("type") or "")
@@ -300,7 +312,10 @@ class AnthropicDecoder:
             raw["signature"] = "".join(block.signature) or None
         self.writer.delta({"thinking_blocks": [kept_thought(raw, block.start, block.place)]})
 
-    def _message_delta(self, event: StreamEvent) -> None:
+    def _message_delta(self, event: StreamEvent, data: bytes) -> None:
+        told = jsonio.decode(data)
+        self._besides(told)
+        self._besides(told.get("delta"))
         if event.usage is not None:
             # cumulative: what is repeated here replaces what message_start said
             self._usage.update({k: v for k, v in event.usage.items() if v is not None})
