@@ -1,4 +1,4 @@
-"""What of Gemini's answers is neither text nor a call: pictures, speech, and the code that it ran itself.
+"""What of Gemini's answers is neither text nor a call: pictures, speech, the code that it ran itself, and the unknown.
 
 Whole and streamed answers use the same pieces. How messages carry pictures to Gemini stands in `gemini_messages`.
 """
@@ -9,6 +9,11 @@ import base64
 import binascii
 from collections.abc import Mapping
 from typing import Any
+
+from .gemini_signatures import extra_content
+
+OTHER = "other_parts"
+"""The field of a message that keeps parts for which OpenAI's form has no place, as they came."""
 
 
 def _inline(part: Mapping[str, Any], kind: str) -> tuple[str, str] | None:
@@ -21,9 +26,18 @@ def _inline(part: Mapping[str, Any], kind: str) -> tuple[str, str] | None:
 
 
 def media_url(part: Mapping[str, Any]) -> dict[str, Any] | None:
-    """A generated picture as an `image_url` part."""
-    found = _inline(part, "image/")
-    return None if found is None else {"type": "image_url", "image_url": {"url": f"data:{found[0]};base64,{found[1]}"}}
+    """A generated picture as an `image_url` part, with its signature; a sketch among the thoughts is none."""
+    found = None if part.get("thought") is True else _inline(part, "image/")
+    if found is None:
+        return None
+    shown: dict[str, Any] = {"type": "image_url", "image_url": {"url": f"data:{found[0]};base64,{found[1]}"}}
+    signature = part.get("thoughtSignature")
+    return {**shown, "extra_content": extra_content(signature)} if isinstance(signature, str) and signature else shown
+
+
+def says_something(part: Mapping[str, Any]) -> bool:
+    """Whether a part holds more than marks."""
+    return bool(part.keys() - {"thought", "thoughtSignature"})
 
 
 class Speech:

@@ -12,6 +12,7 @@ from typing import Any
 from ..core import jsonio
 from .content import Media, Part, arguments_object, function_of, media_of, parts_of, text_of
 from .fields import entries, objects
+from .gemini_media import OTHER
 from .gemini_models import Gemini
 from .gemini_signatures import SKIP, opened_id, signature_of, wire_id
 
@@ -150,12 +151,15 @@ def _media_part(media: Media, untold: str) -> Part:
 
 def _model_parts(message: Mapping[str, Any], number: int, contents: _Contents, model: Gemini) -> list[Part]:
     parts = _parts(message, "assistant")
-    parts += [shown for image in objects(message.get("images")) if (shown := _part(image)) is not None]
+    images = [_signed(shown, image) for image in objects(message.get("images")) if (shown := _part(image)) is not None]
     signature = signature_of(message)
     if signature is not None:
-        if not parts:
-            parts.append({"text": ""})
-        parts[-1]["thoughtSignature"] = signature
+        holder = parts or images or [{"text": ""}]
+        holder[-1].setdefault("thoughtSignature", signature)
+        parts = parts or (holder if holder is not images else [])
+    # what its own tools did stood before what it said of it; thoughts in pictures need not come back
+    own = [dict(part) for part in objects(message.get(OTHER)) if part.get("thought") is not True]
+    parts = own + parts + images
     signed = False
     calls: list[Part] = []
     for n, call in enumerate(entries(message.get("tool_calls"), "tool_calls")):
@@ -174,6 +178,12 @@ def _model_parts(message: Mapping[str, Any], number: int, contents: _Contents, m
     if calls and model.signatures and not signed:
         calls[0]["thoughtSignature"] = SKIP
     return parts + calls
+
+
+def _signed(part: Part, holder: Mapping[str, Any]) -> Part:
+    """The part with the signature that came with it."""
+    signature = signature_of(holder)
+    return part if signature is None else {**part, "thoughtSignature": signature}
 
 
 def _response(message: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from ..core.wire import Call, Failure, HttpResponse, Json, Target
 from .answers import not_the_protocol, read_document
 from .fields import objects, text_or
 from .gemini_errors import error_object
-from .gemini_media import Executed, Speech, media_url
+from .gemini_media import OTHER, Executed, Speech, media_url, says_something
 from .gemini_request import ANSWER_FUNCTION, uses_answer_function
 from .gemini_signatures import extra_content, made_id, sealed_id
 
@@ -23,8 +23,9 @@ _FINISH = {
     "STOP": "stop", "MAX_TOKENS": "length", "SAFETY": "content_filter", "RECITATION": "content_filter",
     "BLOCKLIST": "content_filter", "PROHIBITED_CONTENT": "content_filter", "SPII": "content_filter",
     "IMAGE_SAFETY": "content_filter", "IMAGE_PROHIBITED_CONTENT": "content_filter",
-    "IMAGE_RECITATION": "content_filter", "MODEL_ARMOR": "content_filter", "MALFORMED_FUNCTION_CALL": "stop",
-    "UNEXPECTED_TOOL_CALL": "stop",
+    "IMAGE_RECITATION": "content_filter", "MODEL_ARMOR": "content_filter", "ESCALATION": "content_filter",
+    "PUP_LIMITED_DISABLED": "content_filter", "CONTINUATION": "length",
+    "MALFORMED_FUNCTION_CALL": "stop", "UNEXPECTED_TOOL_CALL": "stop",
     "TOO_MANY_TOOL_CALLS": "stop", "MISSING_THOUGHT_SIGNATURE": "stop", "MALFORMED_RESPONSE": "stop",
     "LANGUAGE": "stop", "NO_IMAGE": "stop", "IMAGE_OTHER": "stop", "OTHER": "stop", "FINISH_REASON_UNSPECIFIED": "stop",
 }  # fmt: skip
@@ -33,7 +34,7 @@ _READ = frozenset(
     ("content", "finishReason", "index", "logprobsResult", "avgLogprobs",
      "message", "delta", "finish_reason", "logprobs")
 )  # fmt: skip
-_READ_TOP = frozenset(
+READ_TOP = frozenset(
     ("candidates", "usageMetadata", "modelVersion", "responseId", "createTime",
      "id", "object", "created", "model", "choices", "usage")
 )  # fmt: skip
@@ -157,7 +158,7 @@ def parse_response(call: Call, target: Target, response: HttpResponse) -> Json |
         "model": text_or(body.get("modelVersion"), target.model),
         "choices": [_choice(n, c, f"{id}:{call.fallback_id}:{n}", answer) for n, c in enumerate(candidates)],
         "usage": usage_of(body.get("usageMetadata")),
-        **{k: v for k, v in body.items() if k not in _READ_TOP},
+        **{k: v for k, v in body.items() if k not in READ_TOP},
     }
 
 
@@ -168,13 +169,15 @@ def _candidates(body: Any) -> list[dict[str, Any]] | None:
     candidates = body.get("candidates")
     if isinstance(candidates, list) and candidates:
         return candidates if all(isinstance(c, dict) for c in candidates) else None
-    return [{"finishReason": "SAFETY"}] if blocked(body) else None
+    reason = blocked(body)
+    return [{"finishReason": "SAFETY", "native_finish_reason": reason}] if reason else None
 
 
-def blocked(body: Mapping[str, Any]) -> bool:
-    """Whether the prompt was refused."""
+def blocked(body: Mapping[str, Any]) -> str:
+    """Why the prompt was refused, in Google's word; '' when it was not."""
     feedback = body.get("promptFeedback")
-    return isinstance(feedback, dict) and bool(feedback.get("blockReason"))
+    reason = feedback.get("blockReason") if isinstance(feedback, dict) else None
+    return str(reason) if reason else ""
 
 
 def _joined(pieces: list[dict[str, Any]]) -> dict[str, Any]:
@@ -198,6 +201,7 @@ def _choice(number: int, candidate: dict[str, Any], seed: str, answer: str | Non
     thoughts: list[str] = []
     calls: list[dict[str, Any]] = []
     images: list[dict[str, Any]] = []
+    other: list[dict[str, Any]] = []
     audio: dict[str, Any] = {}
     speech, executed = Speech(seed), Executed()
     taken: set[str] = set()
@@ -214,10 +218,12 @@ def _choice(number: int, candidate: dict[str, Any], seed: str, answer: str | Non
             (thoughts if part.get("thought") is True else text).append(part["text"])
         elif (image := media_url(part)) is not None:
             images.append(image)
+            continue
         elif (spoken := speech.add(part)) is not None:
             audio = {**audio, **spoken, "data": audio.get("data", "") + spoken["data"]}
-        else:
-            executed.add(part)
+        elif not executed.add(part) and says_something(part):
+            other.append(part)
+            continue
         if isinstance(part.get("thoughtSignature"), str):
             signature = part["thoughtSignature"]
     content = "".join(text)
@@ -233,6 +239,8 @@ def _choice(number: int, candidate: dict[str, Any], seed: str, answer: str | Non
         message["audio"] = {**audio, "data": audio["data"] + (speech.end() or {"data": ""})["data"]}
     if executed.tools:
         message["executed_tools"] = executed.tools
+    if other:
+        message[OTHER] = other
     if signature is not None:
         message["extra_content"] = extra_content(signature)
     if calls:
@@ -250,7 +258,7 @@ def told_besides(candidate: Mapping[str, Any]) -> dict[str, Any]:
     """What a candidate says beyond OpenAI's fields: ratings, grounding, and an unusual finish in Google's own word."""
     rest = {k: v for k, v in candidate.items() if k not in _READ}
     if candidate.get("finishReason") not in (None, "STOP", "MAX_TOKENS"):
-        rest["native_finish_reason"] = candidate["finishReason"]
+        rest.setdefault("native_finish_reason", candidate["finishReason"])
     return rest
 
 

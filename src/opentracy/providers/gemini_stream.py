@@ -15,10 +15,11 @@ from ..core.wire import Call, Chunk, Failure, Target
 from .answers import bad_event, ended_early, event_limit
 from .fields import objects, text_or
 from .gemini_errors import error_object
-from .gemini_media import Executed, Speech, media_url
+from .gemini_media import OTHER, Executed, Speech, media_url, says_something
 from .gemini_partial import PartialCall
 from .gemini_request import ANSWER_FUNCTION, uses_answer_function
 from .gemini_response import (
+    READ_TOP,
     annotations_of,
     blocked,
     finish_reason,
@@ -76,11 +77,13 @@ class _Candidate:
         elif (image := media_url(part)) is not None:
             self.writer.delta({"images": [image]})
             self.progress += 1
+            return
         elif (spoken := self._speech.add(part)) is not None:
             self.writer.delta({"audio": spoken})
             self.progress += 1
-        else:
-            self._executed.add(part)
+        elif not self._executed.add(part) and says_something(part):
+            self.writer.delta({OTHER: [part]})
+            return
         if isinstance(part.get("thoughtSignature"), str):
             self._signature = part["thoughtSignature"]
 
@@ -142,8 +145,8 @@ class GeminiDecoder:
         self._id = f"chatcmpl-{call.fallback_id}"
         self._model = target.model
         self._candidates: dict[int, _Candidate] = {}
-        self._usage: Any = None
-        self._blocked = False
+        self._usage: dict[str, Any] = {}
+        self._blocked = ""  # why the prompt was refused
         self._rest: dict[str, Any] = {}
 
     def feed(self, data: bytes) -> list[Chunk]:
@@ -202,11 +205,12 @@ class GeminiDecoder:
             candidate.take(raw)
             self.progress += candidate.progress - before
         if isinstance(event.get("usageMetadata"), dict):
-            self._usage = event["usageMetadata"]
+            # counts are cumulative, but an event may leave out those that it has nothing new to say of
+            self._usage.update({k: v for k, v in event["usageMetadata"].items() if v is not None})
+        self._rest.update({k: v for k, v in event.items() if k not in READ_TOP and v is not None})
         if blocked(event):
-            self._blocked = True
+            self._blocked = blocked(event)
             self.progress += 1
-            self._rest["promptFeedback"] = event["promptFeedback"]
 
     def _candidate(self, index: int) -> _Candidate:
         candidate = self._candidates.get(index)
@@ -218,7 +222,7 @@ class GeminiDecoder:
 
     def _end(self) -> None:
         if self._blocked and not any(c.finish for c in self._candidates.values()):
-            self._candidate(0).finish = "SAFETY"
+            self._candidate(0).take({"finishReason": "SAFETY", "native_finish_reason": self._blocked})
         if not self._candidates or any(c.finish is None for c in self._candidates.values()):
             self.failure = ended_early(self.progress)
             return

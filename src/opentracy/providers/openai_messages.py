@@ -21,7 +21,7 @@ Message = dict[str, Any]
 _OURS = frozenset(
     {"reasoning_content", "reasoning", "reasoning_details", "thinking_blocks", "citations", "annotations", "references",
      "provider_specific_fields", "tool_plan", "search_results", "executed_tools", "extra_content", "images",
-     "content_blocks"}
+     "content_blocks", "other_parts"}
 )  # fmt: skip
 _PLAIN_ROLES = frozenset({"user", "system", "assistant"})
 _NINE = re.compile(r"[A-Za-z0-9]{9}")
