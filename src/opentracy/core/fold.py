@@ -10,6 +10,7 @@ from .wire import Chunk
 _GROWING = frozenset({"content", "reasoning_content", "refusal"})
 _CALLS = (("function", "arguments"), ("custom", "input"))  # kind of call -> its field that comes in pieces
 _NOT_COPIED = frozenset({"index", "function", "custom"})
+_SAID_AGAIN = frozenset({"id", "type", "format", "mime_type"})  # texts that some servers repeat with every piece
 
 
 class MessageFold:
@@ -80,6 +81,8 @@ class _Choice:
                     self._call(call)
             elif key == "reasoning_details":
                 self._fields[key] = _joined(self._fields.get(key), value)
+            elif key == "executed_tools":
+                self._fields[key] = _told_anew(self._fields.get(key), value)
             else:
                 self._fields[key] = _grown(self._fields.get(key), value)
         for key, value in choice.items():
@@ -89,7 +92,7 @@ class _Choice:
                 self._finish = self._finish or value
             elif key == "logprobs":
                 self._logprobs = _grown(self._logprobs, value)
-            else:
+            elif value != {} or key not in self._extra:  # an empty object at the end takes nothing back
                 self._extra[key] = value
 
     def _call(self, call: Mapping[str, Any]) -> None:
@@ -146,6 +149,19 @@ def _joined(before: Any, value: Any) -> Any:
     return out
 
 
+def _told_anew(before: Any, value: Any) -> Any:
+    """What a server's own tools did: an entry of the same index says again what was said, and what came of it."""
+    out: list[Any] = list(before or ())
+    for entry in value if isinstance(value, list) else [value]:
+        index = entry.get("index") if isinstance(entry, dict) else None
+        place = next((n for n, e in enumerate(out) if isinstance(e, dict) and e.get("index") == index), None)
+        if index is None or place is None:
+            out.append(entry)
+        else:
+            out[place] = {**out[place], **{k: v for k, v in entry.items() if v is not None}}
+    return out
+
+
 def _same_block(last: Mapping[str, Any], piece: Mapping[str, Any]) -> bool:
     # two encrypted blocks never belong together: their data is sealed one by one
     return all(last.get(k) == piece.get(k) for k in ("type", "index")) and not (last.get("data") and piece.get("data"))
@@ -158,7 +174,8 @@ def _piece(name: str, before: Any, value: Any) -> Any:
 def _grown(before: Any, value: Any) -> Any:
     """Fields that come in pieces: texts and lists grow, objects field by field, anything else is replaced."""
     if isinstance(before, dict) and isinstance(value, dict):
-        return {**before, **{k: _grown(before.get(k), v) for k, v in value.items() if v is not None or k not in before}}
+        new = {k: v for k, v in value.items() if v is not None or k not in before}
+        return {**before, **{k: v if k in _SAID_AGAIN else _grown(before.get(k), v) for k, v in new.items()}}
     if isinstance(before, str) and isinstance(value, str):
         return before + value
     if isinstance(before, list) and isinstance(value, list):

@@ -46,10 +46,15 @@ def split_parts(parts: list[Any]) -> tuple[str, str, list[Any]]:
     return "".join(text), "".join(reasoning), rest
 
 
+def says_nothing(arguments: str) -> bool:
+    """Whether an argument text is none: some models write `null` for a call without arguments."""
+    return arguments.strip() in ("", "null")
+
+
 def arguments_text(value: Any) -> str:
     """Tool arguments as JSON text: text stays as it is, an object is written out, nothing at all is an empty object."""
     if isinstance(value, str):
-        return value if value.strip() else "{}"
+        return "{}" if says_nothing(value) else value
     return "{}" if value is None else encode(value).decode()
 
 

@@ -50,6 +50,9 @@ def parse_error(target: Target, response: HttpResponse) -> Failure:
 
 def found_error(body: Mapping[str, Any], headers: Mapping[str, str]) -> Failure | None:
     """The error that a 200 (its body or one of its events) carries instead of an answer, or None."""
+    groq = body.get("x_groq")
+    if isinstance(groq, Mapping) and groq.get("error"):  # why a stream was stopped before its end
+        return _embedded({"error": groq["error"]}, _error_object({"error": groq["error"]}), headers)
     if body.get("error"):
         error = _error_object(body)
     elif body.get("object") == "error" or ("choices" not in body and ("message" in body or "detail" in body)):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..core.jsonio import BadJson, decode, encode
+from .openai_content import says_nothing
 
 Fragment = dict[str, Any]
 _TEXT = {"function": "arguments", "custom": "input"}  # kind of call -> its field that comes in pieces
@@ -73,6 +74,8 @@ class ToolCalls:
             call.kind = "custom"
         value = said.get(_TEXT[call.kind])
         piece = value if isinstance(value, str) else "" if value is None else encode(value).decode()
+        if call.kind == "function" and not any(call.pieces) and says_nothing(piece):
+            piece = ""  # no arguments; `end` says so if none follow
         if piece:
             call.pieces.append(piece)
         if call.name:

@@ -60,7 +60,7 @@ GROQ = Quirks(
 )  # fmt: skip
 MISTRAL = Quirks(
     cap="max_tokens",
-    drop=_SCORES | (_STORED - {"prompt_cache_key", "metadata", "prediction"}) | {"user"},
+    drop=(_STORED - {"prompt_cache_key", "metadata", "prediction"}) | {"user", "logit_bias"},
     rename={"seed": "random_seed", "dimensions": "output_dimension"},
     effort={"minimal": "none", "low": "high", "medium": "high", "xhigh": "high"},
     usage_option=False,
