@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opentracy.core.eventstream import encode_message
+from opentracy.core.fold import fold as fold_all
 from opentracy.core.relay import MessageFold
 from opentracy.core.wire import Call, Chunk, Credentials, Failure, HttpHead, HttpResponse, Target
 from opentracy.providers.bedrock import DIALECT
@@ -414,3 +415,50 @@ def test_embeddings() -> None:
     assert not isinstance(made, Failure)
     assert ([d["embedding"] for d in made["data"]], made["usage"]["prompt_tokens"]) == ([[1.0], [2.0]], 4)
     assert plain({"message": "x"}, call).kind == "bad_body"
+
+
+def stream_whole(data: bytes) -> dict[str, Any]:
+    chunks, decoder = decode(data)
+    assert decoder.failure is None
+    return {**fold_all(chunks), "object": "chat.completion"}
+
+
+def test_a_picture_is_shown_plain_and_streamed() -> None:
+    image = {"format": "jpeg", "source": {"bytes": "iVBORw0K"}}
+    whole = plain(answer({"text": "Here."}, {"image": image}))
+    start = frame("contentBlockStart", contentBlockIndex=1, start={"image": {"format": "jpeg"}})
+    streamed = stream_whole(
+        START + delta(0, text="Here.") + stop(0) + start + delta(1, image={"source": image["source"]}) + stop(1) + end()
+    )
+    assert whole == streamed
+    assert whole["choices"][0]["message"]["images"] == [{"type": "image_url", "image_url": {"url": "data:image/jpeg;base64,iVBORw0K"}}]
+
+
+def test_speech_is_shown() -> None:
+    message = plain(answer({"text": "Hi"}, {"audio": {"format": "mp3", "source": {"bytes": "AAAA"}}}))["choices"][0]["message"]
+    assert message["audio"] == {"data": "AAAA", "format": "mp3"}
+    broken = plain(answer({"text": "Hi"}, {"audio": {"format": "mp3", "error": {"message": "no"}}}))["choices"][0]["message"]
+    assert "audio" not in broken
+
+
+def test_cited_pages_are_annotations_plain_and_streamed() -> None:
+    page = {"location": {"web": {"url": "https://u.example", "domain": "u.example"}}, "title": "T"}
+    shelf = {"location": {"documentPage": {"documentIndex": 0, "start": 1, "end": 2}}}
+    cited = {"citationsContent": {"content": [{"text": "cited"}], "citations": [page, shelf]}}
+    whole = plain(answer({"text": "It is "}, cited, {"text": "."}))
+    data = START + delta(0, text="It is ") + stop(0) + delta(1, text="cited") + delta(1, citation=page) + delta(1, citation=shelf)
+    streamed = stream_whole(data + stop(1) + delta(2, text=".") + stop(2) + end())
+    assert whole == streamed
+    message = whole["choices"][0]["message"]
+    assert message["citations"] == [page, shelf]
+    where = {"url": "https://u.example", "title": "T", "start_index": 6, "end_index": 11}
+    assert message["annotations"] == [{"type": "url_citation", "url_citation": where}]
+
+
+def test_what_is_told_of_the_making_comes_plain_and_streamed() -> None:
+    told = {"trace": {"guardrail": {"a": 1}}, "performanceConfig": {"latency": "optimized"}, "serviceTier": {"type": "flex"}}
+    own = {"additionalModelResponseFields": {"b": 2}}
+    whole = plain(answer({"text": "Hi"}, **told, **own))
+    data = START + delta(0, text="Hi") + stop(0) + frame("messageStop", stopReason="end_turn", **own)
+    assert whole == stream_whole(data + frame("metadata", usage=USAGE, metrics={"latencyMs": 5}, **told))
+    assert {k: whole[k] for k in (*told, *own)} == {**told, **own}

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from opentracy.core.fold import fold as fold_all
 from opentracy.core.pricing import cost_of
 from opentracy.core.relay import MessageFold
 from opentracy.core.wire import Call, Chunk, Credentials, Failure, HttpHead, HttpResponse, Target
@@ -339,3 +340,12 @@ def test_embeddings() -> None:
         "usage": {"prompt_tokens": 4, "total_tokens": 4},
     }  # fmt: skip
     assert plain({"message": "x"}, call).kind == "bad_body"
+
+
+def test_log_probabilities_come_with_a_stream_too() -> None:
+    pieces = [{"text": "Hi", "token_ids": [1], "logprobs": [-0.5]}, {"text": " you", "token_ids": [2, 3], "logprobs": [-0.25, -1.0]}]
+    whole = plain(answer({"content": [{"type": "text", "text": "Hi you"}]}, logprobs=pieces))
+    decoder = CohereDecoder("chatcmpl-f00", 1700000000, TARGET.model)
+    chunks = decoder.feed(sse(START, {**text("Hi"), "logprobs": pieces[0]}, {**text(" you"), "logprobs": pieces[1]}, end(), DONE))
+    assert fold_all(chunks)["choices"] == whole["choices"]
+    assert [t["logprob"] for t in whole["choices"][0]["logprobs"]["content"]] == [-0.5, -1.25]

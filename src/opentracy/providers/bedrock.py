@@ -127,15 +127,11 @@ def _completion(call: Call, target: Target, body: dict[str, Any], message: dict[
         if isinstance(block, dict):
             out.add(block)
     finish = answer.finish_reason(body.get("stopReason"), bool(out.calls))
-    made: dict[str, Any] = {
+    return {
         "id": id, "object": "chat.completion", "created": call.created, "model": target.model,
         "choices": [{"index": 0, "message": out.message(), "finish_reason": finish}],
-        "usage": answer.usage(body.get("usage")),
+        "usage": answer.usage(body.get("usage")), **answer.besides(body),
     }  # fmt: skip
-    for name in ("trace", "additionalModelResponseFields"):
-        if body.get(name):
-            made[name] = body[name]
-    return made
 
 
 class _Message:
@@ -149,6 +145,9 @@ class _Message:
         self._reasoning: list[str] = []
         self._thoughts: list[dict[str, Any]] = []
         self._citations: list[Any] = []
+        self._annotations: list[dict[str, Any]] = []
+        self._images: list[Any] = []
+        self._audio: dict[str, Any] | None = None
         self._used: set[str] = set()
 
     def add(self, block: dict[str, Any]) -> None:
@@ -165,9 +164,15 @@ class _Message:
                     kept["after"] = [len(self._text), len(self.calls)]
                 self._thoughts.append(kept)
         elif isinstance(cited := block.get("citationsContent"), dict):
+            start = len(self._text)
             for part in cited.get("content") or ():
                 self._text += part["text"] if isinstance(part, dict) and isinstance(part.get("text"), str) else ""
             self._citations += cited.get("citations") or ()
+            self._annotations += answer.web_pages(cited.get("citations"), start, len(self._text))
+        elif (made := answer.media("image", block.get("image"))) is not None:
+            self._images += made["images"]
+        elif (made := answer.media("audio", block.get("audio"))) is not None:
+            self._audio = made["audio"]
 
     def _use(self, use: dict[str, Any]) -> None:
         if use.get("type") == "server_tool_use":
@@ -189,8 +194,10 @@ class _Message:
             out["thinking_blocks"] = self._thoughts
         if self.calls:
             out["tool_calls"] = self.calls
-        if self._citations:
-            out["citations"] = self._citations
+        told = {
+            "citations": self._citations, "annotations": self._annotations, "images": self._images, "audio": self._audio,
+        }  # fmt: skip
+        out.update({k: v for k, v in told.items() if v})
         return out
 
 

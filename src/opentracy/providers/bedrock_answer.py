@@ -12,6 +12,7 @@ from ..core.failure import TYPE_STATUS, embedded_failure, message_of, status_fai
 from ..core.usage import build, prompt_including_cache
 from ..core.wire import Failure, HttpResponse
 from .answers import error_document
+from .fields import objects, text_or
 
 _FINISH = {
     "end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length", "model_context_window_exceeded": "length",
@@ -19,6 +20,7 @@ _FINISH = {
 }  # fmt: skip
 _BROKEN = frozenset({"malformed_model_output", "malformed_tool_use"})
 _REQUEST_ID = "x-amzn-requestid"
+_BESIDES = ("trace", "additionalModelResponseFields", "performanceConfig", "serviceTier")
 
 
 def finish_reason(raw: Any, has_calls: bool) -> str:
@@ -78,6 +80,36 @@ def kept_thought(text: str, signature: Any, redacted: Any) -> dict[str, Any] | N
     if redacted:
         return {"type": "redacted_thinking", "data": redacted}
     return {"type": "thinking", "thinking": text, "signature": signature} if signature else None
+
+
+def besides(body: dict[str, Any]) -> dict[str, Any]:
+    """What an answer tells of its making: guardrails' trace, tier, fields of the model's own."""
+    return {k: body[k] for k in _BESIDES if body.get(k)}
+
+
+def media(kind: str, block: Any) -> dict[str, Any] | None:
+    """A picture or recording that the model made, as the delta that shows it; None for one without data."""
+    source = block.get("source") if isinstance(block, dict) else None
+    data = source.get("bytes") if isinstance(source, dict) else None
+    if not isinstance(data, str) or not data:
+        return None
+    form = str(block.get("format") or "")
+    if kind == "image":
+        return {"images": [{"type": "image_url", "image_url": {"url": f"data:image/{form or 'png'};base64,{data}"}}]}
+    return {"audio": {"data": data, "format": form}}
+
+
+def web_pages(citations: Any, start: int, end: int) -> list[dict[str, Any]]:
+    """The citations of web pages as OpenAI's annotations of content[start:end]."""
+    out = []
+    for citation in objects(citations):
+        place = citation.get("location")
+        web = place.get("web") if isinstance(place, dict) else None
+        if isinstance(web, dict) and isinstance(web.get("url"), str):
+            title = text_or(citation.get("title"), "")
+            page = {"url": web["url"], "title": title, "start_index": start, "end_index": end}
+            out.append({"type": "url_citation", "url_citation": page})
+    return out
 
 
 def arguments(raw: Any) -> str:

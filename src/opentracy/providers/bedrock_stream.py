@@ -20,7 +20,9 @@ from .answers import bad_event, ended_early
 class _Block:
     """A content block that is under way."""
 
-    __slots__ = ("after", "answers", "call", "empty", "ignored", "redacted", "signature", "thought")
+    __slots__ = (
+        "after", "answers", "call", "citations", "empty", "format", "ignored", "redacted", "signature", "thought",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.call: int | None = None  # number of the tool call
@@ -30,7 +32,9 @@ class _Block:
         self.thought: list[str] = []
         self.signature = ""
         self.redacted = ""
-        self.after = (0, 0)
+        self.after = (0, 0)  # characters and calls before it
+        self.citations: list[dict[str, Any]] = []
+        self.format = ""  # of a picture
 
 
 class ConverseDecoder:
@@ -125,26 +129,35 @@ class ConverseDecoder:
             self._message_stop(event)
         elif kind == "metadata":
             self._writer.usage = answer.usage(event.get("usage")) or self._writer.usage
-            if event.get("trace"):
-                self._writer.extra["trace"] = event["trace"]
+            self._writer.extra.update(answer.besides(event))
             if self._stopped:
                 self._finish()
 
     def _delta(self, index: Any, delta: dict[str, Any]) -> None:
+        block = self._blocks.get(index) or self._open(index)
         text = delta.get("text")
         if isinstance(text, str):
             self._show(text)
-            return
-        block = self._blocks.get(index)
-        if block is None:
-            block = self._blocks[index] = _Block()
-            block.after = (self._text, self._writer.tool_count)
-        if isinstance(use := delta.get("toolUse"), dict):
+        elif isinstance(use := delta.get("toolUse"), dict):
             self._input(block, use.get("input"))
         elif isinstance(reasoning := delta.get("reasoningContent"), dict):
             self._reasoning(block, reasoning)
         elif isinstance(citation := delta.get("citation"), dict):
+            block.citations.append(citation)
             self._writer.delta({"citations": [citation]})
+        elif isinstance(image := delta.get("image"), dict):
+            self._picture(block, image)
+
+    def _picture(self, block: _Block, image: dict[str, Any]) -> None:
+        made = answer.media("image", {"format": block.format, **image})
+        if made is not None:
+            self.progress += 1
+            self._writer.delta(made)
+
+    def _open(self, index: Any) -> _Block:
+        block = self._blocks[index] = _Block()
+        block.after = (self._text, self._writer.tool_count)
+        return block
 
     def _show(self, text: str) -> None:
         if text:
@@ -176,8 +189,10 @@ class ConverseDecoder:
             block.redacted += raw["redactedContent"]
 
     def _start(self, index: Any, start: dict[str, Any]) -> None:
-        block = self._blocks[index] = _Block()
+        block = self._open(index)
         use = start.get("toolUse")
+        if isinstance(image := start.get("image"), dict):
+            block.format = str(image.get("format") or "")
         if not isinstance(use, dict) or use.get("type") == "server_tool_use":
             block.ignored = True
             return
@@ -195,6 +210,8 @@ class ConverseDecoder:
             return
         if block.call is not None and block.empty:
             self._writer.tool_arguments(block.call, "{}")
+        if pages := answer.web_pages(block.citations, block.after[0], self._text):
+            self._writer.delta({"annotations": pages})
         kept = answer.kept_thought("".join(block.thought), block.signature, block.redacted)
         if kept is not None:
             if any(block.after):
@@ -213,8 +230,7 @@ class ConverseDecoder:
             self._stopped = True
             self.progress += 1
             self._writer.finish_reason = answer.finish_reason(raw, self._writer.tool_count > 0)
-            if event.get("additionalModelResponseFields"):
-                self._writer.extra["additionalModelResponseFields"] = event["additionalModelResponseFields"]
+            self._writer.extra.update(answer.besides(event))
 
     def _finish(self) -> None:
         self.done = True

@@ -47,7 +47,7 @@ class _Arguments:
 class CohereDecoder:
     """One answer of /v2/chat with stream on; see `core.wire.Decoder`."""
 
-    __slots__ = ("_calls", "_ids", "_request_id", "_sse", "_writer", "done", "failure", "progress")
+    __slots__ = ("_calls", "_ids", "_logprobs", "_request_id", "_sse", "_writer", "done", "failure", "progress")
 
     def __init__(self, id: str, created: int, model: str, request_id: str | None = None) -> None:
         self.done = False
@@ -57,6 +57,7 @@ class CohereDecoder:
         self._sse = SseParser()
         self._calls: dict[Any, _Arguments] = {}
         self._ids: set[str] = set()
+        self._logprobs: list[Any] = []
         self._request_id = request_id
 
     def feed(self, data: bytes) -> list[Chunk]:
@@ -98,6 +99,8 @@ class CohereDecoder:
         message = delta.get("message") if isinstance(delta, dict) else None
         if kind == "content-delta":
             self._content(message)
+            if event.get("logprobs") is not None:
+                self._logprobs.append(event["logprobs"])
         elif kind == "message-end":
             self._end(delta if isinstance(delta, dict) else {}, event)
         elif kind in ("content-start", "tool-plan-delta", "tool-call-start", "tool-call-delta", "citation-start"):
@@ -174,3 +177,5 @@ class CohereDecoder:
         self._writer.finish_reason = answer.finish_reason(raw, self._writer.tool_count > 0)
         self._writer.usage = answer.usage(delta.get("usage"))
         self._writer.end()
+        if (logprobs := answer.logprobs(self._logprobs)) is not None:
+            self._writer.out[-1]["choices"][0]["logprobs"] = logprobs

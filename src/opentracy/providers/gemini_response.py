@@ -196,59 +196,74 @@ def _joined(pieces: list[dict[str, Any]]) -> dict[str, Any]:
     return whole
 
 
-def _choice(number: int, candidate: dict[str, Any], seed: str, answer: str | None) -> dict[str, Any]:
-    text: list[str] = []
-    thoughts: list[str] = []
-    calls: list[dict[str, Any]] = []
-    images: list[dict[str, Any]] = []
-    other: list[dict[str, Any]] = []
-    audio: dict[str, Any] = {}
-    speech, executed = Speech(seed), Executed()
-    taken: set[str] = set()
-    signature: str | None = None
-    for part in parts_of(candidate):
+class _Message:
+    """Parts on their way to one assistant message. `answer`: the function whose arguments are the answer itself."""
+
+    def __init__(self, seed: str, answer: str | None) -> None:
+        self.calls: list[dict[str, Any]] = []
+        self._seed, self._answer = seed, answer
+        self._text: list[str] = []
+        self._thoughts: list[str] = []
+        self._images: list[dict[str, Any]] = []
+        self._other: list[dict[str, Any]] = []
+        self._audio: dict[str, Any] = {}
+        self._speech, self._executed = Speech(seed), Executed()
+        self._taken: set[str] = set()
+        self._signature: str | None = None
+
+    def add(self, part: dict[str, Any]) -> None:
+        """Takes one part."""
         if isinstance(part.get("functionCall"), dict):
-            call = tool_call(part, f"{seed}:{len(calls)}", taken)
-            if call["function"]["name"] == answer:
-                text.append(call["function"]["arguments"])
-            else:
-                calls.append(call)
-            continue
-        if isinstance(part.get("text"), str):
-            (thoughts if part.get("thought") is True else text).append(part["text"])
+            self._call(part)
         elif (image := media_url(part)) is not None:
-            images.append(image)
-            continue
-        elif (spoken := speech.add(part)) is not None:
-            audio = {**audio, **spoken, "data": audio.get("data", "") + spoken["data"]}
-        elif not executed.add(part) and says_something(part):
-            other.append(part)
-            continue
-        if isinstance(part.get("thoughtSignature"), str):
-            signature = part["thoughtSignature"]
-    content = "".join(text)
-    message: dict[str, Any] = {"role": "assistant", "content": content if content or not calls else None}
-    if any(thoughts):
-        message["reasoning_content"] = "".join(thoughts)
-    annotations = annotations_of(candidate, content)
-    if annotations:
-        message["annotations"] = annotations
-    if images:
-        message["images"] = images
-    if audio:
-        message["audio"] = {**audio, "data": audio["data"] + (speech.end() or {"data": ""})["data"]}
-    if executed.tools:
-        message["executed_tools"] = executed.tools
-    if other:
-        message[OTHER] = other
-    if signature is not None:
-        message["extra_content"] = extra_content(signature)
-    if calls:
-        message["tool_calls"] = calls
+            self._images.append(image)
+        elif self._read(part):
+            if isinstance(part.get("thoughtSignature"), str):
+                self._signature = part["thoughtSignature"]
+        else:
+            self._other.append(part)
+
+    def _call(self, part: dict[str, Any]) -> None:
+        call = tool_call(part, f"{self._seed}:{len(self.calls)}", self._taken)
+        if call["function"]["name"] == self._answer:
+            self._text.append(call["function"]["arguments"])
+        else:
+            self.calls.append(call)
+
+    def _read(self, part: dict[str, Any]) -> bool:
+        """Whether OpenAI's form has a place for a part that is no call and no picture."""
+        if isinstance(part.get("text"), str):
+            (self._thoughts if part.get("thought") is True else self._text).append(part["text"])
+        elif (spoken := self._speech.add(part)) is not None:
+            self._audio = {**self._audio, **spoken, "data": self._audio.get("data", "") + spoken["data"]}
+        else:
+            return self._executed.add(part) or not says_something(part)
+        return True
+
+    def message(self, candidate: Mapping[str, Any]) -> dict[str, Any]:
+        """The finished message; optional fields only where there is something to say."""
+        content = "".join(self._text)
+        message: dict[str, Any] = {"role": "assistant", "content": content if content or not self.calls else None}
+        if self._audio:
+            self._audio["data"] += (self._speech.end() or {"data": ""})["data"]
+        told = {
+            "reasoning_content": "".join(self._thoughts), "annotations": annotations_of(candidate, content),
+            "images": self._images, "audio": self._audio, "executed_tools": self._executed.tools, OTHER: self._other,
+            "extra_content": None if self._signature is None else extra_content(self._signature),
+            "tool_calls": self.calls,
+        }  # fmt: skip
+        message.update({k: v for k, v in told.items() if v})
+        return message
+
+
+def _choice(number: int, candidate: dict[str, Any], seed: str, answer: str | None) -> dict[str, Any]:
+    made = _Message(seed, answer)
+    for part in parts_of(candidate):
+        made.add(part)
     return {
         "index": number,
-        "message": message,
-        "finish_reason": finish_reason(candidate.get("finishReason"), len(calls)),
+        "message": made.message(candidate),
+        "finish_reason": finish_reason(candidate.get("finishReason"), len(made.calls)),
         "logprobs": logprobs_of(candidate.get("logprobsResult")),
         **told_besides(candidate),
     }
