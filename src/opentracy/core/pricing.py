@@ -193,11 +193,11 @@ def _full_cost(price: Price, usage: Mapping[str, Any], at: float | None) -> Cost
 
 def _billed(units: Any) -> Mapping[str, Any]:
     """Usage of billed units, which some state in the very form of a usage; empty, so unknown, when they are none."""
-    units = units if isinstance(units, Mapping) else {}
-    if "prompt_tokens" in units:
-        return units
-    counts = clean_int(units.get("input_tokens", 0)), clean_int(units.get("output_tokens", 0))
-    return {"prompt_tokens": counts[0], "completion_tokens": counts[1]} if units else {}
+    told: Mapping[str, Any] = units if isinstance(units, Mapping) else {}
+    if "prompt_tokens" in told:
+        return told
+    counts = clean_int(told.get("input_tokens", 0)), clean_int(told.get("output_tokens", 0))
+    return {"prompt_tokens": counts[0], "completion_tokens": counts[1]} if told else {}
 
 
 def _input_parts(rates: Rates, prompt: int, details: Any) -> tuple[int, int, int] | None:

@@ -195,7 +195,8 @@ class _Message:
         if self.calls:
             out["tool_calls"] = self.calls
         told = {
-            "citations": self._citations, "annotations": self._annotations, "images": self._images, "audio": self._audio,
+            "citations": self._citations, "annotations": self._annotations, "images": self._images,
+            "audio": self._audio,
         }  # fmt: skip
         out.update({k: v for k, v in told.items() if v})
         return out
