@@ -23,7 +23,7 @@ from opentracy.providers.base import Provider
 PAGE = Path(__file__).parents[1] / "docs" / "providers.md"
 # a model of today per provider, since some rules belong to families of models
 MODELS = {
-    "openai": "gpt-4.1-mini", "anthropic": "claude-sonnet-4-6", "gemini": "gemini-3-flash",
+    "openai": "gpt-5.2", "anthropic": "claude-sonnet-4-6", "gemini": "gemini-3-flash",
     "groq": "openai/gpt-oss-120b",
     "mistral": "mistral-medium-latest", "deepseek": "deepseek-chat", "cohere": "command-a-reasoning-08-2025",
     "perplexity": "sonar",

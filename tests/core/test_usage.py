@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from opentracy.core import usage as u
@@ -221,6 +221,7 @@ class TestNormaliseOpenai:
             ),
         ),
     )
+    @example({"prompt_tokens": 1, "completion_tokens": 2**53}, None)  # no sum that JSON readers keep
     def test_the_result_is_clean_and_stable_whatever_comes(self, usage: dict[str, Any], details: Any) -> None:
         raw = {**usage, "prompt_tokens_details": details} if details is not None else usage
         got = u.normalise_openai(raw)

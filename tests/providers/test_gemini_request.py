@@ -294,7 +294,8 @@ FORMAT = {"type": "json_schema", "json_schema": {"name": "a", "strict": True, "s
 def test_bug_20_a_strict_schema_is_sent_as_json_schema() -> None:
     found = config(response_format=FORMAT)
     assert found["responseMimeType"] == "application/json"
-    assert found["responseJsonSchema"] == {k: v for k, v in STRICT.items() if k != "$schema"}
+    one = {"P": {"type": "object", "properties": {"k": {"enum": [1]}}, "title": "P"}}  # constants are not looked at
+    assert found["responseJsonSchema"] == {k: v for k, v in STRICT.items() if k != "$schema"} | {"$defs": one}
     tool = {"type": "function", "function": {"name": "f", "parameters": STRICT, "strict": True}}
     declared = body_of(FLASH, tools=[tool])["tools"][0]["functionDeclarations"][0]
     assert declared == {"name": "f", "parametersJsonSchema": found["responseJsonSchema"]}

@@ -139,7 +139,7 @@ def _strict(schema: Any, root: Mapping[str, Any], inside: frozenset[str]) -> Any
         return schema
     if "$ref" in schema and len(schema) > 1:
         ref = str(schema["$ref"])
-        target = _resolve(ref, root)
+        target = definition(ref, root)
         if ref in inside:
             return {"$ref": ref}  # a type that holds itself is written out once
         if target is not None:
@@ -160,7 +160,7 @@ def _strict(schema: Any, root: Mapping[str, Any], inside: frozenset[str]) -> Any
     return out
 
 
-def _resolve(ref: str, root: Mapping[str, Any]) -> dict[str, Any] | None:
+def definition(ref: str, root: Mapping[str, Any]) -> dict[str, Any] | None:
     """The local definition that `#/$defs/Name` points to."""
     found: Any = root
     for step in ref.removeprefix("#/").split("/"):

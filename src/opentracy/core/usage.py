@@ -140,7 +140,7 @@ def build(
     p, c = clean_int(prompt), clean_int(completion)
     out: dict[str, Any] = {"prompt_tokens": p, "completion_tokens": c, "total_tokens": clean_int(total)}
     if total is None and p is not None and c is not None:
-        out["total_tokens"] = p + c
+        out["total_tokens"] = clean_int(p + c)
     details = {
         "cached_tokens": cached,
         "cache_creation_tokens": cache_write,
@@ -234,7 +234,7 @@ def _fill_totals(out: dict[str, Any], raw: Mapping[str, Any]) -> None:
     elif "completion_tokens" not in out and p is not None and t is not None and t >= p:
         c = t - p
     if raw.get("total_tokens") is None and p is not None and c is not None:
-        t = p + c
+        t = clean_int(p + c)
     out.update(zip(_TOTALS, (p, c, t), strict=True))
 
 

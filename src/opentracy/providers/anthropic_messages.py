@@ -12,7 +12,7 @@ from hashlib import blake2s
 from typing import Any
 
 from .anthropic_blocks import echo
-from .content import Media, Part, arguments_object, decoded_text, function_of, media_of, parts_of, text_of
+from .content import Media, Part, arguments_object, content_of, decoded_text, function_of, media_of, parts_of, text_of
 from .fields import entries, objects
 
 Block = dict[str, Any]
@@ -86,7 +86,7 @@ class _Turns:
 
 def _blocks(message: Mapping[str, Any], role: str) -> list[Block]:
     """The content of a message as blocks; a cache mark on the message counts for its last block."""
-    blocks = [block for part in parts_of(message.get("content"), role) if (block := _block(part)) is not None]
+    blocks = [block for part in parts_of(content_of(message), role) if (block := _block(part)) is not None]
     if blocks and isinstance(message.get("cache_control"), dict):
         blocks[-1].setdefault("cache_control", dict(message["cache_control"]))
     return blocks

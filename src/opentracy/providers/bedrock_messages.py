@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from hashlib import blake2s
 from typing import Any
 
-from .content import Media, Part, arguments_object, function_of, media_of, parts_of, text_of
+from .content import Media, Part, arguments_object, content_of, function_of, media_of, parts_of, text_of
 
 Block = dict[str, Any]
 
@@ -86,7 +86,7 @@ class Conversation:
     def blocks(self, message: Mapping[str, Any], role: str) -> list[Block]:
         """The content of a message; a cache mark on a part, or on the message, becomes a cache point after it."""
         out: list[Block] = []
-        for part in parts_of(message.get("content"), role):
+        for part in parts_of(content_of(message), role):
             block = self._block(part, role)
             if block is not None:
                 out.append(block)

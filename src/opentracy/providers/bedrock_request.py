@@ -10,7 +10,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..core import jsonio
-from ..core.params import json_schema_of, max_tokens, refuse_dropped, response_format, sort_params, stop_list
+from ..core.params import (
+    definition,
+    json_schema_of,
+    max_tokens,
+    refuse_dropped,
+    response_format,
+    sort_params,
+    stop_list,
+)
 from ..core.wire import Call
 from .bedrock_messages import cache_point, convert
 from .bedrock_models import Traits, traits
@@ -37,6 +45,7 @@ _IDLE = {
 _BUDGET = {"minimal": 1024, "low": 2048, "medium": 10000, "high": 16384, "xhigh": 32768, "max": 32768}
 _LEVEL = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
 _MIN_BUDGET = 1024
+_NOVA = ("type", "properties", "required")
 _JSON_HINT = "Answer with a single JSON object and nothing else: no explanation, no Markdown fence."
 
 
@@ -237,11 +246,34 @@ def _tools(params: Mapping[str, Any], model: str, used: list[str], body: Body) -
     return bool(tools and pick)
 
 
+def _nova_schema(schema: Body) -> Body:
+    """Nova takes three members at the top of a schema, and so no definitions: they are written where they are meant.
+
+    A definition that holds itself ends as a plain object: without a place for it there is no way to say it.
+    """
+    written: Body = _inlined(schema, schema, frozenset())
+    return {"type": "object", "properties": {}, **{k: written[k] for k in _NOVA if k in written}}
+
+
+def _inlined(value: Any, root: Body, inside: frozenset[str]) -> Any:
+    if isinstance(value, list):
+        return [_inlined(item, root, inside) for item in value]
+    if not isinstance(value, dict):
+        return value
+    ref = value.get("$ref")
+    if isinstance(ref, str):
+        target = definition(ref, root)
+        if target is None or ref in inside:
+            return {"type": "object"}
+        return _inlined({**target, **{k: v for k, v in value.items() if k != "$ref"}}, root, inside | {ref})
+    return {k: _inlined(v, root, inside) for k, v in value.items() if k not in ("$defs", "definitions")}
+
+
 def _spec(function: Function, facts: Traits) -> Body:
     spec: Body = {
         "name": function.name,
         "description": function.description or function.name,  # an empty one is refused
-        "inputSchema": {"json": function.parameters},
+        "inputSchema": {"json": _nova_schema(function.parameters) if facts.nova else function.parameters},
     }
     if function.strict and facts.claude is not None and facts.claude.json_schema:
         spec["strict"] = True

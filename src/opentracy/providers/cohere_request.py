@@ -20,7 +20,7 @@ from ..core.params import (
     stop_list,
 )
 from ..core.wire import Call
-from .content import function_of, parts_of, text_of
+from .content import content_of, function_of, parts_of, text_of
 from .openai_parts import shown_after_results
 from .tools import allowed, choice_of, functions_of
 
@@ -163,7 +163,7 @@ def _part(part: dict[str, Any], role: str) -> dict[str, Any]:
 
 def _assistant(message: dict[str, Any], model: str) -> dict[str, Any]:
     out: dict[str, Any] = {"role": "assistant"}
-    content = _content(message.get("content"), "assistant")
+    content = _content(content_of(message), "assistant")
     thinking = message.get("reasoning_content")
     if isinstance(thinking, str) and thinking and thinks(model):
         # a reasoning model goes on from its own thoughts after a tool's answer

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
@@ -38,6 +39,16 @@ class Media:
     url: str | None = None
     file_id: str | None = None
     name: str | None = None
+
+
+def content_of(message: Mapping[str, Any]) -> Any:
+    """The content of a message; of an answer that was only refused or spoken, those words."""
+    content = message.get("content")
+    if content or message.get("role") != "assistant":
+        return content
+    audio = message.get("audio")
+    said = message.get("refusal") or (audio.get("transcript") if isinstance(audio, Mapping) else None)
+    return said if isinstance(said, str) and said else content
 
 
 def parts_of(content: Any, role: str) -> list[Part]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..core import jsonio
-from .content import Media, Part, arguments_object, function_of, media_of, parts_of, text_of
+from .content import Media, Part, arguments_object, content_of, function_of, media_of, parts_of, text_of
 from .fields import entries, objects
 from .gemini_media import OTHER
 from .gemini_models import Gemini
@@ -120,7 +120,7 @@ class _Contents:
 
 
 def _parts(message: Mapping[str, Any], role: str) -> list[Part]:
-    return [out for part in parts_of(message.get("content"), role) if (out := _part(part)) is not None]
+    return [out for part in parts_of(content_of(message), role) if (out := _part(part)) is not None]
 
 
 def _part(part: Part) -> Part | None:

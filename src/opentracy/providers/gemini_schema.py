@@ -28,8 +28,30 @@ def has_properties(schema: Any) -> bool:
 
 
 def json_schema(schema: Any) -> Any:
-    """The schema for `responseJsonSchema` and `parametersJsonSchema`: without what only OpenAI understands."""
-    return {k: v for k, v in schema.items() if k not in _DECORATION} if isinstance(schema, dict) else schema
+    """The schema for `responseJsonSchema` and `parametersJsonSchema`: without what only OpenAI understands.
+
+    A constant is not looked at there; a choice of one value is.
+    """
+    if not isinstance(schema, dict):
+        return schema
+    found: Schema = _enumerated({k: v for k, v in schema.items() if k not in _DECORATION})
+    return found
+
+
+def _enumerated(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_enumerated(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    out: Schema = {}
+    for name, value in schema.items():
+        if name in ("properties", "$defs", "definitions") and isinstance(value, dict):
+            out[name] = {k: _enumerated(v) for k, v in value.items()}
+        elif name == "const":
+            out.setdefault("enum", [value])
+        else:
+            out[name] = value if name in ("enum", "default", "example", "examples") else _enumerated(value)
+    return out
 
 
 def openapi_schema(schema: Any, defs: Schema | None = None, depth: int = 0) -> Any:

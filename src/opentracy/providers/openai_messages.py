@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from ..core.jsonio import encode
+from .content import content_of
 from .openai_parts import content_for, shown_after_results
 from .openai_quirks import Quirks
 
@@ -40,6 +41,8 @@ def outgoing(messages: list[Message], quirks: Quirks, dropped: list[str]) -> lis
     ]
     if not quirks.rich_results and any(m.get("role") == "tool" and type(m.get("content")) is list for m in out):
         out = shown_after_results(out)
+    if not quirks.tool_history:
+        out = _told(out)
     if quirks.alternate:
         out = _alternating(out)
     if quirks.prefill and out and out[-1].get("role") == "assistant" and not out[-1].get("tool_calls"):
@@ -66,6 +69,8 @@ def _is_plain(m: Message) -> bool:
 
 def _message(m: Message, quirks: Quirks, dropped: list[str], *, echo_reasoning: bool) -> Message:
     out: Message = {}
+    if not quirks.openai_messages and (m.get("refusal") or m.get("audio")):
+        m = {k: v for k, v in m.items() if k not in ("refusal", "audio")} | {"content": content_of(m)}
     for name, value in m.items():
         if name == "role":
             out[name] = "system" if value == "developer" and not quirks.developer_role else value
@@ -73,6 +78,8 @@ def _message(m: Message, quirks: Quirks, dropped: list[str], *, echo_reasoning: 
             out[name] = content_for(value, quirks) if isinstance(value, (list, tuple)) else value
         elif value is None or name.startswith("_"):
             continue
+        elif name == "audio":
+            out[name] = _spoken(value)
         elif name == "tool_calls":
             if value:
                 out[name] = [_tool_call(call, quirks) for call in value]
@@ -89,6 +96,11 @@ def _message(m: Message, quirks: Quirks, dropped: list[str], *, echo_reasoning: 
         else:
             out[name] = value
     return out
+
+
+def _spoken(audio: Any) -> Any:
+    """Speech of an earlier answer, which goes back by its id alone."""
+    return {"id": audio["id"]} if isinstance(audio, dict) and audio.get("id") else audio
 
 
 def _tool_call(call: Any, quirks: Quirks) -> Any:
@@ -140,6 +152,25 @@ def _tool_turns(messages: list[Message]) -> frozenset[int]:
             turn.append(i)
             called = called or bool(m.get("tool_calls"))
     return frozenset(keep)
+
+
+def _told(messages: list[Message]) -> list[Message]:
+    """Calls and results in words, for a provider that knows no tools."""
+    names: dict[Any, Any] = {}
+    out: list[Message] = []
+    for m in messages:
+        if m.get("tool_calls"):
+            calls = [call for call in m["tool_calls"] if isinstance(call, dict)]
+            functions = [call["function"] for call in calls if isinstance(call.get("function"), dict)]
+            names.update((call.get("id"), (call.get("function") or {}).get("name")) for call in calls)
+            said = "\n".join(f"(Calls {f.get('name')} with {f.get('arguments')})" for f in functions)
+            rest = {k: v for k, v in m.items() if k != "tool_calls"}
+            m = {**rest, "content": _joined(m.get("content"), said)}
+        elif m.get("role") == "tool":
+            name = names.get(m.get("tool_call_id")) or m.get("name") or "the call"
+            m = {"role": "user", "content": _joined(f"(Result of {name})", m.get("content"))}
+        out.append(m)
+    return out
 
 
 def _alternating(messages: list[Message]) -> list[Message]:

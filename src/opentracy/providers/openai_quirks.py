@@ -77,6 +77,18 @@ class Quirks:
     """The content part that holds a document."""
     rich_results: bool = False
     """Tool results may hold pictures and files; elsewhere these follow in a message of the user's."""
+    openai_messages: bool = False
+    """Fields that OpenAI alone puts into its messages (a refusal, speech) may come back; elsewhere they become text."""
+    allowed_tools: bool = False
+    """`tool_choice` may list the tools that may be called; elsewhere only these are sent."""
+    whole_functions: bool = False
+    """A function must have `parameters`, even if it takes none."""
+    tool_history: bool = True
+    """Calls and their results may stand in the history; else they are told in words."""
+    max_temperature: float = 2
+    """OpenAI's scale goes to 2; beyond this the provider refuses."""
+    json_object: bool = True
+    """`response_format` of type json_object is understood."""
     prefill: bool = False
     """A last assistant message must be marked as the beginning of the answer."""
     names: bool = True

@@ -17,6 +17,7 @@ from ..core.wire import Call, HttpRequest, Target
 from .legacy import modern
 from .openai_messages import outgoing
 from .openai_quirks import DEFAULT, ModelRule, Quirks, echoing, rule_for
+from .tools import choice_of
 
 _RANGES = {"temperature": (0, 2), "top_p": (0, 1), "presence_penalty": (-2, 2), "frequency_penalty": (-2, 2)}
 _NO_RULE = ModelRule("")
@@ -70,7 +71,8 @@ def _plain_params(quirks: Quirks, model: str) -> frozenset[str]:
     rule = (rule_for(quirks, model) if quirks.rules else None) or _NO_RULE
     if quirks.verbatim:
         return frozenset()
-    touched = {*quirks.drop, *rule.drop, *rule.only, *quirks.rename, *_SPECIAL}
+    special = _SPECIAL.keys() - ({"temperature"} if quirks.max_temperature == 2 else ())
+    touched = {*quirks.drop, *rule.drop, *rule.only, *quirks.rename, *special}
     cap = rule.cap or quirks.cap
     # under the name that is wanted anyway, and alone; with both names given `_Parameters.cap` decides
     caps = {"max_tokens" if cap == "either" else cap}
@@ -250,6 +252,9 @@ class _Parameters:
         if self.params.get("tools") and not self.quirks.format_with_tools and fmt.get("type") != "text":
             self._say(json_hint(schema))
             self.dropped.append("response_format")
+        elif schema is None and fmt.get("type") == "json_object" and not self.quirks.json_object:
+            self._say(json_hint(None))
+            self.dropped.append("response_format")
         elif schema is None:
             self.body[name] = fmt
         elif self.quirks.schema:
@@ -275,7 +280,31 @@ class _Parameters:
             return
         if not self.quirks.cache_marks and any(isinstance(t, dict) and "cache_control" in t for t in value):
             value = [{k: v for k, v in t.items() if k != "cache_control"} for t in value]
+        if self.quirks.whole_functions:
+            value = [_whole(tool) for tool in value]
+        names = self._allowed()
+        if names:
+            found = [t for t in value if isinstance(t, dict) and (t.get("function") or {}).get("name") in names]
+            value = found or value
         self.body[name] = value
+
+    def choice(self, name: str, value: Any) -> None:
+        """What may be called, in a form that the provider knows."""
+        if self._allowed():
+            value = "required" if choice_of(value).mode == "required" else "auto"
+        self.body[name] = "required" if value == "any" else value
+
+    def _allowed(self) -> tuple[str, ...]:
+        """The only tools that may be called, where the provider cannot be told so."""
+        choice = self.params.get("tool_choice")
+        if self.quirks.allowed_tools or not isinstance(choice, dict) or choice.get("type") != "allowed_tools":
+            return ()
+        return choice_of(choice).names
+
+    def temperature(self, name: str, value: Any) -> None:
+        """On OpenAI's scale, as far as the provider's goes."""
+        most = self.quirks.max_temperature
+        self.body[name] = most if isinstance(value, (int, float)) and most < value <= 2 else value
 
     def logprobs(self, name: str, value: Any) -> None:
         """A switch and a number at OpenAI, one number elsewhere."""
@@ -285,6 +314,14 @@ class _Parameters:
             self.body[name] = self.params.get("top_logprobs") or 1
         elif name == "logprobs" and value is not False:
             self.body[name] = value
+
+
+def _whole(tool: Any) -> Any:
+    """A function with `parameters`, even if there are none."""
+    function = tool.get("function") if isinstance(tool, dict) else None
+    if not isinstance(function, dict) or isinstance(function.get("parameters"), dict):
+        return tool
+    return {**tool, "function": {**function, "parameters": {"type": "object", "properties": {}}}}
 
 
 _SPECIAL: dict[str, Callable[[_Parameters, str, Any], None]] = {
@@ -297,4 +334,6 @@ _SPECIAL: dict[str, Callable[[_Parameters, str, Any], None]] = {
     "tools": _Parameters.tools,
     "logprobs": _Parameters.logprobs,
     "top_logprobs": _Parameters.logprobs,
+    "tool_choice": _Parameters.choice,
+    "temperature": _Parameters.temperature,
 }

@@ -18,7 +18,8 @@ _STORED = frozenset(
 # o-series and gpt-5 take no sampling settings; from gpt-5.1 on only while they reason. Which efforts a model knows has
 # changed with nearly every one of them. Models that always search the web take no sampling settings at all.
 _OPENAI_RULES = (
-    ModelRule(r"gpt-[\w.-]*-search", drop=_SCORES | _SAMPLING.keys() | {"n", "seed"}),
+    ModelRule(r"gpt-[\w.-]*-search", drop=_SCORES | _SAMPLING.keys() | {"n", "seed", "reasoning_effort"}),
+    ModelRule(r"gpt-[34]|chatgpt-4o", drop=frozenset({"reasoning_effort"})),
     ModelRule(r"gpt-5[\w.-]*-chat", cap="max_completion_tokens"),
     ModelRule(
         r"o[1-9]", drop=_SCORES, only=_SAMPLING, cap="max_completion_tokens",
@@ -42,6 +43,8 @@ _THREE_EFFORTS = {"minimal": "low", "xhigh": "high"}
 OPENAI = Quirks(
     rules=_OPENAI_RULES,
     developer_role=True,
+    openai_messages=True,
+    allowed_tools=True,
     headers={"OpenAI-Organization": "organization", "OpenAI-Project": "project"},
 )
 GROQ = Quirks(
@@ -53,6 +56,7 @@ GROQ = Quirks(
     rules=(
         ModelRule(r"openai/gpt-oss", effort={"none": "low", **_THREE_EFFORTS}),  # it cannot stop thinking altogether
         ModelRule(r"qwen/", effort=dict.fromkeys(("minimal", "low", "medium", "high", "xhigh"), "default")),
+        ModelRule(r"llama|meta-llama/|gemma|mixtral|allam", drop=frozenset({"reasoning_effort"})),
     ),
     names=False,
     embeddings=False,
@@ -67,6 +71,8 @@ MISTRAL = Quirks(
     files="document_url",
     rich_results=True,
     nine_char_ids=True,
+    whole_functions=True,
+    max_temperature=1.5,
     prefill=True,
     names=False,
 )
@@ -95,6 +101,7 @@ FIREWORKS = Quirks(
 )
 CEREBRAS = Quirks(
     cap="max_completion_tokens",
+    max_temperature=1.5,
     drop=(_STORED - {"service_tier", "prediction"}) | {"logit_bias", "frequency_penalty", "presence_penalty"},
     single=frozenset({"n"}),
     effort=_THREE_EFFORTS,
@@ -117,13 +124,24 @@ PERPLEXITY = Quirks(
     usage_option=False,
     files="file_url",
     alternate=True,
+    tool_history=False,
+    json_object=False,
     names=False,
     embeddings=False,
     think_tags=r"sonar-reasoning",
 )
-AZURE = Quirks(auth="api-key", rules=_OPENAI_RULES, developer_role=True, deployments=True)
+AZURE = Quirks(
+    auth="api-key",
+    rules=_OPENAI_RULES,
+    developer_role=True,
+    openai_messages=True,
+    allowed_tools=True,
+    deployments=True,
+)
 OPENROUTER = Quirks(
     developer_role=True,
+    openai_messages=True,
+    allowed_tools=True,
     echo=frozenset({"reasoning_details"}),
     cache_marks=True,
     headers={"HTTP-Referer": "referer", "X-Title": "title"},
