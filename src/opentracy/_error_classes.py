@@ -38,6 +38,7 @@ class _Described(Exception):
         retry_after: float | None
         partial: Any
         _url: str
+    _document: Any
 
     def __init__(
         self,
@@ -65,7 +66,9 @@ class _Described(Exception):
         self.code = code
         self.type = type
         self.param = param
-        self.body = body
+        # as in the openai package: the error object where there is one, the whole document otherwise
+        self.body = body.get("error", body) if isinstance(body, Mapping) else body
+        self._document = body
         self.headers = dict(headers or {})
         self.provider = provider
         self.model = model
@@ -99,7 +102,7 @@ class _Described(Exception):
         import json
 
         headers = {k: v for k, v in self.headers.items() if k not in ("content-encoding", "content-length")}
-        text = self.body if isinstance(self.body, str) else json.dumps(self.body)
+        text = self._document if isinstance(self._document, str) else json.dumps(self._document)
         return _http().Response(self.status_code, headers=headers, content=text.encode(), request=self.request)
 
 

@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Iterator
 from typing import Any
 
+import httpx2
 import openai
 import pytest
 
@@ -82,13 +83,13 @@ def test_what_an_error_says() -> None:
     assert str(e) == "bad key ***"
     assert (e.status_code, e.code, e.type, e.param, e.request_id) == (401, "invalid_api_key", "auth", "p", "r")
     assert (e.provider, e.model, e.attempts, e.retry_after) == ("openai", "m", 1, 3.0)
-    assert e.body == {"error": {"message": "bad key ***"}}
+    assert e.body == {"message": "bad key ***"}  # the openai package's rule: the error object, not what holds it
     again = pickle.loads(pickle.dumps(e))
     assert type(again) is type(e)
     assert vars(again) == vars(e)
     assert again.partial == {"a": 1}
     assert e.response.status_code == 401
-    assert e.response.json() == e.body
+    assert e.response.json() == {"error": e.body}
     assert e.request.method == "POST"
     assert "authorization" not in e.request.headers
     for shown in (str(e), repr(e), repr(vars(e)), repr(e.args), repr(pickle.dumps(e)), repr(e.response.headers)):
@@ -180,6 +181,7 @@ async def afail():
 early = [fail(), fail(stream=True), asyncio.run(afail()), ot.RateLimitError("m", status_code=429), ot.APITimeoutError("m")]
 assert "openai" not in sys.modules and "pydantic" not in sys.modules
 text = pickle.dumps(early[0])
+import httpx2
 import openai
 late = [fail(), asyncio.run(afail()), ot.RateLimitError("m", status_code=429), pickle.loads(text)]
 for e in (*early, *late):
@@ -287,6 +289,7 @@ import sys
 import opentracy as ot
 import opentracy._error_classes
 sys.meta_path[:] = [f for f in sys.meta_path if "opentracy" not in type(f).__module__]
+import httpx2
 import openai
 assert not issubclass(ot.RateLimitError, openai.RateLimitError)
 assert isinstance(ot.NotFoundError("m", status_code=404), openai.NotFoundError)
@@ -367,3 +370,16 @@ else:
         text = subprocess.run([sys.executable, "-c", code, made, ""], capture_output=True, text=True, check=True).stdout
         for read in ("with", "without"):
             subprocess.run([sys.executable, "-c", code, read, text], check=True)
+
+
+@pytest.mark.parametrize(
+    ("document", "body"),
+    [({"error": {"message": "m"}}, {"message": "m"}), ({"message": "m"}, {"message": "m"}), ("<html>", "<html>"), ([1], [1]), (None, None)],
+)
+def test_the_body_is_what_the_openai_package_calls_so(document: Any, body: Any) -> None:
+    e = errors.error_from(Failure("status", "m", status=400, body=document), a_target(), [])
+    assert e.body == body
+    theirs = openai.OpenAI(api_key="k")._make_status_error_from_response(
+        httpx2.Response(400, json=document, request=httpx2.Request("POST", "http://h"))
+    )
+    assert document in ("<html>", None) or e.body == theirs.body
