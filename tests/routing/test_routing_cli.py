@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -207,3 +208,23 @@ def test_a_report_is_better_than_its_baselines_on_synthetic_prompts(
     assert 0 < low < high
     assert "zero-router" in evaluate.text_table(report)
     assert plot.svg(report).count("<circle") == len(MODELS)
+
+
+def test_explain_counts_what_a_request_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    ask = ("explain", "Write a python function that reverses a list", "--json")
+    named = ("--model", "openai/gpt-4o-mini", "--model", "openai/gpt-4o")
+    told = json.loads(run(*ask, *named, "--cost-weight", "1", group=route).output)
+    cheap, dear = (told["scores"][m]["cost"] for m in named[1::2])
+    assert 0 < cheap < dear
+    assert json.loads(run(*ask, *named, "--cost-weight", "0", group=route).output)["model"] == "openai/gpt-4o"
+    assert told["model"] == "openai/gpt-4o-mini"
+
+
+def test_explain_asks_among_the_models_that_could_be_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [n for n in os.environ if n.endswith("_API_KEY") or n.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    every = json.loads(run("explain", "What is 2 + 2?", "--json", group=route).output)["scores"]
+    assert {m.partition("/")[0] for m in every} > {"openai", "anthropic"}
+    monkeypatch.setenv("DEEPSEEK_API_KEY", "k-1")
+    ours = json.loads(run("explain", "What is 2 + 2?", "--json", group=route).output)["scores"]
+    assert {m.partition("/")[0] for m in ours} == {"deepseek"}

@@ -45,6 +45,9 @@ def models_ls(path: str | None, everything: bool, as_json: bool) -> None:
         for row in rows:
             click.echo(json.dumps(row))
         return
+    if not rows:
+        click.echo("No models: no provider has a key here (opentracy providers ls), or see --all", err=True)
+        return
     _table(("model", "context", "in $/M", "out $/M", "ability"), [_model_cells(row) for row in rows])
 
 

@@ -83,7 +83,10 @@ def create(
 def ls(as_json: bool, data_home: Path | None) -> None:
     """List the keys, newest first."""
     now = time.time_ns() // 1_000_000
-    for key in _open(data_home).all():
+    found = _open(data_home).all()
+    if not found:
+        click.echo("No keys yet: opentracy keys create NAME", err=True)
+    for key in found:
         state = "revoked" if key.revoked_ms is not None else "works" if key.works_at(now) else "expired"
         if as_json:
             row = {

@@ -5,9 +5,10 @@ Belongs here: arguments, files, progress bars, exit codes. What is computed stan
 
 from __future__ import annotations
 
+import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -18,6 +19,7 @@ from opentracy.cli.embedders import embedder_named, open_router
 
 if TYPE_CHECKING:
     from opentracy.routing import Labels
+    from opentracy.routing.policy import Candidate
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -288,6 +290,39 @@ def info(directory: str) -> None:
         click.echo(f"  cluster {cluster.id:>3}  {cluster.size:>6} prompts  {cluster.label}")
 
 
+def _callable(names: Iterable[str]) -> list[str]:
+    """These models as `provider/model`, of providers with a key here; all of them when none has one."""
+    from opentracy.providers import registry
+
+    found: dict[str, bool] = {}
+    for name in names:
+        try:
+            row, bare = registry.split(name)
+        except ValueError:
+            continue
+        found[f"{row.name}/{bare}"] = row.needs_key and registry.has_credentials(row.name, os.environ)
+    return sorted(name for name, ready in found.items() if ready) or sorted(found)
+
+
+def _candidate(name: str) -> Candidate:
+    """A model with its price and context, where they are known: what a request costs is part of every decision."""
+    from opentracy.core.pricing import context_window, expected_cost
+    from opentracy.providers import registry
+    from opentracy.routing.policy import Candidate
+
+    try:
+        row, bare = registry.split(name)
+    except ValueError:
+        return Candidate(name)
+    asked, answered = (expected_cost(row.name, bare, *pair) for pair in ((1000, 0), (0, 1000)))
+    return Candidate(
+        name,
+        input_price=None if asked is None else asked / 1000,
+        output_price=None if answered is None else answered / 1000,
+        context=context_window(row.name, bare),
+    )
+
+
 @route.command()
 @click.argument("prompt")
 @click.option("--router", "directory", default="default", show_default=True, metavar="DIR")
@@ -295,7 +330,7 @@ def info(directory: str) -> None:
     "--model",
     "models",
     multiple=True,
-    help="Candidate; repeat. Default: the artifact's models, else those with figures.",
+    help="Candidate; repeat. Default: the artifact's models, else those with figures whose provider has a key.",
 )
 @click.option("--default", "default_model", default=None)
 @click.option("--cost-weight", default=0.3, show_default=True)
@@ -307,12 +342,10 @@ def explain(
     """Show which model would answer PROMPT and why the others would not."""
     import msgspec
 
-    from opentracy.routing.policy import Candidate
-
     router = open_router(directory)
-    names = list(models) or router.artifact.manifest.models or sorted(router.abilities)
+    names = list(models) or router.artifact.manifest.models or _callable(router.abilities)
     decision = router.decide(
-        prompt, candidates=[Candidate(n) for n in names], default=default_model, cost_weight=cost_weight
+        prompt, candidates=[_candidate(n) for n in names], default=default_model, cost_weight=cost_weight
     )
     if as_json:
         click.echo(msgspec.json.encode({"model": decision.model, **decision.routing()}).decode())

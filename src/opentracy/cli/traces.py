@@ -166,7 +166,10 @@ def search(
 
 @click.command("stats")
 @click.option("--by", default="model", show_default=True, help="Groups, separated by commas.")
-@click.option("--metrics", "-m", default="requests,error_rate,p50,p95,tokens_in,tokens_out,cost,unpriced")
+@click.option(
+    "--metrics", "-m", default="requests,error_rate,p50,p95,tokens_in,tokens_out,cost,unpriced", show_default=True,
+    help="Figures, separated by commas; an unknown one is answered with all that there are.",
+)
 @click.option("--bucket", default=None, help="A series by time: 15m, 1h, 1d.")
 @click.option("--limit", "-n", type=click.IntRange(min=1), default=20, show_default=True)
 @click.option("--since", default="24h", show_default=True, help="A time, a span like 24h or 7d, or `all`.")
