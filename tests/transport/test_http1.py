@@ -85,6 +85,8 @@ def test_ten_thousand_cuts_and_none_is_complete() -> None:
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "bad_response"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\nzz\r\nnot a chunk\r\n", "truncated"),
         (b"HTTP/1.1 103 Early\r\n\r\n" * 100, "bad_response"),
+        (b"HTTP/1.1 199 X\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n" + framed(b"{}", "length"), "bad_response"),
+        (b"HTTP/1.1 199 X\r\nContent-Length: 2\r\n\r\n{}" + framed(b"{}", "length"), "bad_response"),
         (b"HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nContent-Length: 2\r\n\r\nhi", "encoding"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (MAX_BODY + 1), "body_limit"),
         (b"", "eof"),

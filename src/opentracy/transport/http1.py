@@ -5,6 +5,7 @@ Sockets, pools and deadlines belong to `sync` and `aio`. One `ResponseReader` se
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -19,6 +20,8 @@ from .fields import RawFields, fields_of
 MAX_HEAD = 256 << 10
 MAX_BODY = 32 << 20
 MAX_INFORMATIONAL = 64
+# of a head, as far as an informational answer may not have it
+_BODY_FOLLOWS = re.compile(rb"\r\n(?:transfer-encoding:|content-length:[ \t]*0*[1-9])", re.IGNORECASE).search
 USER_AGENT = f"opentracy/{__version__}"
 
 # heads of requests whose headers never change, with those headers
@@ -231,10 +234,13 @@ class ResponseReader:
             self.reusable = False
             return
         status = self._parser.get_status_code()  # type: ignore[union-attr]  # we are called by it
-        if 100 <= status < 200 and status != 101:
-            return
         raw = self._raw[0] if len(self._raw) == 1 else b"".join(self._raw)
         end = raw.find(b"\r\n\r\n")
+        if 100 <= status < 200 and status != 101:
+            if _BODY_FOLLOWS(raw, 0, end + 2 if end >= 0 else len(raw)):
+                self._fail("bad_response", f"bad response: status {status} with a body")
+                raise ValueError  # or what follows would be taken for the answer
+            return
         self._raw = []
         if end < 0 or end > MAX_HEAD:
             self._fail("header_limit", f"the answer's header block is larger than {MAX_HEAD >> 10} KiB")
