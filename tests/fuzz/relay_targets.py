@@ -27,7 +27,8 @@ class Seen:
             fold.add(chunk)
         # who wrote an event decides which of the fields that say nothing stand in it
         self.told = [_without_nulls(c) for c in fold.choices()]
-        self.last = None if last is None else {**_without_nulls(last), "choices": last["choices"]}
+        # an event that goes by as bytes may bring a second of its own
+        self.last = None if last is None else {**_without_nulls(last), "choices": last["choices"], "created": 0}
         self.failure = None if failure is None else (failure.kind, failure.code, failure.message)
         self.message = message
 

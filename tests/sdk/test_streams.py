@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -248,6 +249,28 @@ def test_what_came_in_one_piece_with_the_damage_is_shown_before_it_is_told_of(se
     else:
         assert getattr(error, "code", None) == "stream_interrupted"
     assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize("run", ["blocking", "asyncio"])
+@pytest.mark.parametrize("together", [True, False])
+def test_damaged_compression_is_an_interruption(server: FaultServer, run: str, together: bool) -> None:
+    z = zlib.compressobj(wbits=31)
+    first = z.compress(b"".join(EVENTS[:2])) + z.flush(zlib.Z_SYNC_FLUSH)
+    coded = head(200, content_type="text/event-stream", transfer_encoding="chunked", content_encoding="gzip")
+    pieces = (coded, chunked(first), chunked(b"\xff" * 20) + b"0\r\n\r\n")
+    server(raw(b"".join(pieces)) if together else raw(*pieces, gap=0.05))
+    if run == "asyncio":
+        text, error = asyncio.run(_read(server))
+    else:
+        text, error = "", None
+        try:
+            for chunk in opened(server):
+                text += chunk.choices[0].delta.content or ""
+        except ot.APIError as e:
+            error = e
+    assert text == "hel"
+    assert isinstance(error, ot.APIConnectionError)
+    assert error.code == "stream_interrupted"
 
 
 @pytest.mark.parametrize("late", [0.0, 0.1])

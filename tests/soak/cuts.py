@@ -2,7 +2,7 @@
 
 A whole stream of each of the five wire formats is cut at any byte, by a clean end, by a framing left open or by a reset,
 and asked for through the SDK and through a real engine. What is reported as complete must be complete, to the last
-character and argument; and once a content has been shown nothing is asked for again.
+character and argument; once a content has been shown nothing is asked for again, and before that it is.
 
 Each cut is drawn from the seed and its own number, so that a long run may be made in parts: every 500 cuts a line says how
 far it is, and `--start` goes on from there.
@@ -148,6 +148,8 @@ def run(count: int, seed: int = 1, start: int = 0, told: Callable[[int, Report],
             requests = len(server.seen)
             if complete and seen.said != (by_one if direct else by_other):
                 report.faults.append(f"{name} {scene} cut at {cut} of {len(data)} {way}: reported as complete: {seen.said}")
+            if direct and not complete and not seen.anything:
+                report.faults.append(f"{name} {scene} cut at {cut} {way}: given up, though nothing had been shown")
             if requests != 1 and (not direct or requests > 2 or not complete):
                 report.faults.append(f"{name} {scene} cut at {cut} {way}: {requests} requests")
             told(number + 1, report)

@@ -47,7 +47,7 @@ def transport_failure(kind: Kind, message: str, *, sent: bool = True, code: str 
 
 def interrupted(failure: Failure) -> Failure:
     """A stream's body broke off: one kind whatever broke it, so that a cut is never mistaken for an end."""
-    if failure.kind in ("reset", "eof", "truncated", "bad_response"):
+    if failure.kind in ("reset", "eof", "truncated", "bad_response", "encoding"):
         failure.kind, failure.code, failure.retryable = "stream_interrupted", "stream_interrupted", True
     return failure
 

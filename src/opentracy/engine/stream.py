@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from opentracy.core.failure import hide
+from opentracy.core.failure import hide, interrupted
 from opentracy.core.jsonio import encode
 from opentracy.core.plan import Opened
 from opentracy.core.relay import EncodingRelay, MessageFold, sse, sse_chunks, tail
@@ -138,9 +138,7 @@ class Stream:
             return
         self._answer = None
         if failure is not None:
-            if failure.kind in ("reset", "eof", "truncated", "bad_response", "encoding"):
-                failure.kind, failure.code = "stream_interrupted", "stream_interrupted"
-            self.broken(failure)
+            self.broken(interrupted(failure))
             return
         out = relay.close()
         if out:

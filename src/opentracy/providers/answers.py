@@ -5,10 +5,12 @@ Belongs here: the failures that look the same whatever the provider. The shapes 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from ..core import jsonio
 from ..core.failure import message_of, transport_failure
+from ..core.sse import Event
 from ..core.wire import Failure, HttpResponse
 
 
@@ -55,6 +57,20 @@ def bad_event(data: bytes) -> Failure:
     """A stream event that is not the JSON it should be."""
     shown = data[:200].decode("utf-8", "replace")
     return transport_failure("bad_event", f"an event of the stream is not valid: {shown}", code="bad_event")
+
+
+def uncut(events: Iterable[Event]) -> list[Event]:
+    """What stood at a stream's end without a blank line behind it, unless it was cut in the middle: that says no more
+    than a stream which ends before it."""
+    return [event for event in events if event.data.lstrip().startswith(b"[DONE]") or _is_document(event.data)]
+
+
+def _is_document(data: bytes) -> bool:
+    try:
+        jsonio.decode(data)
+    except jsonio.BadJson:
+        return False
+    return True
 
 
 def event_limit() -> Failure:

@@ -15,7 +15,7 @@ from ..core import jsonio
 from ..core.chunks import ChunkWriter
 from ..core.sse import SseParser, parse_block
 from ..core.wire import Call, Chunk, Failure, Target
-from .answers import bad_event, ended_early, event_limit
+from .answers import bad_event, ended_early, event_limit, uncut
 from .anthropic_blocks import FIELD, RawBlocks, may_work_on_server
 from .anthropic_response import (
     READ,
@@ -160,7 +160,7 @@ class AnthropicDecoder:
 
     def close(self) -> list[Chunk]:
         """End of file. A stop reason without message_stop is a complete answer; anything less is not."""
-        for event in self.sse.close():
+        for event in uncut(self.sse.close()):
             if not self.done and self.failure is None:
                 self.event(event.data)
         if not self.done and self.failure is None:

@@ -13,7 +13,7 @@ from ..core.chunks import ChunkWriter
 from ..core.sse import Event, SseParser
 from ..core.wire import Chunk, Failure
 from . import cohere_answer as answer
-from .answers import bad_event, ended_early, event_limit
+from .answers import bad_event, ended_early, event_limit, uncut
 
 
 class _Arguments:
@@ -69,7 +69,7 @@ class CohereDecoder:
 
     def close(self) -> list[Chunk]:
         """End of file: complete only when message-end came."""
-        self._events(self._sse.close())
+        self._events(uncut(self._sse.close()))
         if not self.done and self.failure is None:
             self.failure = ended_early(self.progress)
         return self._writer.take()

@@ -12,7 +12,7 @@ from ..core import jsonio
 from ..core.chunks import ChunkWriter
 from ..core.sse import SseParser
 from ..core.wire import Call, Chunk, Failure, Target
-from .answers import bad_event, ended_early, event_limit
+from .answers import bad_event, ended_early, event_limit, uncut
 from .fields import objects, text_or
 from .gemini_errors import error_object
 from .gemini_media import OTHER, Executed, Speech, media_url, says_something
@@ -161,7 +161,7 @@ class GeminiDecoder:
 
     def close(self) -> list[Chunk]:
         """End of file: an answer is complete when it has a finish reason."""
-        for event in self._sse.close():
+        for event in uncut(self._sse.close()):
             if self.failure is None:
                 self._event(event.data)
         if self.failure is None and not self.done:

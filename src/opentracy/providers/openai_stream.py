@@ -17,6 +17,7 @@ from ..core.jsonio import BadJson, decode, encode
 from ..core.sse import Event, SseParser, parse_block
 from ..core.usage import normalise_openai
 from ..core.wire import Call, Chunk, Failure, Target
+from .answers import uncut
 from .openai_content import ThinkSplitter, arguments_text, finish_word, split_parts
 from .openai_errors import choice_error, found_error, request_id
 from .openai_quirks import DEFAULT, Quirks, thinks_in_text
@@ -119,7 +120,7 @@ class OpenAIDecoder:
         out: list[Chunk] = []
         if self.done or self.failure is not None:
             return out
-        if any(self._event(event, out) for event in self.parser.close()):
+        if any(self._event(event, out) for event in uncut(self.parser.close())):
             return out
         self.end(out)
         return out
