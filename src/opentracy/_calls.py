@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from . import _arguments as check
 from ._arguments import Place
-from ._job import Job, chain_of, check_keys, engine_url, headed, resolve, secret_values, secrets_of
+from ._job import ENGINE, Job, chain_of, check_keys, engine_url, headed, resolve, secret_values, secrets_of
 from .core.plan import Completed, Guard, Opened, PlanFailed, Policy
 from .core.wire import Call, Target
 from .streams import AsyncRest, AsyncStream, Rest, Stream
@@ -24,6 +24,9 @@ from .types import EmbeddingResponse, ModelResponse
 __all__ = ["Place", "arun", "arun_embedding", "chat", "prepare", "require_openai", "run", "run_embedding", "vectors"]
 
 _transport: SyncTransport | None = None
+# Seconds that an engine waits at most because a provider asks it to. A caller with less time says so: it is told what
+# the provider answered instead of waiting for nothing.
+_PATIENCE = 60
 
 
 Targeting = Callable[[Place, Call], list[Target]]
@@ -80,6 +83,8 @@ def _job(
     call = Call(messages, params, stream, strict, int(time.time()), os.urandom(12).hex(), operation)
     targets = targeting(place, call) if targeting is not None else resolve(place)
     check_keys(targets)
+    if targets[0].provider == ENGINE and not stream and total <= _PATIENCE:
+        headers = {"x-request-timeout-ms": str(max(1, int(total * 1000))), **headers}
     secrets = secrets_of(targets)
     if headers:
         targets, secrets = headed(targets, headers), (*secrets, *secret_values(headers))

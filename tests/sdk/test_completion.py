@@ -295,6 +295,21 @@ def test_the_engine_is_one_more_target(
     assert server.seen[0].json["model"] == "gpt-4o"
 
 
+def test_an_engine_is_told_of_a_short_patience(server: FaultServer, ask: Any) -> None:
+    """Else it would wait as long as a provider asks it to, and the caller would learn nothing but that time is up."""
+    name = "x-request-timeout-ms"
+    engine = {"model": "openai/gpt-4o", "force_engine": True, "api_base": f"http://127.0.0.1:{server.port}"}
+    server(answer())
+    ask(**engine, timeout=2.5)
+    ask(**engine)
+    ask(**engine, timeout=2, extra_headers={"x-request-timeout-ms": "7"})
+    ask("openai/gpt-4o", timeout=2, api_base=server.base, api_key=KEY)
+    assert [seen.headers.get(name) for seen in server.seen] == ["2500", None, "7", None]
+    server(stream())
+    assert list(ask(**engine, timeout=2, stream=True))  # a stream may last longer than its gaps
+    assert name not in server.seen[0].headers
+
+
 def test_an_engine_that_is_not_there_is_named(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENTRACY_ENGINE_URL", "http://127.0.0.1:9")
     with pytest.raises(ot.APIConnectionError, match=r"127\.0\.0\.1:9") as raised:
