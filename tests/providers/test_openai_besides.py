@@ -103,3 +103,23 @@ def test_an_empty_filter_result_at_the_end_takes_nothing_back() -> None:
 def test_mistral_is_asked_for_log_probabilities() -> None:
     body = body_of("mistral/mistral-small-latest", logprobs=True, top_logprobs=2)
     assert (body["logprobs"], body["top_logprobs"]) == (True, 2)
+
+
+def test_log_probabilities_as_lists_or_numbers_are_openais() -> None:
+    def token(text: str, number: float, *tops: tuple[str, float]) -> dict[str, Any]:
+        told = [{"token": t, "logprob": n, "bytes": list(t.encode())} for t, n in tops]
+        return {"token": text, "logprob": number, "bytes": list(text.encode()), "top_logprobs": told}
+
+    lists = {"tokens": ["Hi", " ü"], "token_logprobs": [-0.5, -0.25], "token_ids": [1, 2], "top_logprobs": [{"Hi": -0.5, "Ho": -2.0}]}
+    whole = plain("together", {"content": "Hi ü"}, logprobs=lists)
+    assert whole["logprobs"]["content"] == [token("Hi", -0.5, ("Hi", -0.5), ("Ho", -2.0)), token(" ü", -0.25)]
+    found = streamed(
+        "together",
+        chunk({"role": "assistant", "content": "Hi"}, choice={"logprobs": -0.5}),
+        chunk({"content": " ü"}, choice={"logprobs": -0.25}),
+        chunk({}, "stop", choice={"logprobs": None}),
+    )
+    assert found["logprobs"]["content"] == [token("Hi", -0.5), token(" ü", -0.25)]
+    ours = {"content": [token("Hi", -0.5)], "refusal": None}
+    assert plain("openai", {"content": "Hi"}, logprobs=ours)["logprobs"] == ours
+    assert plain("openai", {"content": "Hi"}, logprobs=None)["logprobs"] is None

@@ -58,6 +58,31 @@ def arguments_text(value: Any) -> str:
     return "{}" if value is None else encode(value).decode()
 
 
+def logprobs(value: Any, text: str = "") -> Any:
+    """Log probabilities in OpenAI's form: from lists of tokens and numbers, its own form of old, or from the number of
+    a stream's one token `text`. Anything else stays as it is."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return {"content": [_token(text, value, None)], "refusal": None} if text else None
+    tokens = value.get("tokens") if isinstance(value, dict) and "content" not in value else None
+    numbers = value.get("token_logprobs") if isinstance(value, dict) else None
+    if not isinstance(tokens, list) or not isinstance(numbers, list):
+        return value
+    tops = value.get("top_logprobs")
+    tops = tops if isinstance(tops, list) else []
+    pairs = enumerate(zip(tokens, numbers, strict=False))
+    content = [_token(token, number, tops[i] if i < len(tops) else None) for i, (token, number) in pairs]
+    return {"content": content, "refusal": None}
+
+
+def _token(token: Any, number: Any, others: Any) -> dict[str, Any]:
+    token = token if isinstance(token, str) else ""
+    found = others.items() if isinstance(others, dict) else ()
+    return {
+        "token": token, "logprob": number, "bytes": list(token.encode("utf-8", "replace")),
+        "top_logprobs": [{"token": t, "logprob": n, "bytes": list(t.encode("utf-8", "replace"))} for t, n in found],
+    }  # fmt: skip
+
+
 class ThinkSplitter:
     """Takes `<think>...</think>` off the beginning of a text that comes in pieces; the same for any cut.
 

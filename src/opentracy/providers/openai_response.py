@@ -16,7 +16,7 @@ from ..core.jsonio import BadJson, decode
 from ..core.usage import normalise_openai
 from ..core.wire import Call, Failure, HttpResponse, Passing, Target
 from .insides import is_text
-from .openai_content import KNOWN_FINISH, ThinkSplitter, arguments_text, finish_word, split_parts
+from .openai_content import KNOWN_FINISH, ThinkSplitter, arguments_text, finish_word, logprobs, split_parts
 from .openai_errors import choice_error, found_error, request_id
 from .openai_quirks import DEFAULT, Quirks, thinks_in_text
 
@@ -33,12 +33,19 @@ class CleanMessage(msgspec.Struct, gc=False):
     reasoning: UnsetType = UNSET
 
 
+class CleanLogprobs(msgspec.Struct, gc=False):
+    """Log probabilities in OpenAI's form."""
+
+    content: msgspec.Raw
+
+
 class CleanChoice(msgspec.Struct, gc=False):
     """The only choice, without an error or the rest of a stream in it."""
 
     index: Literal[0]
     message: CleanMessage
     finish_reason: Literal["stop", "length", "content_filter"]
+    logprobs: CleanLogprobs | None = None
     delta: UnsetType = UNSET
     error: UnsetType = UNSET
 
@@ -176,6 +183,7 @@ def _is_clean(choice: dict[str, Any], index: int) -> bool:
         and type(message.get("reasoning_content", "")) is str
         and "delta" not in choice
         and "error" not in choice
+        and ((told := choice.get("logprobs")) is None or (type(told) is dict and "content" in told))
     )
 
 
@@ -186,6 +194,8 @@ def _mend_choice(choice: dict[str, Any], index: int, fallback_id: str, thinks: b
     choice.pop("delta", None)  # left over from the server's own stream
     choice.pop("error", None)
     _mend_text(message, thinks)
+    if "logprobs" in choice:
+        choice["logprobs"] = logprobs(choice["logprobs"])
     calls = message.get("tool_calls")
     if isinstance(calls, list) and calls:
         message["tool_calls"] = whole_calls(calls, fallback_id)

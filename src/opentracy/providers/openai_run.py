@@ -28,6 +28,7 @@ class _Choice(msgspec.Struct, gc=False):
     index: Literal[0]
     delta: _Delta
     finish_reason: None
+    logprobs: None = None
     error: None = None
 
 

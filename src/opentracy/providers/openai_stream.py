@@ -18,7 +18,7 @@ from ..core.sse import Event, SseParser, parse_block
 from ..core.usage import normalise_openai
 from ..core.wire import Call, Chunk, Failure, Target
 from .answers import uncut
-from .openai_content import ThinkSplitter, arguments_text, finish_word, split_parts
+from .openai_content import ThinkSplitter, arguments_text, finish_word, logprobs, split_parts
 from .openai_errors import choice_error, found_error, request_id
 from .openai_quirks import DEFAULT, Quirks, thinks_in_text
 from .openai_tools import ToolCalls
@@ -152,6 +152,7 @@ class OpenAIDecoder:
                     and chunk.get("usage") is None
                     and "error" not in chunk
                     and "error" not in choice
+                    and (choice.get("logprobs") is None or "content" in choice["logprobs"])
                 ):
                     # one piece of text or reasoning of choice 0 and nothing else: it passes as it was decoded
                     out.append(chunk)
@@ -272,6 +273,8 @@ class OpenAIDecoder:
         delta = self._delta(state, delta)
         finish = raw.get("finish_reason")
         extra = {k: v for k, v in raw.items() if k not in _CHOICE_FIELDS}
+        if extra.get("logprobs") is not None:
+            extra["logprobs"] = logprobs(extra["logprobs"], delta.get("content") or "")
         if isinstance(finish, str) and finish and state.finish is None:
             self.progress += 1
             state.finish = finish
