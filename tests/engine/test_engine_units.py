@@ -19,6 +19,7 @@ from opentracy.engine.configfile import ConfigError, parse, secret
 from opentracy.engine.errors import Refused, status_of
 from opentracy.engine.health import Health
 from opentracy.engine.http import Connection, Exchange
+from opentracy.engine.route import available
 from opentracy.engine.server import HttpLimits, HttpServer
 from opentracy.engine.state import Snapshot
 from opentracy.engine.tags import read_tags
@@ -367,3 +368,18 @@ def test_auto_without_a_list_takes_each_model_once() -> None:
     assert "openai/gpt-4o" in models and "openai/gpt-4o-2024-08-06" not in models
     bare = [re.sub(r"-\d{4}-\d{2}-\d{2}$|-latest$", "", model) for model in models]
     assert len(set(bare)) == len(bare) > 3
+
+
+def test_models_that_rest_are_marked_while_they_rest_and_no_longer() -> None:
+    snapshot, clock = Snapshot(Config(), {"OPENAI_API_KEY": "k"}, router=load("default")), Clock()
+    health = Health(clock, lambda: 0.5)
+    everyone = available(snapshot, health)
+    assert all(c.healthy for c in everyone)
+    ill = everyone[1].model
+    health.failed(ill, status(429, 7.0))
+    resting = available(snapshot, health)
+    assert [c.model for c in resting if not c.healthy] == [ill]
+    assert available(snapshot, health) is resting
+    assert available(snapshot, health, frozenset([ill])) == (resting[1],)
+    clock.now += 8.0
+    assert available(snapshot, health) is everyone

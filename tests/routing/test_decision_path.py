@@ -17,7 +17,6 @@ from opentracy.routing.appraise import Spread
 from opentracy.routing.embed import DATA, TOKEN_LIMIT, static_embedder
 from opentracy.routing.estimate import bag_many, kernel_many, mix, unit
 from opentracy.routing.prior import Abilities
-from opentracy.routing.reader import Reader
 from opentracy.routing.router import Router
 from opentracy.routing.style import BOUND, FEATURES, NEAREST, features_of
 from opentracy.routing.text import core_text, folded, printable
@@ -51,12 +50,26 @@ def test_a_changed_candidate_is_never_decided_with_the_old_plan(router: Router) 
     assert next(s for s in first.scores if s.model == MODELS[1]).gap_error > 0.0
 
 
-def test_every_map_gives_its_own_nearest_centre(router: Router) -> None:
-    bag, reader = router.artifact.bag, Reader(router.artifact, static_embedder())
-    rng = np.random.default_rng(0)
-    for _ in range(50):
-        affinity = rng.normal(size=len(bag.centres))
-        assert reader._nearest(affinity) == [a + int(affinity[a:b].argmax()) for a, b in pairwise(bag.bounds)]
+def test_the_first_few_are_the_first_of_all(router: Router) -> None:
+    unknown = Candidate("nobody/knows-it")
+    for prompt in labelled(30, seed=9)[0].prompts:
+        for weight in (0.0, 0.8):
+            decision = router.decide(prompt, candidates=(unknown, *CANDIDATES), cost_weight=weight)
+            everybody = decision.ranked()
+            assert sorted(everybody) == sorted([unknown.model, *MODELS])
+            assert everybody[0] == decision.model
+            assert everybody[-1] == unknown.model
+            for limit in range(1, len(everybody) + 2):
+                assert decision.ranked(limit) == everybody[:limit]
+
+
+def test_always_the_best_is_the_first_by_name_among_equals(router: Router) -> None:
+    decision = router.decide("Why is the sky blue?", candidates=CANDIDATES)
+    best = max(s.quality or 0.0 for s in decision.scores)
+    expected = min(s.model for s in decision.scores if s.quality == best)
+    assert decision.always_best[0] == expected
+    twins = (replace(CANDIDATES[0], model="b/" + expected), replace(CANDIDATES[0], model="a/" + expected))
+    assert router.decide("Why is the sky blue?", candidates=twins).always_best[0] == "a/" + expected
 
 
 def _vector(router: Router, prompt: str) -> np.ndarray:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from opentracy.routing.policy import Candidate, Requirements, Score, choose, exclusion
+from opentracy.routing.policy import Candidate, Field, Requirements, Score, choose, exclusion, name_order
 
 
 def score(
@@ -102,3 +102,21 @@ def test_hard_filters_name_what_is_missing(candidate: Candidate, needs: Requirem
 
 def test_what_is_not_needed_does_not_exclude() -> None:
     assert exclusion(Candidate("a", context=100, tools=False, vision=False), Requirements(), None, 100) is None
+
+
+_ROWS = st.tuples(st.none() | st.sampled_from([0.1, 0.2, 0.3]), st.none() | st.sampled_from([1.0, 2.0]), st.booleans())
+
+
+@given(st.lists(_ROWS, min_size=1, max_size=8))
+def test_the_order_is_by_utility_then_cost_then_name_among_those_that_can_serve(
+    rows: list[tuple[float | None, float | None, bool]],
+) -> None:
+    names = [f"m{7 * i % 11}" for i in range(len(rows))]
+    excluded = [None if able else "unhealthy" for _, _, able in rows]
+    for without in (excluded, None):
+        field = Field(names, name_order(names), 0, [r[0] for r in rows], [r[1] for r in rows], [0.0] * len(rows), without)
+        ranked = [
+            (-u, c or 0.0, names[i], i) for i, (u, c, able) in enumerate(rows) if u is not None and (able or not without)
+        ]
+        assert field.ranked() == [i for *_, i in sorted(ranked)]
+        assert field.able() == [i for i, row in enumerate(rows) if row[2] or not without]

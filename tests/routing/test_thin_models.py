@@ -218,7 +218,7 @@ def test_a_text_far_from_the_training_prompts_is_judged_by_the_far_curve() -> No
     e = load("default").estimate("Which of these planets is the largest: Mars, Venus, Jupiter or Mercury?")
 
     def gap(novelty: float) -> float:
-        found = appraiser.figures(plan, Estimate(None, e.quality, e.cluster, novelty, 10), 10, Requirements())
+        found = appraiser.figures(plan, Estimate(None, e.quality, e.nearest, novelty, 10), 10, Requirements())
         strong, weak = found.quality
         assert strong is not None
         assert weak is not None
@@ -242,7 +242,7 @@ def test_gain_spreads_models_around_what_they_are_together(level: float) -> None
         found = np.full(len(heads), 0.2, np.float32)
         found[heads.index("prior:difficulty")] = 0.45  # about the middle of the reference prompts
         found[heads.index("prior:weak")], found[heads.index("prior:strong")] = weak, strong
-        low, high = appraiser.figures(plan, Estimate(None, found, 0, 0.0, 10), 10, Requirements()).quality
+        low, high = appraiser.figures(plan, Estimate(None, found, ((0, 1.0),), 0.0, 10), 10, Requirements()).quality
         assert low is not None
         assert high is not None
         return low, high

@@ -46,7 +46,7 @@ def direct(engine: Engine, exchange: Exchange) -> bool:
         except Refused:
             return False  # the general way says why
         lane: Any = routed.lane or _lane(snapshot, routed)
-        ms = round((_monotonic() - started) * 1000, 3)
+        ms = int((_monotonic() - started) * 1e6) / 1000
         guarded = len(routed.resolved.targets) > 1
     else:
         lanes = snapshot.lanes

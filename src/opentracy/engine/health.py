@@ -28,6 +28,7 @@ RETRY_SHARE = 0.2
 RETRY_FLOOR = 3
 TOLD_SLACK_S = 0.25  # of what another engine says: less than this is the way it took
 
+_NONE: frozenset[str] = frozenset()
 State = Literal["closed", "open", "half_open", "cooling"]
 
 
@@ -81,6 +82,12 @@ class Health:
     def known(self) -> list[str]:
         """Deployments that had a failure since they were last well."""
         return list(self._circuits)
+
+    def ill(self) -> frozenset[str]:
+        """Deployments that are not to be asked now: their circuit is open, or they cool down."""
+        if not self._circuits:
+            return _NONE
+        return frozenset(name for name in self._circuits if self.state(name)[0] in ("open", "cooling"))
 
     def forget(self) -> None:
         """Keys or bases may have changed: every deployment starts afresh."""

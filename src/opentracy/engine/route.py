@@ -10,7 +10,7 @@ import dataclasses
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("opentracy.engine")
 _CHARS_PER_TOKEN = 4
+_REMEMBERED = 256  # orders of models, and sets of models that rest, per snapshot
 
 
 @dataclasses.dataclass(slots=True)
@@ -53,7 +54,7 @@ def auto(
     started = time.perf_counter()
     candidates = available(snapshot, health, models)
     weight = snapshot.config.auto.cost_weight
-    decision = _decision(snapshot, candidates, body["messages"], lambda: requirements(body), weight)
+    decision = _decision(snapshot, candidates, *prompt_of(body["messages"]), requirements(body), weight)
     return _shown(_routed(snapshot, decision), started)
 
 
@@ -64,7 +65,7 @@ async def auto_apart(
     started = time.perf_counter()
     candidates = available(snapshot, engine.health, models)
     weight = snapshot.config.auto.cost_weight
-    decision = await _decision_apart(engine, snapshot, candidates, body["messages"], lambda: requirements(body), weight)
+    decision = await _decision_apart(engine, snapshot, candidates, body, weight)
     return _shown(_routed(snapshot, decision), started)
 
 
@@ -85,9 +86,9 @@ def auto_usual(snapshot: Snapshot, health: Health, chat: UsualChat) -> Routed:
     if apart(snapshot):
         raise Refused(503, "The router's embedder takes its time", code="router_unavailable")
     candidates = available(snapshot, health)
-    messages = [{"role": m.role, "content": m.content} for m in chat.messages]
+    prompt, system = _prompt_of_texts(chat)
     weight = snapshot.config.auto.cost_weight
-    return _routed(snapshot, _decision(snapshot, candidates, messages, lambda: _requirements_of(chat), weight))
+    return _routed(snapshot, _decision(snapshot, candidates, prompt, system, _requirements_of(chat), weight))
 
 
 def _routed(snapshot: Snapshot, decision: Decision | str) -> Routed:
@@ -95,7 +96,7 @@ def _routed(snapshot: Snapshot, decision: Decision | str) -> Routed:
         known = decision.memo
         if isinstance(known, Routed) and known.snapshot is snapshot:
             return known
-        order = decision.ranked()[: 1 + snapshot.config.auto.fallbacks]
+        order = decision.ranked(1 + snapshot.config.auto.fallbacks)
         found = Routed(snapshot, order[0], _resolved(snapshot, order), decision.routing())
         decision.memo = found
         return found
@@ -104,6 +105,10 @@ def _routed(snapshot: Snapshot, decision: Decision | str) -> Routed:
 
 
 def _resolved(snapshot: Snapshot, order: Sequence[str]) -> Resolved:
+    key = tuple(order)
+    known = snapshot.orders.get(key)
+    if known is not None:
+        return known
     targets = []
     for model in order:
         try:
@@ -112,25 +117,33 @@ def _resolved(snapshot: Snapshot, order: Sequence[str]) -> Resolved:
             log.warning("auto: %s cannot be called: %s", model, e)
     if not targets:
         raise Refused(503, "None of the models of 'auto' can be called", code="router_unavailable", param="model")
-    return Resolved("auto", None, tuple(targets), snapshot.config.limits.num_retries, None)
+    found = Resolved("auto", None, tuple(targets), snapshot.config.limits.num_retries, None)
+    if len(targets) == len(order) and len(snapshot.orders) < _REMEMBERED:
+        snapshot.orders[key] = found
+    return found
 
 
 def available(snapshot: Snapshot, health: Health, models: frozenset[str] | None = None) -> tuple[Candidate, ...]:
     """The candidates as they are now: marked when their circuit is open, left out when the key may not use them."""
+    ill = health.ill()
+    if models is None and ill in snapshot.available:
+        return snapshot.available[ill]
     candidates = snapshot.candidates()
     if models is not None:
         candidates = tuple(c for c in candidates if c.model in models)
-    for name in health.known():
-        if health.state(name)[0] in ("open", "cooling"):
-            candidates = tuple(dataclasses.replace(c, healthy=False) if c.model == name else c for c in candidates)
+    if ill:
+        candidates = tuple(dataclasses.replace(c, healthy=False) if c.model in ill else c for c in candidates)
+    if models is None and len(snapshot.available) < _REMEMBERED:
+        snapshot.available[ill] = candidates  # the same tuple each time: the router knows it without comparing
     return candidates
 
 
 def _decision(
     snapshot: Snapshot,
     candidates: Sequence[Candidate],
-    messages: Sequence[Mapping[str, Any]],
-    needs: Callable[[], Requirements],
+    prompt: str,
+    system: str | None,
+    needs: Requirements,
     cost_weight: float,
 ) -> Decision | str:
     """The router's decision, or why there is none. Whatever the router does, the default answers."""
@@ -139,11 +152,10 @@ def _decision(
         raise Refused(503, f"'auto' has nothing to choose from: no provider key for {known}", code="router_unavailable")
     if snapshot.router is None:
         return snapshot.router_problem or "no router"
-    prompt, system = prompt_of(messages)
     try:
         return snapshot.router.decide(
             prompt, system=system, candidates=candidates, default=snapshot.auto_default, cost_weight=cost_weight,
-            requirements=needs(),
+            requirements=needs,
         )  # fmt: skip
     except NoCapableModel as e:
         raise Refused(400, f"No model of 'auto' can serve this request: {e}", code="no_capable_model") from None
@@ -156,12 +168,11 @@ async def _decision_apart(
     engine: Engine,
     snapshot: Snapshot,
     candidates: Sequence[Candidate],
-    messages: Sequence[Mapping[str, Any]],
-    needs: Callable[[], Requirements],
+    body: Mapping[str, Any],
     cost_weight: float,
 ) -> Decision | str:
     def work() -> Decision | str:
-        return _decision(snapshot, candidates, messages, needs, cost_weight)
+        return _decision(snapshot, candidates, *prompt_of(body["messages"]), requirements(body), cost_weight)
 
     return await engine.decider.ask(work, lambda why: why)
 
@@ -185,6 +196,17 @@ def prompt_of(messages: Sequence[Mapping[str, Any]]) -> tuple[str, str | None]:
             prompt = text_of(message.get("content"))
         elif role in ("system", "developer"):
             system.append(text_of(message.get("content")))
+    return prompt, "\n".join(system) if system else None
+
+
+def _prompt_of_texts(chat: UsualChat) -> tuple[str, str | None]:
+    """`prompt_of` for a request of texts."""
+    prompt, system = "", []
+    for message in chat.messages:
+        if message.role == "user":
+            prompt = message.content
+        elif message.role == "system":
+            system.append(message.content)
     return prompt, "\n".join(system) if system else None
 
 
@@ -249,13 +271,13 @@ async def explain(engine: Engine, request: Request) -> Response:
     started = time.perf_counter()
     candidates = _asked(snapshot, body.get("models")) or available(snapshot, engine.health)
     if apart(snapshot):
-        decision = await _decision_apart(engine, snapshot, candidates, messages, lambda: requirements(body), weight)
+        decision = await _decision_apart(engine, snapshot, candidates, body, weight)
     else:
-        decision = _decision(snapshot, candidates, messages, lambda: requirements(body), weight)
+        decision = _decision(snapshot, candidates, *prompt_of(messages), requirements(body), weight)
     if isinstance(decision, str):
         order, routing = _without_router(snapshot, decision)
     else:
-        order, routing = decision.ranked()[: 1 + snapshot.config.auto.fallbacks], decision.explained()
+        order, routing = decision.ranked(1 + snapshot.config.auto.fallbacks), decision.explained()
     routing["routing_ms"] = round((time.perf_counter() - started) * 1000, 3)
     routing["cost_weight"] = weight
     return json_response(

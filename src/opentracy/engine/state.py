@@ -75,6 +75,9 @@ class Snapshot:
             self._check_alias(name, alias)
         self.auto_models = self._auto_models()
         self._candidates: tuple[Candidate, ...] | None = None
+        # `route` fills these: targets by order of models, candidates by which of them rest
+        self.orders: dict[tuple[str, ...], Resolved] = {}
+        self.available: dict[frozenset[str], tuple[Candidate, ...]] = {}
 
     # ---------------------------------------------------------------- targets
     def target(self, model: str) -> Target:

@@ -259,7 +259,7 @@ class Appraiser:
     # -------------------------------------------------------------- once per text
     def figures(self, plan: Plan, e: Estimate, tokens: int, needs: Requirements) -> Figures:
         """Quality with its errors, and cost, of every candidate. tokens: of the prompt."""
-        heads = e.quality.tolist()
+        heads = e.quality
         length, shares = self._usual, _EVEN
         if self._domain_heads and (plan.unlabelled or plan.needs_length):
             shares = self._shares(heads, self._near.sharpness)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import erf, sqrt
+from math import erf, floor, sqrt
 from typing import Any, NamedTuple
 
 import msgspec
@@ -109,7 +109,7 @@ def choose(scores: Sequence[Score], default: str, *, z: float, novel: bool, bloc
         [s.gap_error for s in scores],
         [s.excluded for s in scores],
     )
-    at, reason, confidence = pick(field, z=z, novel=novel, blocked=blocked)
+    at, reason, confidence = pick(field, field.ranked(), z=z, novel=novel, blocked=blocked)
     return Choice(names[at], reason, confidence)
 
 
@@ -132,31 +132,35 @@ class Field(NamedTuple):
 
     def ranked(self) -> list[int]:
         """Places of those that can serve and have a utility: higher utility, then lower cost, then the name."""
-        if self.excluded is None and None not in self.utility and len(set(self.utility)) == len(self.utility):
-            by: Any = self.utility.__getitem__  # all serve and none are equal, which is the ordinary case
-            return sorted(range(len(self.utility)), key=by, reverse=True)
-        out, utility, cost = [], self.utility, self.cost
-        for i, order in enumerate(self.order):
-            u = utility[i]
-            if u is not None and (self.excluded is None or self.excluded[i] is None):
-                out.append((-u, cost[i] or 0.0, order, i))
-        out.sort()
-        return [entry[3] for entry in out]
+        utility, excluded = self.utility, self.excluded
+        if excluded is None and None not in utility:
+            places = list(range(len(utility)))
+        else:
+            able = [True] * len(utility) if excluded is None else [why is None for why in excluded]
+            places = [i for i, u in enumerate(utility) if u is not None and able[i]]
+        by: Any = utility.__getitem__
+        if len({utility[i] for i in places}) == len(places):
+            places.sort(key=by, reverse=True)  # none are equal, which is the ordinary case
+        else:
+            places.sort(key=lambda i: (-by(i), self.cost[i] or 0.0, self.order[i]))
+        return places
 
     def able(self) -> list[int]:
         """Places of those that can serve."""
-        count = len(self.names)
-        return [i for i in range(count) if self.excluded is None or self.excluded[i] is None]
+        if self.excluded is None:
+            return list(range(len(self.names)))
+        return [i for i, why in enumerate(self.excluded) if why is None]
 
 
-def pick(f: Field, *, z: float, novel: bool, blocked: str | None) -> tuple[int, str | None, float]:
-    """(place of the model to call, reason, confidence), as `choose`."""
+def pick(
+    f: Field, ranked: Sequence[int], *, z: float, novel: bool, blocked: str | None
+) -> tuple[int, str | None, float]:
+    """(place of the model to call, reason, confidence), as `choose`. ranked: `f.ranked()`."""
     able = len(f.names) if f.excluded is None else f.excluded.count(None)
     if not able:
         each = zip(f.names, f.excluded or (), strict=False)
         raise NoCapableModel("no model can serve this request: " + "; ".join(f"{name}: {why}" for name, why in each))
     home = f.home if f.home is not None and (f.excluded is None or f.excluded[f.home] is None) else None
-    ranked = f.ranked()
     if home is None:
         at = ranked[0] if ranked else min(f.able(), key=f.order.__getitem__)
         return at, "default_unavailable", _against(f, at, ranked[1] if len(ranked) > 1 else None)
@@ -183,7 +187,7 @@ def _against(f: Field, at: int, rival: int | None) -> float:
     own, other = f.utility[at], None if rival is None else f.utility[rival]
     if rival is None or own is None or other is None:
         return 0.5
-    return round(_confidence(own - other, max(f.gap_error[at], f.gap_error[rival])), 4)
+    return floor(_confidence(own - other, max(f.gap_error[at], f.gap_error[rival])) * 1e4 + 0.5) / 1e4
 
 
 def why_not(s: Score, chosen: Score, home: str, z: float, reason: str | None) -> str:

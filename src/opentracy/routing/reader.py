@@ -8,6 +8,7 @@ estimates (appraise.py, router.py).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -21,38 +22,32 @@ from opentracy.routing.text import TOO_LONG, folded, readable, stripped
 
 _ENOUGH = 8  # times the number of neighbours: prototypes looked at before the next list is left out
 _SHOWN = 3  # nearest clusters that an explanation names
-_NONE, _ALL = np.float32(0.0), np.float32(1.0)
 
 
 class Estimate:
-    """What the artifact says about one text. Treat as a value: it is shared by a cache."""
+    """What the artifact says about one text. Treat as a value: it is shared by a cache. Small, because a thousand are
+    kept: what they hold is what the next text's estimate finds its memory cold by."""
 
-    __slots__ = ("_affinity", "_cosines", "blocked", "cluster", "length", "novelty", "quality")
+    __slots__ = ("blocked", "length", "nearest", "novelty", "quality")
 
     def __init__(
         self,
         blocked: str | None,
-        quality: Vector,
-        cluster: int,
+        quality: list[float],
+        nearest: tuple[tuple[int, float], ...],
         novelty: float,
         length: int,
-        affinity: Vector | None = None,
-        cosines: Vector | None = None,
     ) -> None:
         self.blocked = blocked  # empty, unreadable, too_long, language: no estimate can be trusted
-        self.quality = quality  # (H,)
-        self.cluster = cluster  # position in the primary map
+        self.quality = quality  # per head
+        self.nearest = nearest  # (position, cosine) of the nearest clusters of the primary map, the text's own first
         self.novelty = novelty  # 0..1: share of training prompts that were less unlike their neighbours
         self.length = length  # characters of the stripped text, white space folded
-        self._affinity, self._cosines = affinity, cosines
 
     @property
-    def nearest(self) -> tuple[tuple[int, float], ...]:
-        """(position, cosine) of the nearest clusters of the primary map, the text's own first."""
-        if self._affinity is None or self._cosines is None:
-            return ((self.cluster, 1.0),)
-        order = self._affinity.argsort()[: -_SHOWN - 1 : -1].tolist()
-        return tuple([(i, float(self._cosines[i])) for i in order])
+    def cluster(self) -> int:
+        """Position of the text's own cluster in the primary map."""
+        return self.nearest[0][0]
 
 
 class Reader:
@@ -63,18 +58,21 @@ class Reader:
         self._static = embedder if isinstance(embedder, StaticEmbedder) else None
         m, centres = artifact.manifest, artifact.bag.centres
         self._half = 0.5 * (centres * centres).sum(1)
-        width = np.float32(m.kernel_width)
         # exp((cosine - 1) / width) from the dot product that the clusters need anyway
-        self._per_norm = (1.0 / (np.maximum(np.linalg.norm(centres, axis=1), 1e-9) * width)).astype(np.float32)
-        self._shift, self._width = np.float32(1.0) / width, width
-        self._maps = list(pairwise(artifact.bag.bounds))
-        self._clusters = self._maps[0][1]
+        self._per_norm = 1.0 / (np.maximum(np.linalg.norm(centres, axis=1), 1e-9) * m.kernel_width)
+        self._per_norm = self._per_norm.astype(np.float32)
+        self._width = m.kernel_width
+        maps = list(pairwise(artifact.bag.bounds))
+        self._clusters, self._other_maps = maps[0][1], maps[1:]
         w = [weight / sum(m.weights) for weight in m.weights]
-        self._near_weight = np.float32(w[1])
-        # the weights of the estimators are folded into the tables once, and so is what is the same for every text
-        self._each = np.full(len(self._maps), w[0] / len(self._maps), np.float32)
-        self._constant = (w[2] * artifact.kernel.intercept).astype(np.float32)
-        self._kernel_weights = np.ascontiguousarray((w[2] * artifact.kernel.weights).T, dtype=np.float32)
+        self._near_weight = w[1]
+        # The weights of the estimators are folded into the tables once, and so is what is the same for every text. Few
+        # heads are quicker added up as plain numbers.
+        tables = w[0] / len(maps) * artifact.bag.tables
+        tables[: self._clusters] += w[2] * artifact.kernel.intercept
+        self._tables: list[list[float]] = tables.tolist()
+        kernel = math.exp(-1.0 / m.kernel_width) * w[2] * artifact.kernel.weights
+        self._kernel_weights = np.ascontiguousarray(kernel.T, dtype=np.float32)
         self._novelty = artifact.novelty.ranks()
         self.around = Around(artifact.prototypes, artifact.novelty.spread)
 
@@ -92,8 +90,8 @@ class Reader:
         norm = math.sqrt(raw.dot(raw))
         blocked = self._blocked(text, low, words, norm, plain)
         if 1e-9 <= norm < math.inf:
-            raw = raw - self.artifact.mean * np.float32(norm)  # its direction is that of (raw / norm - mean)
-            raw *= np.float32(1 / max(math.sqrt(raw.dot(raw)), 1e-9))
+            raw = raw - self.artifact.mean * norm  # its direction is that of (raw / norm - mean)
+            raw *= 1 / max(math.sqrt(raw.dot(raw)), 1e-9)
         else:
             raw = np.zeros_like(raw)
         length = len(text) if blocked == "too_long" else len(core)
@@ -113,31 +111,25 @@ class Reader:
     def _from_vector(self, x: Vector, form: tuple[float, ...], length: int, blocked: str | None) -> Estimate:
         dots = self.artifact.bag.centres.dot(x)
         affinity = dots - self._half
-        entries = self._nearest(affinity)
+        order = affinity[: self._clusters].argsort()[::-1].tolist()
+        entries = [order[0], *[low + int(affinity[low:high].argmax()) for low, high in self._other_maps]]
         dots *= self._per_norm
-        quality = self._kernel_weights.dot(np.exp(dots - self._shift))
-        quality += self._constant
-        clusters = self._each.dot(self.artifact.bag.tables.take(entries, axis=0))
-        quality += clusters
+        nearest = tuple([(i, dots.item(i) * self._width) for i in order[:_SHOWN]])
+        np.exp(dots, dots)
+        parts = [self._kernel_weights.dot(dots).tolist(), *map(self._tables.__getitem__, entries)]
         if self._near_weight > 0:
-            quality += self._near_weight * self._neighbours(x, affinity, clusters)
-        np.minimum(np.maximum(quality, _NONE, out=quality), _ALL, out=quality)
-        near = affinity[: self._clusters]
-        cosine, around = self.around.look(x, near)
-        novelty = self._novelty.score(cosine, form, around)
-        return Estimate(blocked, quality, entries[0], novelty, length, near, dots[: self._clusters] * self._width)
+            parts.append(self._neighbours(x, order, entries))
+        quality = [0.0 if q < 0.0 else 1.0 if q > 1.0 else q for q in map(sum, zip(*parts, strict=True))]
+        cosine, around = self.around.look(x, order)
+        return Estimate(blocked, quality, nearest, self._novelty.score(cosine, form, around), length)
 
-    def _nearest(self, affinity: Vector) -> list[int]:
-        """The nearest centre of every map."""
-        return [low + int(affinity[low:high].argmax()) for low, high in self._maps]
-
-    def _neighbours(self, x: Vector, affinity: Vector, clusters: Vector) -> Vector:
-        """Mean labels of the k nearest prototypes among those of the nearest clusters."""
+    def _neighbours(self, x: Vector, order: Sequence[int], entries: Sequence[int]) -> list[float]:
+        """Share of the k nearest prototypes, among those of the nearest clusters, in each head."""
         p, k = self.artifact.prototypes, self.artifact.manifest.policy.neighbours
-        order = affinity[: self._clusters].argsort()[: -PROBES - 1 : -1].tolist()
-        similar, rows = self.around.gather(x, order, _ENOUGH * k)
+        similar, rows = self.around.gather(x, order[:PROBES], _ENOUGH * k)
         if len(rows) > k:
             kept = similar.argpartition(len(rows) - k)[len(rows) - k :]
             rows = rows.take(kept)
-        fallback = clusters / np.float32(self.artifact.manifest.weights[0] / sum(self.artifact.manifest.weights) or 1.0)
-        return neighbour_means(p.scores[rows], fallback)
+        fallback = self.artifact.bag.tables.take(entries, axis=0).mean(0)
+        means: list[float] = (self._near_weight * neighbour_means(p.scores[rows], fallback)).tolist()
+        return means

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from copy import copy
 from functools import lru_cache
 from itertools import count
+from math import floor
 from pathlib import Path
 
 from opentracy.routing.appraise import Appraiser, Figures, Plan, rounded
@@ -50,11 +51,17 @@ def _tokens(e: Estimate, extra: int, needs: Requirements) -> int:
     return needs.tokens if needs.tokens is not None else math.ceil((e.length + extra) / _CHARS_PER_TOKEN)
 
 
+def _shown(value: float) -> float:
+    """To four places."""
+    return floor(value * 1e4 + 0.5) / 1e4
+
+
 class Decision:
     """Which model answers, and everything that explains it; what only explains is put together when it is asked for."""
 
     __slots__ = (
-        "_choice", "_clusters", "_estimate", "_figures", "_guard", "_plan", "_scores", "memo", "router_version",
+        "_choice", "_clusters", "_estimate", "_figures", "_guard", "_plan", "_ranked", "_scores", "memo",
+        "router_version",
     )  # fmt: skip
 
     def __init__(
@@ -63,10 +70,12 @@ class Decision:
         plan: Plan,
         figures: Figures,
         field: Field,
+        ranked: Sequence[int],
         choice: tuple[int, str | None, float],
         of: Artifact,
     ) -> None:
         self._estimate, self._plan, self._figures, self._choice = e, plan, (figures, field), choice
+        self._ranked = ranked
         self._clusters, self._guard = of.manifest.clusters, of.manifest.policy.guard
         self.router_version = of.manifest.version
         self._scores: tuple[Score, ...] | None = None
@@ -135,15 +144,13 @@ class Decision:
     def always_best(self) -> tuple[str | None, float | None]:
         """(the model with the highest expected quality, its expected USD here)."""
         figures, field = self._figures
-        able = range(len(field.names)) if field.excluded is None else field.able()
-        best, top = None, -1.0
-        for i in able:
-            quality = figures.quality[i]
-            if quality is not None and quality >= top and (
-                quality > top or best is None or field.order[i] < field.order[best]
-            ):  # fmt: skip
-                best, top = i, quality
-        return (None, None) if best is None else (field.names[best], figures.cost[best])
+        able = field.able()
+        known = [q for i in able if (q := figures.quality[i]) is not None]
+        if not known:
+            return None, None
+        top = max(known)
+        best = min((i for i in able if figures.quality[i] == top), key=field.order.__getitem__)
+        return field.names[best], figures.cost[best]
 
     def routing(self) -> dict[str, object]:
         """The part of `_routing` that `auto` fills."""
@@ -169,15 +176,15 @@ class Decision:
         return {
             "cluster_id": nearest[0][0],
             "cluster_label": nearest[0][1],
-            "similarity": round(nearest[0][2], 4),
+            "similarity": _shown(nearest[0][2]),
             "scores": rows,
             "confidence": self._choice[2],
             "fallback_reason": self._choice[1],
             "router_version": self.router_version,
             "strategy": self.strategy,
-            "novelty": round(self._estimate.novelty, 4),
+            "novelty": _shown(self._estimate.novelty),
             "nearest_clusters": [
-                {"cluster_id": i, "cluster_label": label, "similarity": round(s, 4)} for i, label, s in nearest
+                {"cluster_id": i, "cluster_label": label, "similarity": _shown(s)} for i, label, s in nearest
             ],
             "always_best": {"model": best, "cost": best_cost},
         }
@@ -198,14 +205,14 @@ class Decision:
         }
         return out
 
-    def ranked(self) -> list[str]:
-        """Models that could have answered, best utility first: the order in which to fall back."""
+    def ranked(self, limit: int | None = None) -> list[str]:
+        """Models that could have answered, best utility first: the order in which to fall back. limit: no more."""
         field, at = self._figures[1], self._choice[0]
-        known = field.ranked()
-        if None not in field.utility:
-            return [field.names[at], *(field.names[i] for i in known if i != at)]
-        rest = sorted((i for i in field.able() if field.utility[i] is None), key=field.order.__getitem__)
-        return [field.names[at], *(field.names[i] for i in (*known, *rest) if i != at)]
+        places = [at, *[i for i in self._ranked[:limit] if i != at]]
+        if None in field.utility and (limit is None or len(places) < limit):
+            rest = [i for i in field.able() if field.utility[i] is None and i != at]
+            places += sorted(rest, key=field.order.__getitem__)
+        return [field.names[i] for i in places[:limit]]
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Decision):
@@ -332,7 +339,7 @@ class Router:
 
         position: index into the manifest's clusters.
         """
-        e = Estimate(None, self.artifact.bag.tables[position], position, 0.0, _TYPICAL_LENGTH)
+        e = Estimate(None, self.artifact.bag.tables[position].tolist(), ((position, 1.0),), 0.0, _TYPICAL_LENGTH)
         return self._decide_for(e, 0, self._plan(tuple(candidates), default).plan, cost_weight, _NO_NEEDS)
 
     def _decide_uncached(
@@ -362,8 +369,9 @@ class Router:
         ]  # fmt: skip
         field = Field(plan.names, plan.order, plan.home_at, utility, figures.cost, figures.gap_error, excluded)
         policy = self.artifact.manifest.policy
-        choice = pick(field, z=policy.guard, novel=e.novelty > policy.novelty, blocked=e.blocked)
-        return Decision(e, plan, figures, field, choice, self.artifact)
+        ranked = field.ranked()
+        choice = pick(field, ranked, z=policy.guard, novel=e.novelty > policy.novelty, blocked=e.blocked)
+        return Decision(e, plan, figures, field, ranked, choice, self.artifact)
 
     def is_novel(self, e: Estimate) -> bool:
         """Whether the text is less like its nearest training prompts than nearly all of them are like theirs."""

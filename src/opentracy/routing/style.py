@@ -129,14 +129,20 @@ class Around:
         self._still = [0.0] * FEATURES
         self._shares = [np.full(n, 1.0 / max(n, 1), np.float32) for n in range(NEAREST + 1)]
 
-    def look(self, x: Vector, affinity: Vector, *, apart: bool = False) -> tuple[float, list[float]]:
-        """(mean cosine to the nearest prototypes, their mean form). affinity: of x with each primary cluster.
+    def look(self, x: Vector, order: Sequence[int], *, apart: bool = False) -> tuple[float, list[float]]:
+        """(mean cosine to the nearest prototypes, their mean form). order: the primary clusters, the nearest first.
 
         Two clusters are looked at, more where they hold little. apart: leave out x itself, for calibration.
         """
-        vectors, forms, found = self._two(affinity)
-        if not found:
-            vectors, forms, found = self._more(affinity)
+        vectors, forms, found = [], [], 0
+        for i in order:
+            some, styles, _, size = self._lists[i]
+            if size:
+                vectors.append(some)
+                forms.append(styles)
+                found += size
+                if found >= _ENOUGH and len(vectors) >= _LISTS:
+                    break
         if not found:
             return 0.0, self._still
         similar = np.concatenate([one.dot(x) for one in vectors])
@@ -147,32 +153,6 @@ class Around:
         share = self._shares[count]  # a product with it is the mean, at half the price of a sum
         around = share.dot(np.concatenate(forms).take(best, axis=0)).tolist()
         return float(share.dot(similar.take(best))), around
-
-    def _two(self, affinity: Vector) -> tuple[Sequence[Matrix], Sequence[Matrix], int]:
-        """(vectors, forms, how many) of the two nearest clusters; none where these do not suffice."""
-        first = affinity.argmax()
-        held = affinity[first]
-        affinity[first] = -np.inf
-        second = affinity.argmax()
-        affinity[first] = held
-        a, b = self._lists[first], self._lists[second]
-        found = a[3] + b[3]
-        if first == second or not a[3] or not b[3] or found < _ENOUGH:
-            return (), (), 0
-        return (a[0], b[0]), (a[1], b[1]), found
-
-    def _more(self, affinity: Vector) -> tuple[Sequence[Matrix], Sequence[Matrix], int]:
-        """The same of as many clusters, the nearest first, as suffice; of all where they do not."""
-        vectors, forms, found = [], [], 0
-        for i in affinity.argsort()[::-1].tolist():
-            some, styles, _, size = self._lists[i]
-            if size:
-                vectors.append(some)
-                forms.append(styles)
-                found += size
-                if len(vectors) >= _LISTS and found >= _ENOUGH:
-                    break
-        return vectors, forms, found
 
     def gather(self, x: Vector, lists: Sequence[int], enough: int) -> tuple[Vector, npt.NDArray[np.intp]]:
         """(cosines, rows) of the prototypes in some clusters, until there are enough."""
@@ -195,7 +175,8 @@ def calibrate(x: Matrix, own: Matrix, prototypes: Prototypes, primary: Matrix, l
     half = 0.5 * (primary * primary).sum(1)
     cosine, forms = np.zeros(len(rows)), np.zeros((len(rows), FEATURES))
     for at, row in enumerate(rows):
-        cosine[at], forms[at] = around.look(x[row], primary.dot(x[row]) - half, apart=True)
+        order = (primary.dot(x[row]) - half).argsort()[::-1].tolist()
+        cosine[at], forms[at] = around.look(x[row], order, apart=True)
     gap = own[rows] - forms
     spread = np.maximum(gap.std(0), 0.05)
     mismatch = np.minimum((gap / spread) ** 2, BOUND * BOUND).mean(1)
