@@ -64,3 +64,14 @@ def test_without_a_trace_it_says_where_traces_come_from(words: tuple[str, ...]) 
     assert shown.exit_code == 1
     assert "opentracy serve" in shown.output
     assert "--store" in shown.output
+
+
+def test_a_configuration_that_serve_would_refuse_is_not_ok(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENGINE_KEY", "a-key-of-the-engine")
+    file = tmp_path / "c.toml"
+    file.write_text('[server]\nhost = "0.0.0.0"\n')
+    shown = see("config", "check", "--config", str(file))
+    assert shown.exit_code == 2
+    assert "without a key" in shown.output
+    file.write_text('[server]\nhost = "0.0.0.0"\napi_keys = ["env:ENGINE_KEY"]\n')
+    assert see("config", "check", "--config", str(file)).exit_code == 0

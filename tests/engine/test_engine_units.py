@@ -59,6 +59,14 @@ def test_environment_reaches_maps_and_lists() -> None:
         ("", {"OPENTRACY_SERVER_PROT": "1"}, ("OPENTRACY_SERVER_PROT", "'port'")),
         ("", {"OPENTRACY_SERVER_PORT": "abc"}, ("environment variable OPENTRACY_SERVER_PORT",)),
         ("[aliases.auto]\nmodel = 'x'\n", {}, ("'auto'", "line 1")),
+        ("\n[alias.a]\nmodel = 'x'\n", {}, ("line 2", "did you mean 'aliases'")),
+        ("port = 1\n", {}, ("line 1", "did you mean 'server.port'")),
+        ("[traces]\ncontent = 'some'\n", {}, ("line 2", "one of all, redacted, none")),
+        ("[providers.opnai]\n", {}, ("line 1", "did you mean 'openai'")),
+        ("[providers.openai]\napi_base = 'h/v1'\n", {}, ("line 2", "http(s) URL")),
+        ("[providers.openai]\n[providers.openai.options]\nzone = 'x'\n", {}, ("line 2", "'zone'", "organization")),
+        ("[auto]\ndefault = 'openai/a'\nmodels = ['openai/a', 'zzz']\n", {}, ("line 3", "'zzz'")),
+        ("[aliases.a]\nmodel = 'openai/x'\nfallbacks = ['nope/y']\n", {}, ("line 3", "Unknown provider: nope")),
     ],
 )
 def test_configuration_errors_name_the_place(text: str, env: dict[str, str], words: tuple[str, ...]) -> None:

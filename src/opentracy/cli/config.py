@@ -22,12 +22,14 @@ def check(path: str | None) -> None:
     """Say whether the configuration can be used, and if not, where it cannot."""
     from opentracy.engine.configfile import ConfigError, load
     from opentracy.engine.state import Snapshot
+    from opentracy.engine.supervisor import StartError, refuse_open_bind
 
     environ = dict(os.environ)
     try:
         settings = load(path, environ)
         Snapshot(settings, environ)
-    except ConfigError as e:
+        refuse_open_bind(settings)
+    except (ConfigError, StartError) as e:
         click.echo(f"opentracy: {e}", err=True)
         sys.exit(2)
     click.echo(f"{path or 'the defaults'}: ok")

@@ -6,6 +6,7 @@ and line numbers (`configfile`), or what a setting does.
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
@@ -14,6 +15,9 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
+from opentracy.core.wire import split_url
+from opentracy.providers import registry
+from opentracy.providers.base import Provider
 from opentracy.traces import QueryError
 from opentracy.traces.compile import GROUPS
 from opentracy.traces.filters import parse
@@ -219,6 +223,45 @@ def check(config: Config) -> None:
         raise Problem(
             f"auto.default = {auto.default!r} is none of auto.models ({', '.join(auto.models)})", ("auto", "default")
         )
+    _check_strangers(config)
+
+
+def _check_strangers(config: Config) -> None:
+    """Providers, their options and models must be known; addresses must be some."""
+    for name, settings in config.providers.items():
+        where = ("providers", name)
+        row = _known(name, where)
+        for option in settings.options:
+            if option not in row.option_vars:
+                known = f"; known are: {', '.join(row.option_vars)}" if row.option_vars else "; it has none"
+                raise Problem(f"{'.'.join(where)}.options: unknown option {option!r}{known}", (*where, "options"))
+        if settings.api_base is not None:
+            try:
+                split_url(settings.api_base)
+            except ValueError:
+                raise Problem(f"{'.'.join(where)}.api_base must be an http(s) URL", (*where, "api_base")) from None
+    for name, alias in config.aliases.items():
+        for field, models in (("model", [alias.model]), ("fallbacks", alias.fallbacks)):
+            for model in models:
+                if model not in config.aliases:
+                    _resolvable(model, ("aliases", name, field))
+    for model in config.auto.models:
+        _resolvable(model, ("auto", "models"))
+
+
+def _known(name: str, where: tuple[str, ...]) -> Provider:
+    try:
+        return registry.provider(name)
+    except ValueError as e:
+        close = difflib.get_close_matches(name.lower(), [p.name for p in registry.providers()], 1, 0.5)
+        raise Problem(f"{'.'.join(where)}: {e}{f', did you mean {close[0]!r}?' if close else ''}", where) from None
+
+
+def _resolvable(model: str, where: tuple[str, ...]) -> None:
+    try:
+        registry.split(model)
+    except ValueError as e:
+        raise Problem(f"{'.'.join(where)}: {str(e).partition(', or set')[0]}", where) from None
 
 
 def _references(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -12,7 +12,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
@@ -206,10 +206,10 @@ def _explain(message: str, tree: Mapping[str, Any], text: str, name: str, origin
         key = unknown[1]
         kind = _type_of(where)
         known = list(kind.__struct_fields__) if isinstance(kind, type) and issubclass(kind, msgspec.Struct) else []
-        message = f"unknown key {'.'.join((*where, key))!r}{_near(key, known)}"
+        message = f"unknown key {'.'.join((*where, key))!r}{_below(key, where) or _near(key, known)}"
         where = (*where, key)
     else:
-        message = f"{'.'.join(where) or 'the file'}: {message[:1].lower()}{message[1:]}"
+        message = f"{'.'.join(where) or 'the file'}: {message[:1].lower()}{message[1:]}{_choices(where, message)}"
     return f"{_place(where, text, name, origin)}: {message}"
 
 
@@ -227,6 +227,23 @@ def _through_map(where: tuple[str, ...], tree: Mapping[str, Any], message: str) 
             if str(e).startswith(message):
                 return (*where[:cut], entry, *where[cut + 1 :])
     return where[:cut]
+
+
+def _below(key: str, where: tuple[str, ...]) -> str:
+    """For a setting that was written outside of its table: where it belongs."""
+    if where:
+        return ""
+    tables = [section for section in Config.__struct_fields__ if key in _keys(section)]
+    return f", did you mean {f'{tables[0]}.{key}'!r}?" if len(tables) == 1 else ""
+
+
+def _choices(where: tuple[str, ...], message: str) -> str:
+    """The words that a setting may have, where it has another."""
+    kind = _type_of(where)
+    if not message.startswith("Invalid enum value"):
+        return ""
+    words = [word for part in (kind, *get_args(kind)) if get_origin(part) is Literal for word in get_args(part)]
+    return f" (one of {', '.join(map(str, words))})" if words else ""
 
 
 def _near(key: str, known: list[str]) -> str:
@@ -261,7 +278,7 @@ def _line_of(where: tuple[str, ...], text: str) -> int | None:
         common = 0
         while common < min(len(here), len(where)) and here[common] == where[common]:
             common += 1
-        if common == len(here) and common > depth:
+        if common in (len(here), len(where)) and common > depth:
             best, depth = number, common
     return best
 
