@@ -115,3 +115,32 @@ def test_nova_takes_no_definitions_at_the_top_of_a_schema() -> None:
     }
     claude = body_of("bedrock/anthropic.claude-3-haiku-20240307-v1:0", tools=[TOOL])
     assert claude["toolConfig"]["tools"][0]["toolSpec"]["inputSchema"]["json"] == SCHEMA
+
+
+@pytest.mark.parametrize("kind", ["function", "tool"])
+def test_a_named_tool_is_understood_in_the_forms_of_other_apis(kind: str) -> None:
+    choice = {"type": kind, "name": "now"}
+    params: dict[str, Any] = {"tools": [WEATHER, NOW], "tool_choice": choice}
+    assert body_of("openai/gpt-4o", **params)["tool_choice"] == {"type": "function", "function": {"name": "now"}}
+    assert body_of("anthropic/claude-sonnet-4-5", **params)["tool_choice"] == {"type": "tool", "name": "now"}
+    config = body_of("gemini/gemini-2.5-flash", **params)["toolConfig"]["functionCallingConfig"]
+    assert config == {"mode": "ANY", "allowedFunctionNames": ["now"]}
+    assert body_of("bedrock/amazon.nova-lite-v1:0", **params)["toolConfig"]["toolChoice"] == {"tool": {"name": "now"}}
+    assert [t["function"]["name"] for t in body_of("cohere/command-a-03-2025", **params)["tools"]] == ["now"]
+
+
+@pytest.mark.parametrize(("word", "openai", "gemini"), [("any", "required", "ANY"), ("none", "none", "NONE"), ("auto", "auto", "AUTO")])
+def test_a_choice_as_an_object_says_the_same_as_the_word(word: str, openai: str, gemini: str) -> None:
+    params: dict[str, Any] = {"tools": [NOW], "tool_choice": {"type": word}}
+    assert body_of("openai/gpt-4o", **params)["tool_choice"] == openai
+    assert body_of("gemini/gemini-2.5-flash", **params)["toolConfig"]["functionCallingConfig"] == {"mode": gemini}
+
+
+def test_tools_of_bedrocks_own_pass_beside_functions() -> None:
+    search = {"systemTool": {"name": "nova_grounding"}}
+    sent = body_of("bedrock/us.amazon.nova-2-lite-v1:0", tools=[WEATHER, search], tool_choice="auto")["toolConfig"]
+    assert sent["tools"][1] == search
+    assert sent["tools"][0]["toolSpec"]["name"] == "weather"
+    assert body_of("bedrock/us.amazon.nova-2-lite-v1:0", tools=[search])["toolConfig"] == {"tools": [search]}
+    with pytest.raises(ValueError, match="type 'function'"):
+        body_of("bedrock/us.amazon.nova-2-lite-v1:0", tools=[{"type": "web_search"}])

@@ -101,6 +101,8 @@ def _choice(choice: Any) -> Body | None:
             return {"type": "any" if mode == "required" else "auto"}
         if choice.get("type") in ("auto", "any", "none", "tool"):
             return dict(choice)  # Anthropic's own form
+        if isinstance(choice.get("name"), str) and choice["name"]:
+            return {"type": "tool", "name": choice["name"]}
     known = {"auto": "auto", "none": "none", "required": "any", "any": "any"}
     if isinstance(choice, str) and choice in known:
         return {"type": known[choice]}

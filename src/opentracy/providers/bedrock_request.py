@@ -45,6 +45,7 @@ _IDLE = {
 _BUDGET = {"minimal": 1024, "low": 2048, "medium": 10000, "high": 16384, "xhigh": 32768, "max": 32768}
 _LEVEL = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
 _MIN_BUDGET = 1024
+_OWN_TOOLS = frozenset({"systemTool", "toolSpec", "cachePoint"})
 _NOVA = ("type", "properties", "required")
 _JSON_HINT = "Answer with a single JSON object and nothing else: no explanation, no Markdown fence."
 
@@ -221,10 +222,13 @@ def _tools(params: Mapping[str, Any], model: str, used: list[str], body: Body) -
     Returns whether a call is forced.
     """
     facts = traits(model)
-    functions = functions_of(params.get("tools"), "bedrock")
+    given = params.get("tools")
+    own = [t for t in given if _is_own(t)] if isinstance(given, (list, tuple)) else []
+    given = [t for t in given or () if not _is_own(t)] if own else given
+    functions = functions_of(given, "bedrock")
     choice = choice_of(params.get("tool_choice")) if functions else choice_of(None)
     specs = [_spec(f, facts) for f in allowed(functions, choice)]
-    marks = {t["function"]["name"]: cache_point(t) or cache_point(t["function"]) for t in params.get("tools") or ()}
+    marks = {t["function"]["name"]: cache_point(t) or cache_point(t["function"]) for t in given or ()}
     tools = [x for spec in specs for x in ({"toolSpec": spec}, *marks.get(spec["name"], ()))]
     pick: Body | None = None
     if choice.mode == "required":
@@ -238,12 +242,18 @@ def _tools(params: Mapping[str, Any], model: str, used: list[str], body: Body) -
         pick = {"any": {}} if others or facts.forced != "name" else {"tool": {"name": name}}
     elif choice.mode == "none" and not used:
         tools = []  # the one way to forbid calls
+    tools += [dict(t) for t in own]
     if not tools and used:
         gone = [Function(n, "No longer available.", {"type": "object", "properties": {}}) for n in dict.fromkeys(used)]
         tools = [{"toolSpec": _spec(f, facts)} for f in gone]
     if tools:
         body["toolConfig"] = {"tools": tools, **({"toolChoice": pick} if pick else {})}
     return bool(tools and pick)
+
+
+def _is_own(tool: Any) -> bool:
+    """Whether a tool is in Converse's own form (`{"systemTool": ...}`): the caller knows what it is."""
+    return isinstance(tool, dict) and "function" not in tool and bool(tool.keys() & _OWN_TOOLS)
 
 
 def _nova_schema(schema: Body) -> Body:

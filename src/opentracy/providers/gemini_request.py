@@ -14,6 +14,7 @@ from .fields import entries
 from .gemini_messages import convert
 from .gemini_models import Gemini, facts
 from .gemini_schema import has_properties, json_schema, openapi_schema
+from .tools import choice_of
 
 Body = dict[str, Any]
 
@@ -188,12 +189,7 @@ def _calling_config(choice: Any) -> Body:
         if choice in modes:
             return {"mode": modes[choice]}
     elif isinstance(choice, dict):
-        function = choice.get("function")
-        if isinstance(function, dict) and function.get("name"):
-            return {"mode": "ANY", "allowedFunctionNames": [function["name"]]}
-        if choice.get("type") == "allowed_tools":
-            allowed = choice.get("allowed_tools") or choice
-            names = [t["function"]["name"] for t in allowed.get("tools") or () if isinstance(t.get("function"), dict)]
-            mode = "ANY" if allowed.get("mode") == "required" else "VALIDATED"
-            return {"mode": mode, "allowedFunctionNames": names}
+        meant = choice_of(choice)
+        mode = {"required": "ANY", "none": "NONE", "auto": "VALIDATED" if meant.names else "AUTO"}[meant.mode]
+        return {"mode": mode, "allowedFunctionNames": list(meant.names)} if meant.names else {"mode": mode}
     raise ValueError(f"tool_choice must be auto, none, required or a named function, not {choice!r}")

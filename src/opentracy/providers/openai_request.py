@@ -22,6 +22,8 @@ from .tools import choice_of
 _RANGES = {"temperature": (0, 2), "top_p": (0, 1), "presence_penalty": (-2, 2), "frequency_penalty": (-2, 2)}
 _NO_RULE = ModelRule("")
 _WITH_USAGE = {"include_usage": True}
+# how other APIs spell a choice among tools
+_OTHERS_CHOICES = frozenset({"function", "tool", "auto", "any", "required", "none"})
 
 
 class Ways(NamedTuple):
@@ -292,6 +294,9 @@ class _Parameters:
         """What may be called, in a form that the provider knows."""
         if self._allowed():
             value = "required" if choice_of(value).mode == "required" else "auto"
+        elif isinstance(value, dict) and "function" not in value and value.get("type") in _OTHERS_CHOICES:
+            meant = choice_of(value)
+            value = {"type": "function", "function": {"name": meant.names[0]}} if meant.names else meant.mode
         self.body[name] = "required" if value == "any" else value
 
     def _allowed(self) -> tuple[str, ...]:
