@@ -47,7 +47,7 @@ def main() -> int:
         folder.mkdir(parents=True, exist_ok=True)
         for seed in SEEDS[name]:
             (folder / hashlib.sha256(seed).hexdigest()[:16]).write_bytes(seed)
-        limits = [f"-max_total_time={wanted.seconds}", f"-runs={wanted.runs}", "-max_len=4096", "-rss_limit_mb=1024", "-timeout=10", "-verbosity=0"]
+        limits = [f"-max_total_time={wanted.seconds}", f"-runs={wanted.runs}", "-max_len=4096", "-rss_limit_mb=1024", "-timeout=10", "-verbosity=0", "-print_final_stats=1"]
         command = [str(python), str(HERE / "fuzz_one.py"), name, str(folder), f"-artifact_prefix={folder}/", *limits]
         print(f"{name}: {wanted.seconds} s", flush=True)
         if subprocess.run(command, check=False).returncode:
