@@ -30,6 +30,7 @@ def main() -> int:
     parser.add_argument("targets", nargs="*", help=f"of {', '.join(TARGETS)}; all of them when none is named")
     parser.add_argument("--seconds", type=int, default=60, help="for each target")
     parser.add_argument("--runs", type=int, default=-1, help="executions for each target at most, whatever the seconds allow")
+    parser.add_argument("--max-len", type=int, default=4096, help="of an input, in bytes: short ones are run more often")
     parser.add_argument("--input", type=Path, help="run one input through the target, without atheris")
     wanted = parser.parse_args()
     unknown = [t for t in wanted.targets if t not in TARGETS]
@@ -47,7 +48,8 @@ def main() -> int:
         folder.mkdir(parents=True, exist_ok=True)
         for seed in SEEDS[name]:
             (folder / hashlib.sha256(seed).hexdigest()[:16]).write_bytes(seed)
-        limits = [f"-max_total_time={wanted.seconds}", f"-runs={wanted.runs}", "-max_len=4096", "-rss_limit_mb=1024", "-timeout=10", "-verbosity=0", "-print_final_stats=1"]
+        limits = [f"-max_total_time={wanted.seconds}", f"-runs={wanted.runs}", f"-max_len={wanted.max_len}"]
+        limits += ["-rss_limit_mb=1024", "-timeout=10", "-verbosity=0", "-print_final_stats=1"]
         command = [str(python), str(HERE / "fuzz_one.py"), name, str(folder), f"-artifact_prefix={folder}/", *limits]
         print(f"{name}: {wanted.seconds} s", flush=True)
         if subprocess.run(command, check=False).returncode:
