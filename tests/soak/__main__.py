@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from engine_kit import Engine, children, descriptors, eventually, resident_kb, running, sum_of_rows
 from opentracy.engine.standin import StandIn
+from opentracy.traces.chunks import MERGED_ROWS
 from opentracy.traces.writer import DEFAULT_LIMITS
 
 from .load import Load
@@ -38,6 +39,9 @@ KB_ONCE = 1536.0
 PARTS = 6
 #: a writer keeps so many records until they are projected, so that many are served before anything is compared
 WARM_REQUESTS = DEFAULT_LIMITS.recent_rows * 6 // 5
+#: what looks after the store does all that it does once it has put so many rows together; a long run waits for that
+LONG_S = 600.0
+WARM_LONG = MERGED_ROWS * 6 // 5
 
 
 @dataclass
@@ -135,13 +139,14 @@ def _points(engine: Engine, load: Load, seconds: float, workers: int, samples: S
     """
     began = time.monotonic()
     warm = min(300.0, seconds / 3)
+    enough = max(WARM_REQUESTS * workers, WARM_LONG if seconds > LONG_S else 0)
     left = seconds - warm
     since: float | None = None
     while since is None or time.monotonic() - since < left:
         requests = len(load.seen.acknowledged)
         spent = time.monotonic() - began
         samples.take(engine, spent, requests)
-        if since is None and spent >= warm and (requests >= WARM_REQUESTS * workers or spent >= 2 * seconds):
+        if since is None and spent >= warm and (requests >= enough or spent >= 2 * seconds):
             since = time.monotonic()
         yield since is not None, requests
         time.sleep(min(1.0, seconds / 30))
