@@ -195,6 +195,16 @@ def test_name_resolution_and_both_families(server: FaultServer, perform: Any) ->
     assert perform(server.base.replace("127.0.0.1", "localhost")).response == {"body": b"hi"}
 
 
+def test_localhost_needs_no_hosts_file(server: FaultServer, perform: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(host: str, port: int, **_: Any) -> list[Any]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    server(answer(body=b"hi"))
+    assert perform(server.base.replace("127.0.0.1", "localhost")).response == {"body": b"hi"}
+    assert perform("http://localhost.test/").kind == "dns"
+
+
 def test_proxy_of_the_environment(server: FaultServer, perform: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)

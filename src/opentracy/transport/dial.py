@@ -95,6 +95,8 @@ def _resolve(key: tuple[str, int], lookup: Lookup) -> None:
         result = interleaved([Address(f[0], f[4]) for f in found])
     except (OSError, UnicodeError) as e:
         result = transport_failure("dns", f"cannot resolve {host}: {getattr(e, 'strerror', None) or e}", sent=False)
+        if host.lower() == "localhost":  # the machine itself (RFC 6761), also where no hosts file says so
+            result = [Address(socket.AF_INET, ("127.0.0.1", port)), Address(socket.AF_INET6, ("::1", port, 0, 0))]
     with _running_lock:
         _running.pop(key, None)
     lookup.finish(result)
