@@ -2,8 +2,9 @@
 
     python -m benchmarks [--quick] [--no-peers] [--only plain,stream,...]
 
-Writes docs/performance.md (the part between its markers), docs/images/performance.svg and .bench/result.json. Needs
-Debian's `wrk` and `taskset`; peers are installed into environments of their own under .bench/ the first time.
+Writes docs/performance.md (the part between its markers), docs/images/performance.svg and the figures themselves,
+docs/performance.json. Needs Debian's `wrk` and `taskset`; peers are installed into environments of their own under
+.bench/ the first time.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from . import gateways, peers, report
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "performance.md"
+KEPT = ROOT / "docs" / "performance.json"  # beside the page, so that a run of some steps keeps the others anywhere
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 
@@ -57,8 +59,11 @@ class Bench:
         return gateways.side_by_side([*both, *self.others()], self.rounds, self.seconds, stream=True)
 
     def auto_us(self) -> dict[str, float]:
-        """What `auto` costs on top of the same request for a model by name: a prompt seen before, and new ones."""
+        """What `auto` costs on top of the same request for a model by name: a prompt seen before, and new ones. All
+        candidates are OpenAI's, so that both kinds of request go the same way once it is decided."""
         both, found = [self.ours(), self.ours("auto", "auto")], {}
+        for one in both:
+            del one.env["ANTHROPIC_API_KEY"]
         for name, new in (("seen", False), ("new", True)):
             table = gateways.side_by_side(both, self.rounds, self.seconds, new=new)
             found[name] = table["auto"]["us"] - table["OpenTracy"]["us"]
@@ -151,20 +156,20 @@ def main() -> None:
     missing = [tool for tool in ("wrk", "taskset") if shutil.which(tool) is None]
     if missing:
         raise SystemExit(f"{' and '.join(missing)} missing: apt-get install wrk util-linux")
-    kept = peers.HOME / "result.json"
-    result: dict[str, Any] = json.loads(kept.read_text()) if args.only and kept.exists() else {}
-    result["machine"] = machine()
+    result: dict[str, Any] = json.loads(KEPT.read_text(encoding="utf-8")) if args.only and KEPT.exists() else {}
+    result["machine"], measured = machine(), result.get("measured", {})
     with tempfile.TemporaryDirectory() as home:
         bench = Bench(Path(home), quick=args.quick, with_peers=not args.no_peers)
         for name in args.only.split(",") if args.only else STEPS:
             print(f"{name} ...", flush=True)
             step: Callable[[], Any] = getattr(bench, name)
             result[name] = step()
+            measured[name] = time.strftime("%Y-%m-%d %H:%M", time.gmtime())
     if "plain" in result:
         result["floor"] = result["plain"]["bare forwarding loop"]["ratio"]
     result["machine"]["load_after"] = f"{os.getloadavg()[0]:.1f}"
-    peers.HOME.mkdir(exist_ok=True)
-    kept.write_text(json.dumps(result, indent=1))
+    result["measured"] = {name: measured[name] for name in STEPS if name in measured}
+    KEPT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     write(result)
     for cells in report.budget_rows(result):
         print(f"{cells[0]:58}{cells[1]:>18}{cells[2]:>14}  {cells[3]}")

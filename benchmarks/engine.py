@@ -122,12 +122,20 @@ class Provider(asyncio.Protocol):
         if b'"stream":true' in self.body.replace(b" ", b""):
             self.task = asyncio.get_running_loop().create_task(self.stream())
             return
-        choice = {"index": 0, "message": {"role": "assistant", "content": TEXT}, "finish_reason": "stop"}
-        body = _encode(
-            {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], "usage": _usage()}
-        )
+        body = _encode(self.answer())
         head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
         self.transport.write(head + body)
+
+    def answer(self) -> dict[str, Any]:
+        if self.dialect == "anthropic":
+            return {
+                "id": "c", "type": "message", "role": "assistant", "model": "m", "stop_reason": "end_turn",
+                "content": [{"type": "text", "text": TEXT}], "usage": {"input_tokens": 20, "output_tokens": 30},
+            }  # fmt: skip
+        choice = {"index": 0, "message": {"role": "assistant", "content": TEXT}, "finish_reason": "stop"}
+        return {
+            "id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], "usage": _usage(),
+        }  # fmt: skip
 
     async def stream(self) -> None:
         self.transport.write(

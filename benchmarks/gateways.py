@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -54,12 +55,15 @@ def cpu(pid: int) -> float:
 
 def rss(pid: int) -> float:
     """Resident megabytes of the largest process of a tree."""
-    sizes = [0.0]
-    for one in tree(pid):
-        with contextlib.suppress(OSError):
-            found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{one}/status").read_text())
-            sizes.append(int(found[1]) / 1024 if found else 0.0)
-    return max(sizes)
+    return max([own_rss(one) for one in tree(pid)], default=0.0)
+
+
+def own_rss(pid: int) -> float:
+    """Resident megabytes of one process; 0 when it is gone."""
+    with contextlib.suppress(OSError):
+        found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+        return int(found[1]) / 1024 if found else 0.0
+    return 0.0
 
 
 class Running:
@@ -83,8 +87,15 @@ class Running:
             raise
 
     def close(self) -> None:
+        self.awake(True)
         self.process.terminate()
         self.process.wait(60)
+
+    def awake(self, on: bool) -> None:
+        """Lets it run, or holds it: what idles beside another one still takes its cache, and some of its core."""
+        for one in tree(self.process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(one, signal.SIGCONT if on else signal.SIGSTOP)
 
 
 def _until(port: int, seconds: float) -> None:
@@ -138,16 +149,20 @@ def load(at: Running, seconds: float, connections: int = 32, *, new: bool = Fals
 def side_by_side(
     gateways: list[Gateway], rounds: int, seconds: float, connections: int = 32, *, new: bool = False, **body: Any
 ) -> dict[str, dict[str, float]]:
-    """Medians per gateway over rounds in which they take turns; `ratio`: the first one's cost over this one's."""
+    """Medians per gateway over rounds in which they take turns, each alone; `ratio`: the first one's cost over this
+    one's."""
     with contextlib.ExitStack() as stack:
         port = stack.enter_context(provider())
         running = [stack.enter_context(contextlib.closing(Running(gateway, port))) for gateway in gateways]
         for one in running:
             load(one, 1, connections, new=new, **body)
+            one.awake(False)
         runs: dict[str, list[dict[str, float]]] = {one.gateway.name: [] for one in running}
         for _ in range(rounds):
             for one in running:
+                one.awake(True)
                 runs[one.gateway.name].append(load(one, seconds, connections, new=new, **body))
+                one.awake(False)
     first = runs[gateways[0].name]
     table = {}
     for name, rows in runs.items():
@@ -220,7 +235,8 @@ def added_latency(gateway: Gateway, seconds: float) -> dict[str, float]:
 
 
 def many_streams(gateway: Gateway, count: int, seconds: float) -> dict[str, float]:
-    """`count` streams at once, 20 ms between events, until `seconds` are over: errors, different texts, memory."""
+    """`count` streams at once, 20 ms between events, until `seconds` are over: errors, different texts, memory of the
+    worker, which is the started process itself, and of the largest process: traces are sealed by one beside it."""
     request = _request({**BODY, "model": gateway.model, "stream": True})
     hashes: dict[str, int] = {}
     errors = 0
@@ -240,23 +256,23 @@ def many_streams(gateway: Gateway, count: int, seconds: float) -> dict[str, floa
             errors += 1
         writer.close()
 
-    async def everybody(port: int, pid: int) -> float:
+    async def everybody(port: int, pid: int) -> tuple[float, float]:
         end = time.monotonic() + seconds
         tasks = [asyncio.ensure_future(one(port, end)) for _ in range(count)]
-        largest = 0.0
+        worker = largest = 0.0
         while not all(task.done() for task in tasks):
-            largest = max(largest, rss(pid))
+            worker, largest = max(worker, own_rss(pid)), max(largest, rss(pid))
             await asyncio.sleep(0.5)
-        return largest
+        return worker, largest
 
     with provider(0.02) as port:
         at = Running(gateway, port)
         try:
             before = cpu(at.process.pid)
-            largest = asyncio.run(everybody(at.port, at.process.pid))
+            worker, largest = asyncio.run(everybody(at.port, at.process.pid))
             used = cpu(at.process.pid) - before
         finally:
             at.close()
     streams = sum(hashes.values())
     return {"streams": streams, "errors": errors + hashes.get("incomplete", 0), "texts": len(hashes),
-            "rss_mb": largest, "cpu_us_per_stream": used / max(streams, 1) * 1e6}  # fmt: skip
+            "rss_mb": worker, "largest_mb": largest, "cpu_us_per_stream": used / max(streams, 1) * 1e6}  # fmt: skip

@@ -64,7 +64,8 @@ def markdown(r: dict[str, Any]) -> str:
     out = [
         f"Measured {machine['date']} on {machine['cores']} cores ({machine['cpu']}), Python {machine['python']}, "
         f"{machine['kernel']}; load average {machine['load_before']} before and {machine['load_after']} after.",
-        "", "| | promised | measured | holds |", "|---|---|---|---|",
+        "", f"Measured at (UTC): {', '.join(f'{part} {when}' for part, when in r['measured'].items())}.", "",
+        "| | promised | measured | holds |", "|---|---|---|---|",
         *(f"| {' | '.join(cells)} |" for cells in budget_rows(r)), "",
         "![CPU per request](images/performance.svg)", "",
     ]  # fmt: skip
