@@ -17,8 +17,9 @@ from opentracy.engine.auth import HostRules, Identity, Keys
 from opentracy.engine.config import Config
 from opentracy.engine.configfile import ConfigError, parse, secret
 from opentracy.engine.errors import Refused, status_of
+from opentracy.engine.exchange import Exchange
 from opentracy.engine.health import Health
-from opentracy.engine.http import Connection, Exchange
+from opentracy.engine.http import Connection
 from opentracy.engine.route import available
 from opentracy.engine.server import HttpLimits, HttpServer
 from opentracy.engine.state import Snapshot

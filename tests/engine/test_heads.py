@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from opentracy.engine.exchange import Exchange
 from opentracy.engine.heads import Head, learn
-from opentracy.engine.http import Connection, Exchange
+from opentracy.engine.http import Connection
 from opentracy.engine.server import HttpServer
 
 TOKENS = st.text("abcXYZ-", min_size=1, max_size=8)

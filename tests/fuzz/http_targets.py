@@ -10,7 +10,8 @@ from typing import Any
 
 from splitting import pieces
 
-from opentracy.engine.http import Connection, Exchange
+from opentracy.engine.exchange import Exchange
+from opentracy.engine.http import Connection
 from opentracy.engine.server import HttpLimits
 from opentracy.transport.at_once import AtOnce
 from opentracy.transport.encoding import Inflater

@@ -7,7 +7,7 @@ out. Dialects whose wire is close enough bring a cheaper relay of their own. Not
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from .fold import MessageFold as MessageFold  # relays fold as they go
 from .jsonio import encode
@@ -44,15 +44,17 @@ def tail(last: Chunk | None, *, include_usage: bool, extras: bytes) -> bytes:
     return b"data: %b\n\ndata: %b,%b}\n\n%b" % (encode(finish), end[:-1], extras, DONE)
 
 
-class EncodingRelay:
-    """A `wire.Relay` over any decoder: every chunk is encoded as it comes, except the very last, which is held."""
+D = TypeVar("D", bound=Decoder)
 
-    __slots__ = ("_decoder", "_fold", "_shown", "last")
 
-    def __init__(self, decoder: Decoder, shown: list[Chunk]) -> None:
+class DecoderRelay(Generic[D]):
+    """What relays over a decoder have in common: how far it is."""
+
+    __slots__ = ("_decoder", "_fold", "last")
+
+    def __init__(self, decoder: D) -> None:
         self._decoder = decoder
         self._fold = MessageFold()
-        self._shown = shown
         self.last: Chunk | None = None
 
     @property
@@ -69,6 +71,16 @@ class EncodingRelay:
     def progress(self) -> int:
         """Content-bearing events so far."""
         return self._decoder.progress
+
+
+class EncodingRelay(DecoderRelay[Decoder]):
+    """A `wire.Relay` over any decoder: every chunk is encoded as it comes, except the very last, which is held."""
+
+    __slots__ = ("_shown",)
+
+    def __init__(self, decoder: Decoder, shown: list[Chunk]) -> None:
+        super().__init__(decoder)
+        self._shown = shown
 
     def feed(self, data: bytes, cut: Sequence[bytes] = ()) -> bytes:
         """Events completed by these provider bytes."""

@@ -34,8 +34,8 @@ from .deciding import Decider
 from .direct import direct
 from .direct_call import DirectCall
 from .errors import Refused, error_body
+from .exchange import Exchange
 from .health import Health
-from .http import Exchange
 from .idempotency import Replays
 from .learning import Learning
 from .memory import body_budget, memory_limit

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from .errors import error_body
-from .http import Exchange
+from .exchange import Exchange
 
 log = logging.getLogger("opentracy.engine")
 Message = MutableMapping[str, Any]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from .auth import Identity, authenticate, authorize
 from .errors import Refused
-from .http import Exchange
+from .exchange import Exchange
 from .route import apart
 from .served import ServedCall, refuse
 from .tags import says_something

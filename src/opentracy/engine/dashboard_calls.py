@@ -18,7 +18,7 @@ from opentracy.providers import registry
 
 from .auth import Identity
 from .errors import Refused
-from .http import Exchange
+from .exchange import Exchange
 from .routes import json_response
 from .served import ServedCall
 from .standin import StandIn

@@ -15,7 +15,7 @@ from opentracy.core.usual import doubled, more_keys, read_usual, wants_usage
 from .direct_call import DirectCall
 from .direct_stream import DirectStream
 from .errors import Refused
-from .http import Exchange
+from .exchange import Exchange
 from .lane import Lane, lane_of
 from .route import Routed, auto_usual
 from .state import Snapshot
@@ -69,10 +69,8 @@ def direct(engine: Engine, exchange: Exchange) -> bool:
     if connection.proxy is not None:
         engine.transport.release(connection)
         return False
-    if streaming:
-        DirectStream(engine, exchange, identity, lane, connection, requested, body, dropped, routed, ms, wanted)
-    else:
-        DirectCall(engine, exchange, identity, lane, connection, requested, body, dropped, routed, ms)
+    kind = DirectStream if streaming else DirectCall
+    kind(engine, exchange, identity, lane, connection, requested, body, dropped, routed, ms, wanted)
     return True
 
 

@@ -19,7 +19,7 @@ from opentracy.core.wire import Forwarded
 from opentracy.traces import Attempt, TraceRecord
 
 from .auth import Identity
-from .http import Exchange
+from .exchange import Exchange
 from .lane import Lane, routing_headers
 from .record import add_routing
 from .route import Routed
@@ -56,8 +56,10 @@ class DirectCall:
         dropped: tuple[str, ...],
         routed: Routed | None,
         routing_ms: float | None,
+        wanted: bool,
     ) -> None:
-        """Sends the request. `routed`, `routing_ms`: what `auto` decided and how long it took."""
+        """Sends the request. `routed`, `routing_ms`: what `auto` decided and how long it took. `wanted`: the client of
+        a stream asked for the usage."""
         self.engine = engine
         self.exchange = exchange
         self.identity = identity
@@ -75,12 +77,16 @@ class DirectCall:
         engine.health.active[lane.target.provider] += 1
         exchange.owner = self
         if self.streams:
+            self._prepare(wanted)
             seconds, head = lane.first, lane.stream_head
         else:
             seconds, head = lane.seconds, lane.whole_head
         self._deadline = deadline = started + seconds
         payload = b"%b\r\ncontent-length: %d\r\n\r\n%b" % (head, len(body), body)
         connection.begin(payload, deadline, self, stream=self.streams, taker=None if self.streams else self._take)
+
+    def _prepare(self, wanted: bool) -> None:
+        """What a stream needs before anything of it can arrive."""
 
     def _take(self, body: bytes) -> bool:
         """The body of a good answer that came at once, if it is a clean one."""

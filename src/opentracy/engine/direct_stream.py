@@ -22,13 +22,7 @@ from .paced import PacedWriter
 from .stream import EVENTS, NO_CACHE, Stream
 
 if TYPE_CHECKING:
-    from opentracy.transport.aconnection import Connection
 
-    from .app import Engine
-    from .auth import Identity
-    from .http import Exchange
-    from .lane import Lane
-    from .route import Routed
     from .served import ServedCall
 
 log = logging.getLogger("opentracy.engine")
@@ -44,27 +38,12 @@ class DirectStream(DirectCall):
 
     streams = True
 
-    def __init__(
-        self,
-        engine: Engine,
-        exchange: Exchange,
-        identity: Identity,
-        lane: Lane,
-        connection: Connection,
-        requested: str,
-        body: bytes,
-        dropped: tuple[str, ...],
-        routed: Routed | None,
-        routing_ms: float | None,
-        wanted: bool,
-    ) -> None:
-        """As a `DirectCall`. `wanted`: the client asked for the usage."""
+    def _prepare(self, wanted: bool) -> None:
         self._answer: Answer | None = None
         self._forwarded: ForwardedStream | None = None
         self._committed = 0.0  # when the first content was there; 0 before
         self._over = False
         self._wanted = wanted
-        super().__init__(engine, exchange, identity, lane, connection, requested, body, dropped, routed, routing_ms)
 
     # ---------------------------------------------------------------- a waiter of the connection
     def done(self) -> bool:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from .errors import Refused, error_body
-from .http import Exchange
+from .exchange import Exchange
 
 log = logging.getLogger("opentracy.engine")
 _FILE: Final = "idempotency.db"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .http import Exchange
+    from .exchange import Exchange
 
 _SMALL = 2048  # larger pieces are worth a write of their own
 

@@ -24,7 +24,7 @@ from .auth import Identity
 from .direct_call import DirectCall
 from .drive import Drive
 from .errors import Refused, error_body, error_object, failure_object
-from .http import Exchange
+from .exchange import Exchange
 from .idempotency import Answer as Earlier
 from .idempotency import Recorder, replay
 from .lane import policy_of, routing_headers, served_by

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from email.utils import formatdate
 
 from .errors import error_body
-from .http import Connection, Exchange
+from .exchange import Exchange
+from .http import Connection
 
 SWEEP_S = 0.25
 _SAFE = b"x-content-type-options: nosniff\r\n"

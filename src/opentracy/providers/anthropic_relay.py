@@ -12,10 +12,9 @@ from typing import Any
 import msgspec
 
 from ..core import jsonio
-from ..core.fold import MessageFold
-from ..core.relay import sse_chunks
+from ..core.relay import DecoderRelay, sse_chunks
 from ..core.sse import parse_block
-from ..core.wire import Chunk, Failure
+from ..core.wire import Chunk
 from .answers import event_limit
 from .anthropic_stream import TEXT_EVENT, AnthropicDecoder
 from .insides import joined
@@ -23,18 +22,16 @@ from .insides import joined
 _strings = msgspec.json.Decoder(list[str])
 
 
-class AnthropicRelay:
+class AnthropicRelay(DecoderRelay[AnthropicDecoder]):
     """wire.Relay that goes on with a decoder after the plan committed its stream."""
 
     __slots__ = (
-        "_after", "_after_text", "_before", "_before_text", "_decoder", "_fold", "_front", "_pieces", "_plain", "_sse",
-        "last",
+        "_after", "_after_text", "_before", "_before_text", "_front", "_pieces", "_plain", "_sse",
     )  # fmt: skip
 
     def __init__(self, decoder: AnthropicDecoder, shown: list[Chunk]) -> None:
-        self._decoder = decoder
+        super().__init__(decoder)
         self._sse = decoder.sse
-        self._fold = MessageFold()
         for chunk in shown:
             self._fold.add(chunk)
         self._pieces: list[bytes] = []  # JSON strings of text that went by, not yet folded
@@ -42,22 +39,6 @@ class AnthropicRelay:
         self._front = b""  # what stands before such a text
         self._before = self._after = b""  # what a chunk has around a text with its quotes, and without them
         self._before_text = self._after_text = b""
-        self.last: Chunk | None = None
-
-    @property
-    def done(self) -> bool:
-        """The end marker was seen."""
-        return self._decoder.done
-
-    @property
-    def failure(self) -> Failure | None:
-        """Why the stream broke."""
-        return self._decoder.failure
-
-    @property
-    def progress(self) -> int:
-        """Content-bearing events so far."""
-        return self._decoder.progress
 
     def feed(self, data: bytes, cut: Sequence[bytes] = ()) -> bytes:
         """OpenAI events completed by these bytes of the provider's."""
