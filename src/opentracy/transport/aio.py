@@ -16,10 +16,12 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 from ..core.failure import transport_failure
-from ..core.plan import Completed, Discard, Opened, Read, Run, Send, Sleep, Step
-from ..core.wire import Failure, HttpHead, HttpResponse, Origin, split_url
+from ..core.plan import Completed, Opened, Run, Send, Step
+from ..core.wire import Failure, HttpResponse, Origin, split_url
 from .aconnect import Dialled, dial
 from .aconnection import GULP_S, MAX_GULPS, Connection, Waiter
+from .adriving import adrive
+from .driving import Held
 from .http1 import MAX_BODY, encode_request
 from .pool import IDLE_S, MAX_PER_ORIGIN, Pool
 from .proxy import Proxy, authority, proxy_for
@@ -40,15 +42,10 @@ class Sink(Protocol):
         ...
 
 
-class Answer:
+class Answer(Held[Connection, "AioTransport"]):
     """The rest of an opened answer. Dropping it closes the connection."""
 
-    __slots__ = ("_connection", "_transport", "head")
-
-    def __init__(self, transport: AioTransport, connection: Connection, head: HttpHead) -> None:
-        self.head = head
-        self._transport = transport
-        self._connection: Connection | None = connection
+    __slots__ = ()
 
     async def read(self, deadline: float) -> bytes | Failure:
         """The next piece of the body, b'' at its end. `deadline`: a point on `time.monotonic`'s clock."""
@@ -140,21 +137,6 @@ class Answer:
         if self._connection is not None:
             self._connection.resume()
 
-    def finish(self) -> None:
-        """Nothing more is wanted; the connection may serve again, once the rest of the body has arrived."""
-        if self._connection is not None:
-            connection, self._connection = self._connection, None
-            self._transport.release(connection)
-
-    def close(self) -> None:
-        """Nothing more is wanted, and the provider shall stop: the connection is closed at once."""
-        if self._connection is not None:
-            connection, self._connection = self._connection, None
-            self._transport.discard(connection)
-
-    def __del__(self) -> None:
-        self.close()
-
 
 class AioTransport:
     """Connections of one event loop."""
@@ -204,40 +186,8 @@ class AioTransport:
         return None
 
     async def drive(self, run: Run, first: Step | None = None) -> Completed | tuple[Opened, Answer | None]:
-        """Performs a plan to its end; PlanFailed and ValueError (a request that cannot be sent) pass through.
-
-        Cancelling closes the connection. An opened stream comes with the answer that holds its rest, or None when
-        that was read already. `first`: a step that was taken from the plan already.
-        """
-        answer: Answer | None = None
-        reply: object = None
-        try:
-            while True:
-                step, first = first or run.send(reply), None
-                if type(step) is Send:
-                    outcome = await self._send(step)
-                    if type(outcome) is Answer:
-                        answer, reply = outcome, outcome.head
-                    else:
-                        reply = outcome
-                elif type(step) is Read:
-                    assert answer is not None
-                    reply = await answer.read(step.deadline)
-                elif type(step) is Sleep:
-                    await asyncio.sleep(step.seconds)
-                    reply = None
-                elif type(step) is Discard and answer is not None:
-                    answer.close()
-                    reply = None
-        except StopIteration as end:
-            result: Completed | Opened = end.value
-        except BaseException:
-            if answer is not None:
-                answer.close()
-            raise
-        if isinstance(result, Completed):
-            return result
-        return result, None if result.ended else answer
+        """As `adriving.adrive`."""
+        return await adrive(run, self._send, first)
 
     async def _send(self, step: Send) -> HttpResponse | Failure | Answer:
         origin, target = split_url(step.request.url)

@@ -12,8 +12,10 @@ import time
 from typing import Any
 
 from ..core.failure import transport_failure
-from ..core.plan import Completed, Discard, Opened, Read, Run, Send, Sleep
+from ..core.plan import Completed, Opened, Run, Send
 from ..core.wire import Failure, HttpHead, HttpResponse, Kind
+from .adriving import adrive
+from .driving import drive
 from .http1 import MAX_BODY
 
 _KINDS: dict[str, Kind] = {
@@ -97,7 +99,8 @@ class _Body:
 class Answer:
     """The rest of an opened answer of a blocking client."""
 
-    def __init__(self, response: Any) -> None:
+    def __init__(self, response: Any, head: HttpHead) -> None:
+        self.head = head
         self._response = response
         self._pieces = response.iter_bytes()
 
@@ -125,7 +128,8 @@ class Answer:
 class AsyncAnswer:
     """The rest of an opened answer of an asynchronous client."""
 
-    def __init__(self, response: Any) -> None:
+    def __init__(self, response: Any, head: HttpHead) -> None:
+        self.head = head
         self._response = response
         self._pieces = response.aiter_bytes()
 
@@ -164,40 +168,17 @@ class ForeignTransport:
         self._client = client
 
     def drive(self, run: Run) -> Completed | tuple[Opened, Answer | None]:
-        """As `SyncTransport.drive`."""
-        answer: Answer | None = None
-        reply: object = None
-        try:
-            while True:
-                step = run.send(reply)
-                if type(step) is Send:
-                    outcome = self._send(step)
-                    answer, reply = outcome if isinstance(outcome, tuple) else (None, outcome)
-                elif type(step) is Read:
-                    assert answer is not None
-                    reply = answer.read(step.deadline)
-                elif type(step) is Sleep:
-                    time.sleep(step.seconds)
-                    reply = None
-                elif type(step) is Discard and answer is not None:
-                    answer.close()
-                    reply = None
-        except StopIteration as end:
-            result: Completed | Opened = end.value
-        except BaseException:
-            if answer is not None:
-                answer.close()
-            raise
-        return result if isinstance(result, Completed) else (result, None if result.ended else answer)
+        """As `driving.drive`."""
+        return drive(run, self._send)
 
-    def _send(self, step: Send) -> HttpResponse | Failure | tuple[Answer, HttpHead]:
+    def _send(self, step: Send) -> HttpResponse | Failure | Answer:
         try:
             response = self._client.send(_request(self._client, step), stream=True, follow_redirects=False)
         except Exception as e:
             return failure_of(e, in_body=False)
         head = _head(response)
         if _is_stream(step, head):
-            return Answer(response), head
+            return Answer(response, head)
         body = _Body(step)
         try:
             for data in response.iter_bytes():
@@ -218,47 +199,24 @@ class AsyncForeignTransport:
         self._client = client
 
     async def drive(self, run: Run) -> Completed | tuple[Opened, AsyncAnswer | None]:
-        """As `AioTransport.drive`."""
-        answer: AsyncAnswer | None = None
-        reply: object = None
-        try:
-            while True:
-                step = run.send(reply)
-                if type(step) is Send:
-                    outcome = await self._send(step)
-                    answer, reply = outcome if isinstance(outcome, tuple) else (None, outcome)
-                elif type(step) is Read:
-                    assert answer is not None
-                    reply = await answer.read(step.deadline)
-                elif type(step) is Sleep:
-                    await asyncio.sleep(step.seconds)
-                    reply = None
-                elif type(step) is Discard and answer is not None:
-                    answer.close()
-                    reply = None
-        except StopIteration as end:
-            result: Completed | Opened = end.value
-        except BaseException:
-            if answer is not None:
-                answer.close()
-            raise
-        return result if isinstance(result, Completed) else (result, None if result.ended else answer)
+        """As `adriving.adrive`."""
+        return await adrive(run, self._send)
 
-    async def _send(self, step: Send) -> HttpResponse | Failure | tuple[AsyncAnswer, HttpHead]:
+    async def _send(self, step: Send) -> HttpResponse | Failure | AsyncAnswer:
         try:
             async with asyncio.timeout(max(0.0, step.deadline - _now())):
                 return await self._exchange(step)
         except TimeoutError:
             return transport_failure("timeout", "the provider did not answer in time")
 
-    async def _exchange(self, step: Send) -> HttpResponse | Failure | tuple[AsyncAnswer, HttpHead]:
+    async def _exchange(self, step: Send) -> HttpResponse | Failure | AsyncAnswer:
         try:
             response = await self._client.send(_request(self._client, step), stream=True, follow_redirects=False)
         except Exception as e:
             return failure_of(e, in_body=False)
         head = _head(response)
         if _is_stream(step, head):
-            return AsyncAnswer(response), head
+            return AsyncAnswer(response, head)
         body = _Body(step)
         try:
             async for data in response.aiter_bytes():

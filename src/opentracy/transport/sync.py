@@ -14,9 +14,10 @@ import weakref
 from typing import TYPE_CHECKING
 
 from ..core.failure import transport_failure
-from ..core.plan import MAX_CONNECT_S, Completed, Discard, Opened, Read, Run, Send, Sleep
-from ..core.wire import Failure, HttpHead, HttpRequest, HttpResponse, Origin, split_url
+from ..core.plan import MAX_CONNECT_S, Completed, Opened, Run, Send
+from ..core.wire import Failure, HttpRequest, HttpResponse, Origin, split_url
 from .connect import Connected, connect
+from .driving import Held, drive
 from .http1 import ResponseReader, encode_request
 from .pool import IDLE_S, Pool
 from .proxy import Proxy, authority, proxy_for
@@ -111,15 +112,10 @@ class Connection:
         self.sock.close()  # a socket that is only dropped would complain
 
 
-class Answer:
+class Answer(Held[Connection, "SyncTransport"]):
     """The rest of an opened answer. Not thread-safe. Dropping it closes the connection."""
 
-    __slots__ = ("_connection", "_transport", "head")
-
-    def __init__(self, transport: SyncTransport, connection: Connection, head: HttpHead) -> None:
-        self.head = head
-        self._transport = transport
-        self._connection: Connection | None = connection
+    __slots__ = ()
 
     def read(self, deadline: float) -> bytes | Failure:
         """The next piece of the body, b'' at its end."""
@@ -149,21 +145,6 @@ class Answer:
             self.close()
             raise
 
-    def finish(self) -> None:
-        """Nothing more is wanted; the connection may serve again, once it has been read to the end."""
-        if self._connection is not None:
-            connection, self._connection = self._connection, None
-            self._transport.release(connection)
-
-    def close(self) -> None:
-        """Nothing more is wanted, and the provider shall stop."""
-        if self._connection is not None:
-            connection, self._connection = self._connection, None
-            self._transport.discard(connection)
-
-    def __del__(self) -> None:
-        self.close()
-
 
 class SyncTransport:
     """Connections of one process, for any number of threads."""
@@ -174,39 +155,8 @@ class SyncTransport:
         _transports.add(self)
 
     def drive(self, run: Run) -> Completed | tuple[Opened, Answer | None]:
-        """Performs a plan to its end; PlanFailed and ValueError (a request that cannot be sent) pass through.
-
-        An opened stream comes with the answer that holds its rest, or None when that was read already.
-        """
-        answer: Answer | None = None
-        reply: object = None
-        try:
-            while True:
-                step = run.send(reply)
-                if type(step) is Send:
-                    outcome = self._send(step)
-                    if type(outcome) is Answer:
-                        answer, reply = outcome, outcome.head
-                    else:
-                        reply = outcome
-                elif type(step) is Read:
-                    assert answer is not None
-                    reply = answer.read(step.deadline)
-                elif type(step) is Sleep:
-                    time.sleep(step.seconds)
-                    reply = None
-                elif type(step) is Discard and answer is not None:
-                    answer.close()
-                    reply = None
-        except StopIteration as end:
-            result: Completed | Opened = end.value
-        except BaseException:
-            if answer is not None:
-                answer.close()
-            raise
-        if isinstance(result, Completed):
-            return result
-        return result, None if result.ended else answer
+        """As `driving.drive`."""
+        return drive(run, self._send)
 
     def request(self, request: HttpRequest, timeout: float) -> HttpResponse | Failure:
         """One request by itself, its answer read to the end; never repeated, redirects are not followed. Seconds."""
