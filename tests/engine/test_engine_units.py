@@ -95,6 +95,26 @@ def test_secret_files_must_be_private(tmp_path: Any) -> None:
     assert secret(f"file:{path}", {}) == "s3cret"
 
 
+# ---------------------------------------------------------------- requests
+@pytest.mark.parametrize(
+    ("tool", "param"),
+    [
+        ({"type": "function", "function": {"name": "f"}}, None), ({"type": "web_search"}, None), ({"googleSearch": {}}, None),
+        ({"systemTool": {"name": "nova_grounding"}}, None), ({}, "tools[0].type"), ({"type": 3}, "tools[0].type"),
+        ({"x": 1}, "tools[0].type"), ({"function": {"name": "f"}}, "tools[0].type"),
+        ({"type": "function", "name": "f"}, "tools[0].function.name"),
+    ],
+)  # fmt: skip
+def test_tools_have_a_type_or_are_a_providers_own(tool: dict[str, Any], param: str | None) -> None:
+    body = {"model": "gemini/m", "messages": [{"role": "user", "content": "x"}], "tools": [tool], "logprobs": 3}
+    if param is None:
+        check_chat(body)
+        return
+    with pytest.raises(Refused) as caught:
+        check_chat(body)
+    assert caught.value.param == param
+
+
 # ---------------------------------------------------------------- health
 class Clock:
     def __init__(self) -> None:

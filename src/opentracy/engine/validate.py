@@ -138,10 +138,13 @@ def _stop(field: str, value: Any) -> None:
 def _tools(field: str, value: Any) -> None:
     _list_of_objects(field, value)
     for index, tool in enumerate(value):
-        if not isinstance(tool.get("type"), str):
-            _bad(f"{field}[{index}].type", "a string")
         function = tool.get("function")
-        if tool["type"] == "function" and not (isinstance(function, dict) and isinstance(function.get("name"), str)):
+        # tools of a provider's own may have no type, but are objects under their name
+        own = function is None and any(isinstance(inner, dict) for inner in tool.values())
+        kind = tool.get("type", "" if own else None)
+        if not isinstance(kind, str):
+            _bad(f"{field}[{index}].type", "a string")
+        if kind == "function" and not (isinstance(function, dict) and isinstance(function.get("name"), str)):
             _bad(f"{field}[{index}].function.name", "a string")
 
 
@@ -154,6 +157,7 @@ def _metadata(field: str, value: Any) -> None:
 
 
 _flag = _kind(bool, "true or false")
+_logprobs = _kind((bool, int), "true or false")  # a number at Together
 _object = _kind(dict, "an object")
 _text = _kind(str, "a string")
 _CHECKS: Mapping[str, Callable[[str, Any], None]] = {
@@ -167,7 +171,7 @@ _CHECKS: Mapping[str, Callable[[str, Any], None]] = {
     "frequency_penalty": _number(-2, 2),
     "top_logprobs": _integer(0, 20),
     "seed": _integer(-(1 << 63), (1 << 64) - 1),
-    "logprobs": _flag,
+    "logprobs": _logprobs,
     "parallel_tool_calls": _flag,
     "store": _flag,
     "stop": _stop,
