@@ -18,7 +18,7 @@ from opentracy.core.wire import Call
 
 OURS = {
     "reasoning_content", "thinking_blocks", "extra_content", "annotations", "citations", "content_blocks", "images",
-    "executed_tools", "tool_plan", "references",
+    "executed_tools", "tool_plan", "references", "other_parts",
 }  # fmt: skip
 TARGETS = [w.model for w in WIRES if w.model != "perplexity/sonar"]  # that API has no tools
 
