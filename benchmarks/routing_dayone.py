@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
-from build_default_router import domain_of, labels, options_for, with_reference
+from build_default_router import built, domain_of, labels
 
-from opentracy.routing import Candidate, fit
+from opentracy.routing import Candidate
 from opentracy.routing.artifact import Artifact, decode, encode
 from opentracy.routing.embed import static_embedder
 from opentracy.routing.metrics import Truth, brier, curve, gap_recovered, summary
@@ -66,9 +66,7 @@ class Target:
 def trained(folder: Path, target: str, *, seen: bool) -> Artifact:
     """Like the bundled artifact, without the rows under test."""
     names = SETS if seen else tuple(s for s in SETS if s != target)
-    rows, _ = labels(folder, names, split="train" if seen else None)
-    done = with_reference(fit(rows, static_embedder(), options_for(rows)))
-    return decode(*encode(done)[1:])
+    return decode(*encode(built(labels(folder, names, split="train" if seen else None)))[1:])
 
 
 def estimates(router: Router, prompts: list[str], count: int) -> Floats:

@@ -11,7 +11,10 @@ The two
   sets share no model; they are linked by MMLU questions, which both contain, being equally hard on average in both.
 - `prior:weak`, `prior:strong`: chance that a weak and that a strong model answers it right. How far they lie apart says
   how much a better model is worth for this prompt. The models that stand for them are about equally good in both sets.
-- `prior:<domain>`: one of five domains, by the task a prompt belongs to.
+- `prior:<domain>`: one of five domains, by the task a prompt belongs to, and by some hundred prompts written by hand
+(domain_examples.txt). The label sets hold few kinds of prompts of every domain, and what is learned from them alone
+takes a question about everyday life for one of knowledge, because it is short. The examples are few, so they are given
+half of the say: a domain is the mean of what all prompts and what the examples alone teach.
 """
 
 from __future__ import annotations
@@ -30,11 +33,13 @@ import pyarrow.parquet as pq
 from opentracy.routing import Labels, Options, fit
 from opentracy.routing.appraise import DIFFICULTY, STRONG, WEAK
 from opentracy.routing.artifact import Artifact, Policy, write
-from opentracy.routing.embed import static_embedder
+from opentracy.routing.embed import Matrix, static_embedder
+from opentracy.routing.estimate import Bag, Kernel, Prototypes
 from opentracy.routing.prior import DOMAINS, logit
 
 Floats = npt.NDArray[np.float64]
 SETS = ("llmrouter9", "routellm2")
+EXAMPLES = Path(__file__).with_name("domain_examples.txt")
 SPREAD = 1.6  # standard deviation of difficulty in logits; the fit is not sensitive between 1.2 and 2.2
 SOURCES = (
     "llmrouter9 (github ulab-uiuc/LLMRouter @ 4e7a796, MIT), routellm2 (github lm-sys/RouteLLM @ 0b64fda, Apache-2.0)"
@@ -140,8 +145,19 @@ def rows_of(path: Path, split: str | None = None) -> tuple[list[str], list[str],
     return table["prompt"], table["task"], np.stack([difficulty - difficulty[mmlu].mean(), *levels], 1)
 
 
-def labels(folder: Path, names: Sequence[str] = SETS, split: str | None = None) -> tuple[Labels, list[str]]:
-    """(heads as labels, domain per row)."""
+def examples(path: Path = EXAMPLES) -> list[tuple[str, str]]:
+    """(prompt, domain) of every prompt written by hand."""
+    found, domain = [], ""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith("[") and line[1:-1] in DOMAINS:
+            domain = line[1:-1]
+        elif line and not line.startswith("# "):
+            found.append((line.replace("\\n", "\n"), domain))
+    return found
+
+
+def labels(folder: Path, names: Sequence[str] = SETS, split: str | None = None) -> Labels:
+    """Heads as labels. Examples have no difficulty; the heads `example:<domain>` are theirs alone."""
     prompts: list[str] = []
     tasks: list[str] = []
     columns: list[Floats] = []
@@ -153,10 +169,22 @@ def labels(folder: Path, names: Sequence[str] = SETS, split: str | None = None) 
         columns.append(found[keep])
     levels = np.concatenate(columns)
     levels[:, 0] = 1 / (1 + np.exp(levels[:, 0] - 0.5))  # as a score: easy prompts near 1
-    domains = [domain_of(t) for t in tasks]
-    shares = np.array([[float(d == name) for name in DOMAINS] for d in domains])
-    heads = (DIFFICULTY, WEAK, STRONG, *(f"prior:{d}" for d in DOMAINS))
-    return Labels(tuple(prompts), heads, np.concatenate([levels, shares], 1)), domains
+    taught = examples()
+    shares = shares_of([domain_of(t) for t in tasks])
+    own = shares_of([domain for _, domain in taught])
+    heads = (DIFFICULTY, WEAK, STRONG, *(f"prior:{d}" for d in DOMAINS), *(f"example:{d}" for d in DOMAINS))
+    scores = np.concatenate(
+        [
+            np.concatenate([levels, shares, np.full_like(shares, np.nan)], 1),
+            np.concatenate([np.full((len(own), levels.shape[1]), np.nan), own, own], 1),
+        ]
+    )
+    return Labels((*prompts, *(prompt for prompt, _ in taught)), heads, scores)
+
+
+def shares_of(domains: Sequence[str]) -> Floats:
+    """(rows, domains) one-hot."""
+    return np.array([[float(d == name) for name in DOMAINS] for d in domains])
 
 
 def options_for(rows: Labels) -> Options:
@@ -173,12 +201,38 @@ def reference_of(difficulty: Floats, gain: Floats, groups: int = 41) -> tuple[li
     )
 
 
+def joined(artifact: Artifact) -> Artifact:
+    """Every domain's two heads as one, their mean: the estimators are linear in their heads."""
+    m = artifact.manifest
+    pairs = [(m.heads.index("prior:" + d), m.heads.index("example:" + d)) for d in DOMAINS]
+    first, second = [i for i, _ in pairs], [i for _, i in pairs]
+    keep = [i for i in range(len(m.heads)) if i not in second]
+
+    def mean(values: Matrix) -> Matrix:
+        out = values.copy()
+        out[..., first] = (values[..., first] + values[..., second]) / 2
+        return np.ascontiguousarray(out[..., keep])
+
+    bag, p, kernel = artifact.bag, artifact.prototypes, artifact.kernel
+    return Artifact(
+        msgspec.structs.replace(m, heads=[m.heads[i] for i in keep]),
+        artifact.mean,
+        Bag(bag.centres, bag.bounds, mean(bag.tables), np.ascontiguousarray(bag.counts[:, keep])),
+        Prototypes(p.vectors, np.ascontiguousarray(p.scores[:, keep]), p.starts, p.styles),
+        Kernel(mean(kernel.weights), mean(kernel.intercept), kernel.width),
+        artifact.novelty,
+        artifact.cost_residual,
+        mean(artifact.out_of_fold),
+    )
+
+
 def with_reference(artifact: Artifact) -> Artifact:
     """What published figures are solved against: difficulty and gain from the out-of-fold estimates, overall and per
     domain (by the domain's label).
     """
     heads = artifact.manifest.heads
-    oof, scores = artifact.out_of_fold.astype(np.float64), artifact.prototypes.scores
+    graded = ~np.isnan(artifact.prototypes.scores[:, heads.index(DIFFICULTY)])
+    oof, scores = artifact.out_of_fold[graded].astype(np.float64), artifact.prototypes.scores[graded]
     d = -logit(oof[:, heads.index(DIFFICULTY)])
     gain = logit(oof[:, heads.index(STRONG)]) - logit(oof[:, heads.index(WEAK)])
     reference: dict[str, list[float]] = {}
@@ -196,13 +250,17 @@ def with_reference(artifact: Artifact) -> Artifact:
     return Artifact(manifest, *(getattr(artifact, name) for name in Artifact.__slots__[1:]))
 
 
+def built(rows: Labels) -> Artifact:
+    """The artifact of these labels."""
+    return with_reference(joined(fit(rows, static_embedder(), options_for(rows))))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("src/opentracy/routing/data/default"))
     args = parser.parse_args()
-    rows, _ = labels(args.data)
-    done = write(with_reference(fit(rows, static_embedder(), options_for(rows))), args.out)
+    done = write(built(labels(args.data)), args.out)
     print(done.manifest.version, {p.name: p.stat().st_size for p in args.out.iterdir()})
 
 

@@ -17,6 +17,7 @@ from opentracy.routing.estimate import unit
 from opentracy.routing.extend import _seen, _shared, add_model, fit_column
 from opentracy.routing.predict import predict_table
 from opentracy.routing.prior import (
+    DOMAINS,
     Abilities,
     Ability,
     Bend,
@@ -255,7 +256,7 @@ def test_gain_spreads_models_around_what_they_are_together(level: float) -> None
 
 def test_the_figures_are_met_on_average_with_a_gain_per_prompt() -> None:
     reference = {"all": [-1.0, 0.0, 1.0, 2.0], "all:gain": [0.5, 1.0, 1.5, 1.0]}
-    bend = Bend(stretch=1.2, gain=0.7, sharpness=2.0)
+    bend = Bend(stretch=1.2, gain=0.7)
     for pivot in (0.0, 0.8):
         d, gains = bent_reference(reference, "code", bend, pivot)
         assert gains is not None
@@ -277,6 +278,29 @@ def test_the_figures_are_met_on_average_with_a_gain_per_prompt() -> None:
 def test_a_users_abilities_file_is_checked(raw: bytes, word: str) -> None:
     with pytest.raises(ValueError, match=word):
         Abilities.parse_user(raw, "mine.json")
+
+
+@pytest.mark.parametrize(
+    ("domain", "prompt"),
+    [
+        ("code", "Write a Java method that counts how often each character appears in a string."),
+        ("code", "My loop never ends and the page freezes, can you find the bug in this JavaScript?"),
+        ("math", "A baker makes 36 rolls and sells two thirds of them for $3 each. How much money does he take in?"),
+        ("math", "Find the integral of cos(2x) from 0 to pi."),
+        ("knowledge", "who invented the steam engine and in what year"),
+        ("knowledge", "In which city were the 1936 Olympic games held?"),
+        ("commonsense", "Where would you look for a spare blanket in a house?"),
+        ("commonsense", "What would somebody do who hears a knock at the door?"),
+    ],
+)
+def test_the_bundled_router_knows_what_a_text_is_about(domain: str, prompt: str) -> None:
+    router = load("default")
+    heads, found = router.artifact.manifest.heads, router.estimate(prompt).quality
+    shares = {d: float(found[heads.index("prior:" + d)]) for d in DOMAINS}
+    assert max(shares, key=shares.__getitem__) == domain
+    sharpened = dict(zip(DOMAINS, router._appraiser._shares(found), strict=True))
+    assert sum(sharpened.values()) == pytest.approx(1)
+    assert sharpened[domain] > shares[domain] / sum(shares.values())
 
 
 def test_day_one_predictions_follow_the_users_figures() -> None:

@@ -39,13 +39,13 @@ _OUTPUT_TOKENS = 400.0  # expected answer length where nothing was learned about
 _PROMPT_TOKENS = 300.0  # of an ordinary request, for the scale of the cost weight
 _PRIOR_MODEL_ERROR = 0.06  # how far one-parameter item response is from the truth, beside the figure's own error
 # Chosen by benchmarks/routing_dayone.py, over rows seen and sets not seen. Near the training prompts difficulty is
-# estimated too near the middle, what strong models gain over weak ones is known better, and so is the domain.
-_NEAR = Bend(stretch=1.2, gain=0.7, sharpness=2.0)
-_FAR = Bend(stretch=1.0, gain=0.5, sharpness=0.5)
-_PLAIN = Bend(stretch=1.0, gain=0.0, sharpness=1.0)  # where no gain was learned
+# estimated too near the middle, and what strong models gain over weak ones is known better.
+_NEAR = Bend(stretch=1.2, gain=0.7)
+_FAR = Bend(stretch=1.0, gain=0.5)
+_PLAIN = Bend(stretch=1.0, gain=0.0)  # where no gain was learned
 _NEAR_UNTIL, _FAR_FROM = 0.85, 0.98  # novelty
 _SPREAD_PULL = 10.0  # prompts' worth of the overall variance in a cluster's
-_LEAST = 1e-3  # share of a domain, before sharpening
+_LEAST = 1e-3  # share of a domain
 _EVEN = [1 / len(DOMAINS)] * len(DOMAINS)
 Floats = npt.NDArray[np.float64]
 _VERBOSITY_OF = 1000.0  # output_tokens of abilities.json are per this many tokens of an ordinary model
@@ -262,7 +262,7 @@ class Appraiser:
         heads = e.quality
         length, shares = self._usual, _EVEN
         if self._domain_heads and (plan.unlabelled or plan.needs_length):
-            shares = self._shares(heads, self._near.sharpness)
+            shares = self._shares(heads)
             length = sum(map(mul, self._lengths, shares))
         if plan.unlabelled:
             quality: list[float | None] = self._from_abilities(plan, e.novelty, heads, shares)
@@ -281,12 +281,12 @@ class Appraiser:
     ) -> list[float | None]:
         """Quality of the unlabelled candidates from their figures and the text's difficulty, gain and domains.
 
-        heads: the text's estimates. shares: of each domain in it, as sharp as near the training prompts.
+        heads: the text's estimates. shares: of each domain in it.
         """
         far = (novelty - _NEAR_UNTIL) / (_FAR_FROM - _NEAR_UNTIL)
         if far <= 0.0:
             return self._curve(plan.near, heads, shares).tolist()  # type: ignore[no-any-return]
-        plain = self._curve(plan.far, heads, self._shares(heads, self._far.sharpness))
+        plain = self._curve(plan.far, heads, shares)
         if far < 1.0:
             plain *= far
             plain += (1.0 - far) * self._curve(plan.near, heads, shares)
@@ -318,11 +318,13 @@ class Appraiser:
         gain = bent_gain(gap, self._mean_gain, bend.gain)
         return difficulty + solved.pivot * (gain - 1.0), gain
 
-    def _shares(self, heads: Sequence[float], sharpness: float) -> list[float]:
-        """Share of each domain in one text."""
+    def _shares(self, heads: Sequence[float]) -> list[float]:
+        """Share of each domain in one text. Estimates that were averaged say too little: their squares have the least
+        log loss, out of fold and on the kinds of prompts of another set.
+        """
         if self._domains_of is None:
             return _EVEN
-        shares = [value**sharpness if value > _LEAST else _LEAST**sharpness for value in self._domains_of(heads)]
+        shares = [value * value if value > _LEAST else _LEAST * _LEAST for value in self._domains_of(heads)]
         total = sum(shares)
         return [share / total for share in shares]
 

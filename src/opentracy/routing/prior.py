@@ -145,11 +145,10 @@ def difficulty_of(share: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Bend:
-    """How far the estimates of a text are trusted. 1, 0, 1 = one-parameter item response as it stands."""
+    """How far the estimates of a text are trusted. 1, 0 = one-parameter item response as it stands."""
 
     stretch: float  # of difficulty around the middle: estimates are too near it
     gain: float  # 0..1: how much of the difference between strong and weak models per text is believed
-    sharpness: float  # power of the domain shares: most texts have one domain
 
 
 def bent_gain(gap: float, mean: float, trust: float) -> float:
