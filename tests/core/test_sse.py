@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 
 import pytest
 from hypothesis import given
@@ -103,3 +104,27 @@ def test_everything_else_is_bad_json(data: bytes) -> None:
 def test_decode_raises_nothing_else(data: bytes) -> None:
     with contextlib.suppress(BadJson):
         decode(data)
+
+
+def _cost(raw: bytes) -> float:
+    """Processor time of reading this in small pieces, in seconds."""
+    parser, began = SseParser(), time.process_time()
+    found = [e for at in range(0, len(raw), 512) for e in parser.feed(raw[at : at + 512])]
+    assert len(found) == 1
+    return time.process_time() - began
+
+
+def test_an_event_of_many_lines_costs_about_what_one_of_a_long_line_does() -> None:
+    """A hundred times as much where every piece joins all that came before."""
+    size = 2 << 20
+    one, many = b"data: " + b"x" * size + b"\n\n", b"data: xxxx\n" * (size // 11) + b"\n"
+    assert min(_cost(many) for _ in range(3)) < 30 * max(min(_cost(one) for _ in range(3)), 0.005)
+
+
+@given(st.lists(st.sampled_from([b"data: a", b"\n", b"\r", b"\r\n", b"\n\n", b": c", b"\xef\xbb\xbf"]), max_size=12), st.integers(1, 3))
+def test_it_knows_when_an_event_has_just_ended(parts: list[bytes], step: int) -> None:
+    parser, raw = SseParser(), b"".join(parts)
+    for at in range(0, len(raw), step):
+        parser.feed(raw[at : at + step])
+    if parser.idle:  # whatever comes next begins an event
+        assert parser.split(b"data: z\n\n") == b"data: z"

@@ -25,12 +25,12 @@ class SseParser:
     `idle`: what came so far ended with a whole event, so that the next bytes begin one.
     """
 
-    __slots__ = ("_buffer", "_held", "_scan", "_skip_lf", "_started", "idle", "overflow")
+    __slots__ = ("_held", "_line", "_pieces", "_skip_lf", "_started", "idle", "overflow")
 
     def __init__(self) -> None:
-        self._buffer = b""
-        self._scan: list[bytes] = []  # pieces of an unfinished event, joined only when a line end arrives
-        self._held = 0  # bytes in _scan
+        self._pieces: list[bytes] = []  # of an unfinished event; joined only once its end is there
+        self._held = 0  # bytes in them
+        self._line = False  # whether they end with a line end
         self._skip_lf = False
         self._started = False
         self.idle = False
@@ -52,39 +52,44 @@ class SseParser:
                 return b""
         if self._skip_lf or data.find(b"\r") >= 0:
             data = self._unify(data)
-        if data.find(b"\n") < 0:
-            # no line ends here, so nothing can be complete: keep the piece, join later (linear for huge events)
-            self._scan.append(data)
-            self._held += len(data)
-            self._check_size()
-            return b""
-        if self._scan:
-            data = b"".join((self._buffer, *self._scan, data))
-            self._scan.clear()
-            self._held = 0
-        elif self._buffer:
-            data = self._buffer + data
         end = data.rfind(b"\n\n")
-        if end < 0:
-            self._buffer = data
-            self._check_size()
+        if end < 0 and not (self._line and data.startswith(b"\n")):
+            # no blank line ends here: keep the piece, join later (linear for huge events, of however many lines)
+            if data:
+                self._keep(data)
             return b""
-        self._buffer = data[end + 2 :]
-        self.idle = not self._buffer and not self._skip_lf
+        if self._pieces:
+            data = b"".join((*self._pieces, data))
+            self._pieces.clear()
+            self._held = 0
+            end = data.rfind(b"\n\n")
+        self._line = False
+        rest = data[end + 2 :]
+        if rest:
+            self._keep(rest)
+        else:
+            self.idle = not self._skip_lf
         return data[:end]
+
+    def _keep(self, data: bytes) -> None:
+        self._pieces.append(data)
+        self._held += len(data)
+        self._line = data.endswith(b"\n")
+        if self._held > MAX_EVENT:
+            self.overflow = True
+            self._pieces.clear()
 
     def close(self) -> list[Event]:
         """End of file: the last event, when its blank line never came."""
-        rest = b"".join((self._buffer, *self._scan))
-        self._buffer = b""
-        self._scan.clear()
+        rest = b"".join(self._pieces)
+        self._pieces.clear()
         return parse_block(rest) if rest and not self.overflow else []
 
     def _strip_mark(self, data: bytes) -> bytes:
-        if self._scan:
-            data = self._scan.pop() + data
+        if self._pieces:
+            data = self._pieces.pop() + data
         if len(data) < 3 and b"\xef\xbb\xbf".startswith(data):
-            self._scan.append(data)  # perhaps the first bytes of a byte-order mark
+            self._pieces.append(data)  # perhaps the first bytes of a byte-order mark
             return b""
         self._started = True
         return data[3:] if data.startswith(b"\xef\xbb\xbf") else data
@@ -95,12 +100,6 @@ class SseParser:
             data = data[1:]
         self._skip_lf = data.endswith(b"\r")
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-
-    def _check_size(self) -> None:
-        if len(self._buffer) + self._held > MAX_EVENT:
-            self.overflow = True
-            self._buffer = b""
-            self._scan.clear()
 
 
 def parse_block(block: bytes) -> list[Event]:

@@ -106,11 +106,14 @@ class OpenAIDecoder:
             return []
         out: list[Chunk] = []
         block = self.parser.split(data)
-        while block and not self.progress:
-            raw, _, block = block.partition(b"\n\n")
-            if self.take(raw, out):
+        at = 0
+        while at < len(block) and not self.progress:
+            end = block.find(b"\n\n", at)
+            end = len(block) if end < 0 else end
+            if self.take(block[at:end], out):
                 return out
-        self.pending = block
+            at = end + 2
+        self.pending = block[at:]
         if self.parser.overflow and self.failure is None:
             self.failure = Failure("event_limit", "an event of the stream is larger than 16 MiB", code="event_limit")
         return out
