@@ -26,9 +26,9 @@ class Seen:
         for chunk in chunks:
             fold.add(chunk)
         # who wrote an event decides which of the fields that say nothing stand in it
-        self.told = [_without_nulls(c) for c in fold.choices()]
+        self.told = [_known(_without_nulls(c)) for c in fold.choices()]
         # an event that goes by as bytes may bring a second of its own
-        self.last = None if last is None else {**_without_nulls(last), "choices": last["choices"], "created": 0}
+        self.last = None if last is None else {**_without_nulls(last), "choices": list(map(_known, last["choices"])), "created": 0}
         self.failure = None if failure is None else (failure.kind, failure.code, failure.message)
         self.message = message
 
@@ -37,6 +37,11 @@ class Seen:
 
     def __repr__(self) -> str:
         return repr(vars(self))
+
+
+def _known(choice: dict[str, Any]) -> dict[str, Any]:
+    """Without fields nobody knows: who forwards an event after the finish leaves them there, a decoder moves them on."""
+    return {k: v for k, v in choice.items() if k in ("index", "message", "delta", "finish_reason", "logprobs")}
 
 
 def _without_nulls(value: Any) -> Any:
