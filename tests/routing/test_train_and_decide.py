@@ -11,11 +11,12 @@ from routing_kit import COST, MODELS, SKILL, TOPICS, labelled, prompt
 
 from opentracy.routing import Candidate, Labels, Requirements
 from opentracy.routing.artifact import Artifact, decode, encode
+from opentracy.routing.clusters import assign, kmeans, scatter
 from opentracy.routing.embed import static_embedder
 from opentracy.routing.predict import predict_table
 from opentracy.routing.prior import Abilities
 from opentracy.routing.router import Router
-from opentracy.routing.train import Options, fit
+from opentracy.routing.train import Options, _moved, fit
 
 CANDIDATES = tuple(Candidate(m) for m in MODELS)
 TEST, TOPIC = labelled(300, seed=9)
@@ -83,6 +84,22 @@ def test_cluster_ids_survive_retraining(artifact: Artifact) -> None:
         for p in TEST.prompts
     ]
     assert np.mean(same) >= 0.9
+
+
+def test_centres_stay_among_nearly_the_same_rows_and_follow_rows_that_changed() -> None:
+    draw = np.random.default_rng(0)
+    middles = draw.normal(size=(12, 16))
+    rows = (middles[draw.integers(12, size=1200)] + draw.normal(scale=1.5, size=(1200, 16))).astype(np.float32)
+    centres = kmeans(rows, 12, 0)
+    some = rows[draw.random(1200) < 0.95]
+    near, settled = _moved(some, centres, 0), kmeans(some, 12, 0, start=centres)
+    same = [float((assign(rows, c) == assign(rows, centres)).mean()) for c in (near, settled)]
+    assert same[0] > 0.95
+    assert same[0] > same[1]
+    assert scatter(some, near) < scatter(some, centres)
+    others = (-rows).astype(np.float32)
+    followed, stayed, once = _moved(others, centres, 0), centres, kmeans(others, 12, 0, rounds=1, start=centres)
+    assert scatter(others, followed) < scatter(others, once) < scatter(others, stayed)
 
 
 def test_training_again_in_place_changes_nothing(artifact: Artifact) -> None:

@@ -22,6 +22,12 @@ def assign(x: Matrix, centres: Matrix) -> Ints:
     return np.asarray((x @ centres.T - 0.5 * (centres * centres).sum(1)).argmax(1), dtype=np.intp)
 
 
+def scatter(x: Matrix, centres: Matrix) -> float:
+    """Mean squared distance of the rows to their nearest centre."""
+    nearest = (x @ centres.T - 0.5 * (centres * centres).sum(1)).max(1)
+    return float(((x * x).sum(1) - 2 * nearest).mean())
+
+
 def _seed_centres(x: Matrix, k: int, rng: np.random.Generator) -> Matrix:
     """k-means++: each next centre drawn in proportion to its squared distance from the ones before."""
     norms = (x * x).sum(1)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from opentracy.routing.artifact import FORMAT, Artifact, Cluster, CostModel, Manifest, Policy
 from opentracy.routing.checkpoint import Keeper
-from opentracy.routing.clusters import Ints, assign, kmeans, match_ids
+from opentracy.routing.clusters import Ints, assign, kmeans, match_ids, scatter
 from opentracy.routing.data import Floats, Labels, fold_of
 from opentracy.routing.embed import Embedder, Matrix, Vector
 from opentracy.routing.estimate import (
@@ -45,6 +45,8 @@ from opentracy.routing.text import core_text
 
 PROTOTYPE_LIMIT = 10_000
 _FOREIGN_SHARE = 0.03  # of the training prompts; with more, the router has learned about other languages
+_WARM_ROUNDS = 4  # of k-means at most, from the centres of the artifact that is replaced
+_WORTH_A_ROUND = 0.005  # share of the scatter around the centres that a round must have taken away
 _FEW = 300  # labelled prompts below which only coarse clusters are fitted
 
 
@@ -201,9 +203,24 @@ def _primary(x: Matrix, mean: Vector, shape: Shape, seed: int, old: Artifact | N
     rows again keep all of them.
     """
     k = primary_k(x, shape)
-    if old is not None and old.manifest.dims == x.shape[1] and old.manifest.bounds[1] == k:
-        return kmeans(x, k, seed, rounds=0 if same_data else 4, start=old.bag.centres[:k] + (old.mean - mean))
-    return kmeans(x, k, seed)
+    if old is None or old.manifest.dims != x.shape[1] or old.manifest.bounds[1] != k:
+        return kmeans(x, k, seed)
+    centres = old.bag.centres[:k] + (old.mean - mean)
+    return centres if same_data else _moved(x, centres, seed)
+
+
+def _moved(x: Matrix, centres: Matrix, seed: int) -> Matrix:
+    """Centres moved to where their rows are now, one round and as many more as still bring the rows clearly nearer:
+    every round costs ids, and among nearly the same rows the first one does nearly all there is to do.
+    """
+    before = scatter(x, centres)
+    for _ in range(_WARM_ROUNDS):
+        centres = kmeans(x, len(centres), seed, rounds=1, start=centres)
+        now = scatter(x, centres)
+        if now > (1 - _WORTH_A_ROUND) * before:
+            break
+        before = now
+    return centres
 
 
 def _assemble(
