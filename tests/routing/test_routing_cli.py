@@ -116,12 +116,14 @@ def test_explain(folder: Path) -> None:
         (("predict", "{f}/r", "{f}/bad2.csv", "--out", "{f}/o.parquet"), "no column 'prompt'"),
         (("rollback", "{f}/r"), "no earlier version"),
         (("evaluate", "default", "{f}/data.parquet"), "has none"),
+        (("evaluate", "{f}/r", "{f}/dev.csv"), "no row of the split 'train' (--train-split); found dev"),
     ],
 )
 def test_mistakes_are_told_in_one_line(folder: Path, arguments: tuple[str, ...], word: str) -> None:
     (folder / "bad.csv").write_text("prompt,score\nhello,1\n")
     (folder / "bad2.csv").write_text("question\nhello\n")
     (folder / "p2.csv").write_text("prompt\nhello\n")
+    (folder / "dev.csv").write_text("prompt,split,s:a\nhello,dev,1\n")
     result = run(*(a.format(f=folder) for a in arguments))
     assert result.exit_code == 2, result.output
     assert word in result.output

@@ -195,6 +195,10 @@ def evaluate(
     from opentracy.routing.tables import read_labels
 
     router, table = open_router(directory), read_labels(data)
+    for name, option in ((split, "--split"), (train_split, "--train-split")):
+        if table.split and name not in table.split:
+            found = ", ".join(sorted(set(table.split)))
+            raise ValueError(f"{data}: no row of the split {name!r} ({option}); found {found}")
     report = compare(
         router, table.where(split), table.where(train_split), router.embedder, draws=draws, progress=_Bars()
     )
