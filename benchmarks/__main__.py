@@ -42,7 +42,8 @@ class Bench:
         self.with_peers = with_peers
 
     def ours(self, name: str = "OpenTracy", model: str = "openai/gpt-4o-mini", workers: int = 1) -> peers.Gateway:
-        return peers.ours(name, str(self.home / re.sub(r"\W+", "-", f"{name}-{model}")), model, workers)
+        # a new store each time: what one step left to be sealed must not be sealed while the next one is measured
+        return peers.ours(name, tempfile.mkdtemp(dir=self.home), model, workers)
 
     def floor(self) -> peers.Gateway:
         command = [sys.executable, str(ROOT / "benchmarks" / "engine.py"), "--as", "floor", "--port", "{port}"]
