@@ -309,22 +309,14 @@ def _callable(names: Iterable[str]) -> list[str]:
 
 
 def _candidate(name: str) -> Candidate:
-    """A model with its price and context, where they are known: what a request costs is part of every decision."""
-    from opentracy.core.pricing import context_window, expected_cost
-    from opentracy.providers import registry
+    """A model as the engine's `auto` knows it; a name without a known provider has no price."""
+    from opentracy.engine.capabilities import candidate
     from opentracy.routing.policy import Candidate
 
     try:
-        row, bare = registry.split(name)
+        return candidate(name)
     except ValueError:
         return Candidate(name)
-    asked, answered = (expected_cost(row.name, bare, *pair) for pair in ((1000, 0), (0, 1000)))
-    return Candidate(
-        name,
-        input_price=None if asked is None else asked / 1000,
-        output_price=None if answered is None else answered / 1000,
-        context=context_window(row.name, bare),
-    )
 
 
 @route.command()

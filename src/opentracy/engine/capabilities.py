@@ -1,15 +1,20 @@
-"""What a model can take beside text, as far as it is known: the hard filters of `auto`.
+"""What `auto` must know of a model: what it costs, how much it reads, and what it can take beside text.
 
-Belongs here: facts about models and providers that no price table holds. What is not known counts as able: the
-provider then says no, and the next model is asked.
+Belongs here: facts about models and providers, those that no price table holds among them. What is not known counts as
+able: the provider then says no, and the next model is asked.
 """
 
 from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
+from opentracy.core.pricing import context_window, expected_cost
 from opentracy.providers import registry
+
+if TYPE_CHECKING:
+    from opentracy.routing import Candidate
 
 # families that read text alone; a name with one of the marks after it belongs to a sister that sees
 _TEXT_ONLY = re.compile(
@@ -28,3 +33,24 @@ def able(model: str) -> tuple[bool, bool, bool]:
     dropped: frozenset[str] = getattr(row.quirks, "drop", frozenset())
     sees = _TEXT_ONLY.search(name) is None or _SEES.search(name) is not None
     return "tools" not in dropped, sees, "response_format" not in dropped
+
+
+def candidate(model: str) -> Candidate:
+    """What the router must know of a model: prices, context, and what it can take."""
+    from opentracy.routing.policy import Candidate
+
+    row, name = registry.split(model)
+    tools, images, json_schema = able(model)
+    return Candidate(
+        model,
+        input_price=_per_token(expected_cost(row.name, name, 1000, 0)),
+        output_price=_per_token(expected_cost(row.name, name, 0, 1000)),
+        context=context_window(row.name, name),
+        tools=tools,
+        vision=images,
+        json_schema=json_schema,
+    )
+
+
+def _per_token(thousand: float | None) -> float | None:
+    return None if thousand is None else thousand / 1000

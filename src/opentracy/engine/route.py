@@ -19,9 +19,10 @@ from starlette.responses import Response
 from opentracy.core.usual import UsualChat
 from opentracy.routing.policy import NoCapableModel, Requirements
 
+from .capabilities import candidate
 from .errors import Refused
 from .routes import json_body, json_response
-from .state import Resolved, Snapshot, candidate
+from .state import Resolved, Snapshot
 
 if TYPE_CHECKING:
     from opentracy.routing import Candidate, Decision
@@ -126,8 +127,9 @@ def _resolved(snapshot: Snapshot, order: Sequence[str]) -> Resolved:
 def available(snapshot: Snapshot, health: Health, models: frozenset[str] | None = None) -> tuple[Candidate, ...]:
     """The candidates as they are now: marked when their circuit is open, left out when the key may not use them."""
     ill = health.ill()
-    if models is None and ill in snapshot.available:
-        return snapshot.available[ill]
+    known = snapshot.available.get(ill) if models is None else None
+    if known is not None:
+        return known
     candidates = snapshot.candidates()
     if models is not None:
         candidates = tuple(c for c in candidates if c.model in models)

@@ -156,7 +156,7 @@ class Shadow:
 
     def _judge_cost(self, snapshot: Snapshot, judge: str) -> float | None:
         """Expected USD of judging one answer; None where the price is unknown."""
-        from .state import candidate
+        from .capabilities import candidate
 
         target = snapshot.resolve(judge).targets[0]
         known = candidate(f"{target.provider}/{target.model}")

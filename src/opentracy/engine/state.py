@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from opentracy.core.jsonio import encode
 from opentracy.core.plan import Policy
-from opentracy.core.pricing import context_window, expected_cost
+from opentracy.core.pricing import expected_cost
 from opentracy.core.wire import Credentials, Target
 from opentracy.providers import registry
 
 from .auth import HostRules, Identity, Keys
-from .capabilities import able
+from .capabilities import candidate
 from .config import MAX_FALLBACKS, AliasConfig, Config, shown
 from .configfile import ConfigError, secret
 from .errors import Refused
@@ -188,27 +188,6 @@ class Snapshot:
         if self._candidates is None:
             self._candidates = tuple(candidate(model) for model in self.auto_models)
         return self._candidates
-
-
-def candidate(model: str) -> Candidate:
-    """What the router must know of a model: prices, context, and what it can take."""
-    from opentracy.routing import Candidate
-
-    row, name = registry.split(model)
-    tools, images, json_schema = able(model)
-    return Candidate(
-        model,
-        input_price=_per_token(expected_cost(row.name, name, 1000, 0)),
-        output_price=_per_token(expected_cost(row.name, name, 0, 1000)),
-        context=context_window(row.name, name),
-        tools=tools,
-        vision=images,
-        json_schema=json_schema,
-    )
-
-
-def _per_token(thousand: float | None) -> float | None:
-    return None if thousand is None else thousand / 1000
 
 
 def _identities(config: Config, environ: Mapping[str, str]) -> list[tuple[str, Identity]]:

@@ -59,8 +59,8 @@ class Reader:
         m, centres = artifact.manifest, artifact.bag.centres
         self._half = 0.5 * (centres * centres).sum(1)
         # exp((cosine - 1) / width) from the dot product that the clusters need anyway
-        self._per_norm = 1.0 / (np.maximum(np.linalg.norm(centres, axis=1), 1e-9) * m.kernel_width)
-        self._per_norm = self._per_norm.astype(np.float32)
+        norms = np.maximum(np.linalg.norm(centres, axis=1), 1e-9)
+        self._per_norm = (1.0 / (norms * m.kernel_width)).astype(np.float32)
         self._width = m.kernel_width
         maps = list(pairwise(artifact.bag.bounds))
         self._clusters, self._other_maps = maps[0][1], maps[1:]
