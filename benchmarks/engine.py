@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -222,25 +223,36 @@ def _free_port() -> int:
         return int(s.getsockname()[1])
 
 
-def _cpu(pid: int) -> float:
-    pids = [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+def tree(pid: int) -> list[int]:
+    """A process and all below it."""
+    found = [pid]
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                found += tree(int(child))
+    return list(dict.fromkeys(found))
+
+
+def cpu(pid: int) -> float:
+    """Seconds of CPU of a process tree, those of its ended children too: one that seals traces comes and goes."""
     ticks = 0
-    for p in pids:
-        fields = Path(f"/proc/{p}/stat").read_text().rsplit(")", 1)[1].split()
-        ticks += int(fields[11]) + int(fields[12])
+    for one in tree(pid):
+        with contextlib.suppress(OSError):
+            fields = Path(f"/proc/{one}/stat").read_text().rsplit(")", 1)[1].split()
+            ticks += sum(map(int, fields[11:15]))  # its own, user and system, and those of children it waited for
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _load(pid: int, port: int, body: dict[str, Any], seconds: int, script: str) -> float:
     """Microseconds of CPU per request."""
-    before = _cpu(pid)
+    before = cpu(pid)
     command = ["wrk", "-t1", "-c32", f"-d{seconds}", "-s", script, f"http://127.0.0.1:{port}/v1/chat/completions"]
     env = {**os.environ, "BENCH_BODY": json.dumps(body)}
     out = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
     found = re.search(r"(\d+) requests in", out)
     if "Non-2xx" in out or not found:
         raise SystemExit(f"the load did not go through:\n{out}")
-    return (_cpu(pid) - before) / max(1, int(found[1])) * 1e6
+    return (cpu(pid) - before) / max(1, int(found[1])) * 1e6
 
 
 def _wait(port: int) -> None:

@@ -21,36 +21,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .engine import BODY, LUA, WORDS, _free_port, _wait
+from .engine import BODY, LUA, WORDS, _free_port, _wait, cpu, tree
 from .peers import HOME, Gateway
 
 HERE = Path(__file__).parent
-TICKS = os.sysconf("SC_CLK_TCK")
 CORES = sorted(os.sched_getaffinity(0))
 
 
 def _pinned(core: int) -> list[str]:
     return ["taskset", "-c", str(core)] if len(CORES) > 1 else []
-
-
-def tree(pid: int) -> list[int]:
-    """A process and all below it."""
-    found = [pid]
-    with contextlib.suppress(OSError):
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            for child in (task / "children").read_text().split():
-                found += tree(int(child))
-    return list(dict.fromkeys(found))
-
-
-def cpu(pid: int) -> float:
-    """Seconds of CPU of a process tree, those of its ended children too: one that seals traces comes and goes."""
-    ticks = 0
-    for one in tree(pid):
-        with contextlib.suppress(OSError):
-            fields = Path(f"/proc/{one}/stat").read_text().rsplit(")", 1)[1].split()
-            ticks += sum(map(int, fields[11:15]))  # its own, user and system, and those of children it waited for
-    return ticks / TICKS
 
 
 def rss(pid: int) -> float:
