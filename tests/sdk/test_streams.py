@@ -229,20 +229,25 @@ async def _read(server: FaultServer) -> tuple[str, BaseException | None]:
     return text, None
 
 
+def _shown(server: FaultServer, run: str) -> tuple[str, BaseException | None]:
+    """The text of a stream as far as it came, and the error that ended it."""
+    if run == "asyncio":
+        return asyncio.run(_read(server))
+    text = ""
+    try:
+        for chunk in opened(server):
+            text += chunk.choices[0].delta.content or ""
+    except ot.APIError as e:
+        return text, e
+    return text, None
+
+
 @pytest.mark.parametrize("run", ["blocking", "asyncio"])
 @pytest.mark.parametrize("events", range(2, 7))
 def test_what_came_in_one_piece_with_the_damage_is_shown_before_it_is_told_of(server: FaultServer, run: str, events: int) -> None:
     """The network decides what arrives together, so that must make no difference."""
     server(raw(SSE_HEAD + b"".join(map(chunked, EVENTS[:events])) + b"zz\r\nno chunk\r\n"))
-    if run == "asyncio":
-        text, error = asyncio.run(_read(server))
-    else:
-        text, error = "", None
-        try:
-            for chunk in opened(server):
-                text += chunk.choices[0].delta.content or ""
-        except ot.APIError as e:
-            error = e
+    text, error = _shown(server, run)
     assert text == ["", "", "hel", "hello", "hello", "hello", "hello"][events]
     if events == 6:
         assert error is None, "the end marker was there"
@@ -259,15 +264,7 @@ def test_damaged_compression_is_an_interruption(server: FaultServer, run: str, t
     coded = head(200, content_type="text/event-stream", transfer_encoding="chunked", content_encoding="gzip")
     pieces = (coded, chunked(first), chunked(b"\xff" * 20) + b"0\r\n\r\n")
     server(raw(b"".join(pieces)) if together else raw(*pieces, gap=0.05))
-    if run == "asyncio":
-        text, error = asyncio.run(_read(server))
-    else:
-        text, error = "", None
-        try:
-            for chunk in opened(server):
-                text += chunk.choices[0].delta.content or ""
-        except ot.APIError as e:
-            error = e
+    text, error = _shown(server, run)
     assert text == "hel"
     assert isinstance(error, ot.APIConnectionError)
     assert error.code == "stream_interrupted"
