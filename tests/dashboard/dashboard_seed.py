@@ -112,13 +112,13 @@ def _place(label: str, prompt: str) -> tuple[int, str]:
     return decision.cluster_id, decision.cluster_label
 
 
-def _scores(kind: Kind, draw: random.Random, tokens: tuple[int, int]) -> dict[str, dict[str, Any]]:
+def _scores(kind: Kind, draw: random.Random, tokens: tuple[int, int], at: int) -> dict[str, dict[str, Any]]:
     rows: dict[str, dict[str, Any]] = {}
     for name in AUTO:
         provider, _, model = name.partition("/")
         skill = MODELS[model][1]
         quality = min(0.99, max(0.05, 1 - kind.hard * (1.05 - skill) * 2.4 - (1 - skill) * 0.1 + draw.gauss(0, 0.02)))
-        cost = _cost(provider, model, *tokens)
+        cost = _cost(provider, model, at, *tokens)
         rows[name] = {"quality": round(quality, 4), "quality_error": 0.03, "cost": (cost or 0) / 1e9}
     dearest = max(row["cost"] for row in rows.values()) or 1.0
     for row in rows.values():
@@ -126,11 +126,11 @@ def _scores(kind: Kind, draw: random.Random, tokens: tuple[int, int]) -> dict[st
     return rows
 
 
-def _cost(provider: str, model: str, tokens_in: int, tokens_out: int, cached: int = 0) -> int | None:
+def _cost(provider: str, model: str, at: int, tokens_in: int, tokens_out: int, cached: int = 0) -> int | None:
     usage: dict[str, Any] = {"prompt_tokens": tokens_in, "completion_tokens": tokens_out, "total_tokens": tokens_in + tokens_out}
     if cached:
         usage["prompt_tokens_details"] = {"cached_tokens": cached}
-    found = cost_of(provider, model, usage)
+    found = cost_of(provider, model, usage, at / 1000)
     return None if found is None else found.total
 
 
@@ -153,7 +153,7 @@ def _record(at: int, kind: Kind, draw: random.Random, model: str, *, incident: b
     cached = int(tokens_in * 0.6) if draw.random() < 0.25 else 0
     record = TraceRecord(trace_id_at(at, draw.randbytes(10)), at)
     if draw.random() < 0.45:
-        scores = _scores(kind, draw, (tokens_in, tokens_out))
+        scores = _scores(kind, draw, (tokens_in, tokens_out), at)
         chosen = max(scores, key=lambda name: scores[name]["utility"])
         best = max(scores, key=lambda name: scores[name]["quality"])
         model = chosen.partition("/")[2]
@@ -174,7 +174,7 @@ def _record(at: int, kind: Kind, draw: random.Random, model: str, *, incident: b
     record.engine_version = "1.0.0"
     _timing(record, draw, tokens_in, tokens_out, speed)
     record.tokens_in, record.tokens_out, record.tokens_cached = tokens_in, tokens_out, cached or None
-    record.cost_nano = _cost(provider, model, tokens_in, tokens_out, cached)
+    record.cost_nano = _cost(provider, model, at, tokens_in, tokens_out, cached)
     record.cost_source = "unknown" if record.cost_nano is None else "table"
     prompt = draw.choice(kind.prompts).replace("{n}", str(draw.randrange(2, 9000)))
     _bodies(record, kind, prompt)

@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import dashboard_seed as seed
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -113,6 +114,13 @@ def test_the_parts_of_a_cost_add_up_to_what_was_recorded() -> None:
     assert [(p["name"], p["tokens"]) for p in parts["parts"]] == [("Input", 400), ("Read from cache", 800), ("Output", 340)]
     for part in parts["parts"]:
         assert part["nano"] == pytest.approx(part["tokens"] * part["usd_per_million"] * 1000, abs=1)
+
+
+def test_the_seeded_records_cost_what_the_dashboard_says_they_do_at_every_hour() -> None:
+    """DeepSeek is cheaper at some hours: a record without the hour would differ from its parts, but only then."""
+    known = [(record, parts) for record in seed.records(2000) if record.cost_nano is not None and (parts := cost_parts(record))]
+    assert {record.ts_ms // 3_600_000 % 24 for record, _ in known if record.provider == "deepseek"} == set(range(24))
+    assert [(r.trace_id, r.model) for r, parts in known if parts["total_nano"] != r.cost_nano] == []
 
 
 def test_a_cost_that_is_not_known_is_not_taken_apart() -> None:
