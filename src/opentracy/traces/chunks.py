@@ -26,12 +26,14 @@ from .transactions import reading, writing
 
 #: rows of a new chunk, but for those of its last block
 CHUNK_ROWS: Final = 8_000
+#: of these so many at a time are Python objects: what serves keeps for ever the memory of the most there ever were
+PORTION_ROWS: Final = 500
 #: rows from which on a chunk stays as it is
 MERGED_ROWS: Final = 64_000
 #: from so many rows on sums are taken from columns
 WORTH_ROWS: Final = 2_000
 _TEXT: Final = frozenset(column.name for column in COLUMNS if column.kind in ("text", "word", "tags"))
-_PLACES: Final = {name: at for at, name in enumerate(NAMES)}
+_TIME: Final = NAMES.index("ts_ms")
 _LAST: Final = 2**62
 #: so many comparisons of a whole column are faster than looking each code up
 _FEW: Final = 6
@@ -76,17 +78,28 @@ def build(connection: sqlite3.Connection, *, min_rows: int = CHUNK_ROWS) -> int:
     last = _enough_blocks(connection, first, min_rows)
     if last is None:
         return 0
-    found = connection.execute(
-        f"SELECT {', '.join(NAMES)} FROM traces WHERE seq >= ? AND seq < ? ORDER BY ts_ms, seq",
-        (first << SEQ_BITS, (last + 1) << SEQ_BITS),
-    ).fetchall()
-    columns = list(zip(*found, strict=True))
-    packed = [_packed(name, values, first) for name, values in zip(NAMES, columns, strict=False)]
-    times = columns[_PLACES["ts_ms"]] if found else (0,)
+    times, packed = _read_columns(connection, first, last)
     with writing(connection):
         if covered_upto(connection) + 1 == first:
-            _store(connection, Chunk(first, last, len(found), times[0], times[-1]), packed)
-    return len(found)
+            bounds = (int(times[0]), int(times[-1])) if len(times) else (0, 0)
+            _store(connection, Chunk(first, last, len(times), *bounds), packed)
+    return len(times)
+
+
+def _read_columns(connection: sqlite3.Connection, first: int, last: int) -> tuple[Numbers, list[bytes]]:
+    """Times and packed columns of some blocks' rows, in the order of the list; no columns where all rows are gone."""
+    cursor = connection.execute(
+        f"SELECT {', '.join(NAMES)} FROM traces WHERE seq >= ? AND seq < ? ORDER BY ts_ms, seq",
+        (first << SEQ_BITS, (last + 1) << SEQ_BITS),
+    )
+    parts: list[list[Column]] = [[] for _ in NAMES]
+    while found := cursor.fetchmany(PORTION_ROWS):
+        for name, columns, values in zip(NAMES, parts, zip(*found, strict=True), strict=True):
+            columns.append(_column(name, values, first))
+    if not parts[_TIME]:
+        return np.zeros(0, np.int64), []
+    times = np.concatenate([column.values for column in parts[_TIME]])
+    return times, [_encoded(_together(columns)) for columns in parts]
 
 
 def merge(connection: sqlite3.Connection) -> int:
@@ -120,10 +133,16 @@ def merge(connection: sqlite3.Connection) -> int:
 
 def _joined(parts: Sequence[Open], name: str) -> Column:
     """A column of several chunks; codes are those of all their words, sequence numbers count from the first chunk."""
-    columns = [part(name) for part in parts]
+    columns = [part.read(name) for part in parts]
     if name == "seq":
-        first = parts[0].chunk.first << SEQ_BITS
-        return Column(np.concatenate([part.seqs() - first for part in parts]), None, None)
+        firsts = [(part.chunk.first - parts[0].chunk.first) << SEQ_BITS for part in parts]
+        numbers = [one.values.astype(np.int64) + first for one, first in zip(columns, firsts, strict=True)]
+        return Column(np.concatenate(numbers), None, None)
+    return _together(columns)
+
+
+def _together(columns: Sequence[Column]) -> Column:
+    """Columns of one name, one behind the other."""
     if columns[0].words is not None:
         words = _in_order(word for column in columns for word in column.words or ())
         code_of = {word: code for code, word in enumerate(words)}
@@ -157,18 +176,18 @@ def _enough_blocks(connection: sqlite3.Connection, first: int, min_rows: int) ->
     return None
 
 
-def _packed(name: str, values: Sequence[Any], first: int) -> bytes:
-    """A column as rows of `traces` have it."""
+def _column(name: str, values: Sequence[Any], first: int) -> Column:
+    """A column of values as rows of `traces` have them."""
     if name in _TEXT:
         words = _in_order(values)
         code_of = {word: code for code, word in enumerate(words)}
-        return _encoded(Column(np.fromiter(map(code_of.__getitem__, values), np.int64, len(values)), words, None))
+        return Column(np.fromiter(map(code_of.__getitem__, values), np.int64, len(values)), words, None)
     missing = np.fromiter((value is None for value in values), np.bool_, len(values))
     filled = [0 if value is None else value for value in values] if missing.any() else values
     numbers = np.fromiter(filled, np.int64, len(values))
     if name == "seq":
         numbers -= first << SEQ_BITS
-    return _encoded(Column(numbers, None, missing if missing.any() else None))
+    return Column(numbers, None, missing if missing.any() else None)
 
 
 def _in_order(words: Iterable[str | None]) -> list[str | None]:
@@ -212,10 +231,11 @@ class Open:
     def __call__(self, name: str) -> Column:
         column = self._columns.get(name)
         if column is None:
-            column = self._columns[name] = self._read(name)
+            column = self._columns[name] = self.read(name)
         return column
 
-    def _read(self, name: str) -> Column:
+    def read(self, name: str) -> Column:
+        """A column that is not kept: for who wants each once."""
         (data,) = self._connection.execute(
             "SELECT data FROM chunk_columns WHERE chunk = ? AND name = ?", (self.chunk.first, name)
         ).fetchone()
