@@ -23,7 +23,7 @@ from opentracy.traces import Filters, Limits, Reader, Store, TraceRecord, TraceW
 from opentracy.traces.codec import encode_block
 from opentracy.traces.compile import Query
 from opentracy.traces.filters import parse
-from opentracy.traces.project import catch_up
+from opentracy.traces.project import Recent, catch_up
 from opentracy.traces.segments import directory, seal
 from opentracy.traces.writer import insert_block
 
@@ -80,7 +80,7 @@ def parts(text_bytes: int) -> None:
             store = Store.open(Path(place) / "traces.db")
             journal, rows = store.connect(durable=True), store.connect()
             for turn in range(12):
-                recent: dict[int, list[TraceRecord]] = {}
+                recent = Recent(size * blocks)
                 encoding = committing = 0.0
                 for at in range(0, size * blocks, size):
                     batch = records[at : at + size]
@@ -89,7 +89,7 @@ def parts(text_bytes: int) -> None:
                     began = time.thread_time()
                     block = encode_block(f"{turn}-{at}".encode(), batch)
                     encoded = time.thread_time()
-                    recent[insert_block(journal, [block])] = batch
+                    recent.put(insert_block(journal, [block]), batch)
                     encoding += encoded - began
                     committing += time.thread_time() - encoded
                 began = time.thread_time()

@@ -85,7 +85,8 @@ def test_a_trace_that_is_removed_before_it_has_a_row_gets_none(store: Store, rea
         writer.put(record)
     assert writer.flush(30)
     connection = store.connect()
-    recent = {1: [make_record(n) for n in range(3)]}
+    recent = project.Recent(3)
+    recent.put(1, [make_record(n) for n in range(3)])
     late = Reader(store)
     late._not_before = math.inf  # as where the database was locked, or too much waits
     assert remove(late, connection, [records[1].trace_id]) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sqlite3
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 from trace_samples import START_MS, make_record
 
+from opentracy.traces import project
 from opentracy.traces.codec import encode_block
 from opentracy.traces.ids import new_trace_id
 from opentracy.traces.locks import FileLock
@@ -418,3 +420,20 @@ def test_a_record_that_cannot_be_stored_is_mended_and_costs_no_other(
         assert neighbour.request == make_record(number).request
         assert neighbour.tokens_in == 300
     assert reader.store.reader().execute("SELECT sum(requests) FROM rollups WHERE dim = 'model'").fetchone()[0] == 4
+
+
+def test_what_another_process_projected_is_not_kept(store: Store) -> None:
+    """Where traffic never rests the leader makes rows of everything, and each worker would keep ten thousand records."""
+    with TraceWriter(store, limits=Limits(idle_seconds=1e6)) as writer, contextlib.closing(store.connect()) as leader:
+        for thousand in range(4):
+            for number in range(1000 * thousand, 1000 * thousand + 1000):
+                writer.put(make_record(number))
+            assert writer.flush(30)
+            project.catch_up(leader)
+        kept = writer._recent
+        assert 0 < kept.rows < 3000
+        # and what nobody projects is kept as before
+        for number in range(4000, 7000):
+            writer.put(make_record(number))
+        assert writer.flush(30)
+        assert kept.rows >= 3000

@@ -27,8 +27,35 @@ SEQ_BITS: Final = 12
 CHUNK_ROWS: Final = 4_000
 
 Row = tuple[object, ...]
-#: records (without bodies) of blocks that this process wrote itself and need not unpack
-Recent = dict[int, list[TraceRecord]]
+
+
+class Recent:
+    """Records (without bodies) of blocks that this process wrote itself and need not unpack: about `limit` at most."""
+
+    def __init__(self, limit: int = 0) -> None:
+        self.rows = 0
+        self._limit = limit
+        self._blocks: dict[int, list[TraceRecord]] = {}
+
+    def put(self, block: int, records: list[TraceRecord]) -> None:
+        """Keeps a block's records, newer than all before, while there is room."""
+        if self.rows <= self._limit:
+            self._blocks[block] = records
+            self.rows += len(records)
+
+    def get(self, block: int) -> list[TraceRecord] | None:
+        """A block's records; None when they must be unpacked."""
+        return self._blocks.get(block)
+
+    def forget(self, upto: int) -> None:
+        """Lets go of the blocks up to a number: somebody has made rows of them."""
+        for block in [block for block in self._blocks if block <= upto]:
+            self.rows -= len(self._blocks.pop(block))
+
+    def clear(self) -> None:
+        """Lets go of everything."""
+        self._blocks.clear()
+        self.rows = 0
 
 
 def row_of(seq: int, record: TraceRecord) -> Row:
@@ -84,7 +111,7 @@ def catch_up(
     while (max_rows is None or added < max_rows) and waiting(connection):
         try:
             # decoded and added up before the write lock is taken: the journal's own commits must not wait for that
-            chunk = _prepared(connection, {} if recent is None else recent, careful=careful)
+            chunk = _prepared(connection, Recent() if recent is None else recent, careful=careful)
             added += _committed(connection, chunk)
         except (ValueError, TypeError, OverflowError):
             # a value that no database takes must not stop everything behind it
@@ -96,8 +123,7 @@ def catch_up(
             break
     if recent is not None:
         # what another process projected
-        for block in [block for block in recent if block <= projected_upto(connection)]:
-            del recent[block]
+        recent.forget(projected_upto(connection))
     return added
 
 

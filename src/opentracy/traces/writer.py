@@ -28,7 +28,7 @@ from typing import Final
 from .codec import MAX_BYTES, Block, encode_block
 from .mend import mended
 from .model import TraceRecord
-from .project import Recent, catch_up
+from .project import Recent, catch_up, projected_upto
 from .spill import Spill, SpillFull, orphans
 from .sqlite import Store
 
@@ -36,6 +36,8 @@ log = logging.getLogger("opentracy.traces")
 
 #: rough weight of a record without its bodies, for the queue's limit in bytes
 RECORD_BYTES: Final = 600
+#: after so many rows a writer looks what others have made rows of, and need not be kept for it
+LOOK_ROWS: Final = 1_000
 
 Item = tuple[TraceRecord, "Future[str] | None", int]  # and its weight in bytes
 
@@ -114,7 +116,8 @@ class TraceWriter:
         self._closing = False
         self._settled_rows = 0
         self._unprojected = 0
-        self._recent: Recent = {}
+        self._recent = Recent(limits.recent_rows)
+        self._looked = 0  # rows committed when it was looked what others have projected
         self._last_block = 0
         self._shed_at_rows = limits.queue_rows * 4 // 5
         self._shed_at_bytes = limits.queue_bytes * 4 // 5
@@ -303,9 +306,11 @@ class TraceWriter:
         if self._spill.waiting or not self._commit_patiently(block):
             self._divert(block, items)
             return
-        if self._project and self._unprojected <= self.limits.recent_rows:
-            self._recent[self._last_block] = records
+        if self._project:
+            self._recent.put(self._last_block, records)
         self._acknowledge(items)
+        if self.counters.committed - self._looked >= LOOK_ROWS:
+            self._forget_projected()
 
     def _encoded(self, records: list[TraceRecord]) -> Block:
         """The block of some records; one that cannot be encoded is mended, so that its neighbours are not lost."""
@@ -461,6 +466,12 @@ class TraceWriter:
         except sqlite3.Error as error:
             level = logging.DEBUG if _busy(error) else logging.WARNING
             log.log(level, "Projection of traces waits: %s", error)
+
+    def _forget_projected(self) -> None:
+        """Where traffic is calm the leader projects all the time; records would be kept here for nothing."""
+        self._looked = self.counters.committed
+        with contextlib.suppress(sqlite3.Error):  # the next commit says what is wrong
+            self._recent.forget(projected_upto(self._connected()))
 
     def _drop(self, reason: str, rows: int) -> None:
         dropped = self.counters.dropped
