@@ -4,13 +4,15 @@
 
 The table holds facts only: identifiers, matching rules, integers. Rates are pico-USD per token (= USD per million
 tokens x 10**6), requests are pico-USD per request. Of a model's price history the price in force on --date is taken
-(default: today, UTC). Standard tier only: batch, flex, priority and fast prices are other products. Left out, because
+(default: today, UTC). Standard tier only: batch, flex, priority and fast prices are other products; where the provider
+publishes a flat rule for one of them, it stands in TERMS below. Left out, because
 a cost computed from tokens alone would be false: models billed by image, video, character, message, page or citation,
 and audio models whose audio price the source does not know. A model without any price is left out, except the
 gateway's ":free" ones, which are free by name.
 
-Row: id, match (rules), rates, and where known tiers, windows, request, context, since. Rule: "=x" equal, "^x" prefix,
-"$x" suffix, "*x" contained, "~x" regular expression, "&[...]" all of them.
+Provider: its names at the source, terms, models. Row: id, match (rules), rates, and where known tiers, windows,
+request, context, since. Rule: "=x" equal, "^x" prefix, "$x" suffix, "*x" contained, "~x" regular expression, "&[...]"
+all of them.
 """
 
 from __future__ import annotations
@@ -61,6 +63,21 @@ PROVIDERS: dict[str, dict[str, Any]] = {
     "openrouter": {"source": "openrouter"},
     "xai": {"source": "x-ai"},
     "moonshot": {"source": "moonshotai"},
+}
+
+# What the providers' price pages say of answers that were not made on standard terms (the source holds none of it).
+# shares: the tier's part of every standard rate; uncached_shares: the same, not for tokens read from a cache; places:
+# the factor of work in one region; search: pico-USD of one search of the provider's own; always_fee: models (a pattern
+# at the start) whose every request has a fee that no answer tells; states_cost: each answer says what it costs.
+TERMS: dict[str, dict[str, Any]] = {
+    "openai": {"shares": {"flex": [1, 2]}, "always_fee": r"gpt-[\w.-]*-search"},
+    "anthropic": {"shares": {"batch": [1, 2]}, "places": {"us": [11, 10]}, "search": 10**10},
+    "gemini": {"uncached_shares": {"flex": [1, 2]}},
+    "vertex": {"uncached_shares": {"flex": [1, 2]}},
+    "groq": {"shares": {"flex": [1, 1]}},
+    "perplexity": {"states_cost": True},
+    "openrouter": {"states_cost": True},
+    "xai": {"states_cost": True},
 }
 
 RATES = {
@@ -200,6 +217,8 @@ def compile_table(day: dt.date) -> dict[str, Any]:
             if name == "sambanova":
                 models = [native_names(r) for r in models]
             entry |= {"urls": source.pricing_urls or [], "models": models}
+        if name in TERMS:
+            entry["terms"] = TERMS[name]
         table["providers"][name] = entry
     return table
 

@@ -44,18 +44,92 @@ def test_billing_is_not_transient_and_redirects_are_never_followed() -> None:
     assert not redirect.retryable
 
 
+TOO_LONG = [
+    "This model's maximum context length is 8192 tokens. However, your messages resulted in 9000 tokens.",
+    "Your input exceeds the context window of this model. Please adjust your input and try again.",
+    "Input tokens exceed the configured limit of 272000 tokens. Your messages resulted in 300000 tokens.",
+    "prompt is too long: 200480 tokens > 200000 maximum",
+    "input length and `max_tokens` exceed context limit: 190000 + 20000 > 200000, decrease input length",
+    "The input token count (2800010) exceeds the maximum number of tokens allowed (1048576).",
+    "Unable to submit request because the input token count is 2800010 but model only supports up to 1048576.",
+    "Input is too long for requested model.",
+    "The model returned the following errors: Input Tokens Exceeded: Number of input tokens exceeds maximum length.",
+    "Please reduce the length of the messages or completion.",
+    "Please reduce the length of the messages or completion. Current length is 9000 while limit is 8192",
+    "The input (10000 tokens) is longer than the model's context length (8192 tokens).",
+    "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4097. Given: 5000 `inputs` tokens",
+    "The prompt is too long: 140000, model maximum context length: 131071",
+    "Prompt contains 40000 tokens and 0 draft tokens, too large for model with 32768 maximum context length",
+    "too many tokens: total number of tokens in the prompt cannot exceed 4081 - received 5000",
+    "too many tokens: size limit exceeded by 1132 tokens. Try using shorter or fewer inputs",
+    "This model's maximum prompt length is 131072 but the request contains 537812 tokens.",
+    "the request exceeds the available context size, try increasing it",
+    "The decoder prompt (length 50000) is longer than the maximum model length of 4096.",
+    "You passed 8193 input tokens and requested 0 output tokens. However, the model's context length is only 8192",
+    "The provided prompt is 8243 tokens long, but the maximum supported sequence length is just 8192: exceeds the "
+    "model's context length",
+    "prompt too long; exceeded max context length by 100 tokens",
+    "Invalid request: Your request exceeded model token limit: 131072",
+]
+NOT_TOO_LONG = [
+    "max_tokens is too large: 100000. This model supports at most 16384 completion tokens",
+    "max_tokens: 100000 > 8192, which is the maximum allowed number of output tokens for claude-3-5-haiku",
+    "too many tokens: max_tokens must be less than or equal to 4096, the maximum output for this model",
+    "Invalid 'user': string too long. Expected a string with maximum length 64",
+    "Invalid 'messages[0].tool_calls': array too long. Expected an array with maximum length 128",
+    "Expected maxLength: 64, actual: 70",
+]
+
+
+@pytest.mark.parametrize("text", TOO_LONG)
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_context_overflow_has_one_code(text: str, status: int) -> None:
+    assert status_failure(answer(status), text, code="invalid_request_error").code == "context_length_exceeded"
+    for outage in (429, 500, 503):  # an outage stays one whatever it mentions
+        assert status_failure(answer(outage), text).code is None
+
+
+@pytest.mark.parametrize("text", TOO_LONG)
+def test_context_overflow_inside_a_200_is_known_too(text: str) -> None:
+    for type in ("invalid_request_error", None):
+        found = embedded_failure(text, status=None, type=type)
+        assert (found.code, found.status, found.retryable) == ("context_length_exceeded", 400, False)
+
+
+@pytest.mark.parametrize("text", NOT_TOO_LONG)
+def test_other_limits_are_no_context_overflow(text: str) -> None:
+    assert status_failure(answer(400), text).code is None
+    assert embedded_failure(text, status=None).status is None
+
+
+def test_a_request_beyond_the_rate_limit_is_no_context_overflow() -> None:
+    words = "Request too large for model on tokens per minute (TPM): Limit 6000, too many tokens"
+    assert status_failure(answer(413), words, code="rate_limit_exceeded").code == "rate_limit_exceeded"
+
+
 @pytest.mark.parametrize(
-    "text",
+    ("text", "status", "code", "type", "known"),
     [
-        "This model's maximum context length is 8192 tokens",
-        "prompt is too long: 200480 tokens > 200000 maximum",
-        "The input token count (2800010) exceeds the maximum number of tokens allowed",
-        "Input is too long for requested model.",
+        ("Output blocked by content filtering policy", 400, "invalid_request_error", "invalid_request_error", True),
+        ("Content Exists Risk", 400, "invalid_request_error", "invalid_request_error", True),
+        ("Invalid prompt: your prompt was flagged as potentially violating our usage policy.", 400, "invalid_prompt",
+         "invalid_request_error", False),
+        ("Your request was rejected as a result of our safety system.", 400, None, "invalid_request_error", True),
+        ("Content violates usage guidelines.", 403, None, None, True),
+        ("openai/x requires moderation on OpenAI. Your input was flagged for \"violence\"", 403, "403", None, True),
+        ("The response was filtered due to the prompt triggering Azure OpenAI's content management policy.", 400,
+         "content_filter", None, False),
+        ("The model returned the following errors: Output blocked by content filtering policy", 400,
+         "ValidationException", "ValidationException", True),
     ],
-)
-def test_context_overflow_has_one_code(text: str) -> None:
-    assert status_failure(answer(400), text).code == "context_length_exceeded"
-    assert status_failure(answer(500), text).code is None  # an outage stays one whatever it mentions
+)  # fmt: skip
+def test_content_that_is_not_allowed_has_one_code(
+    text: str, status: int, code: str | None, type: str | None, known: bool
+) -> None:
+    expected = "content_policy_violation" if known else code
+    assert status_failure(answer(status), text, code=code, type=type).code == expected
+    assert embedded_failure(text, status=status, code=code, type=type).code == expected
+    assert status_failure(answer(500), text, code=code, type=type).code == code
 
 
 @pytest.mark.parametrize(

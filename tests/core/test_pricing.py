@@ -581,3 +581,97 @@ def test_a_plain_usage_goes_the_short_way() -> None:
     price = price_from_usd("m", input=1, output=2)
     assert price.flat is not None and pricing._flat_cost(*price.flat, PLAIN) == cost(price, PLAIN)
     assert price_from_usd("m", input=1, output=2, request=1).flat is None
+
+
+class TestTerms:
+    """Tiers, places and searches with prices of their own: the right amount or none at all."""
+
+    @pytest.mark.parametrize("tier", ["default", "standard", "auto", "on_demand", "ON_DEMAND", None, "", 3])
+    @pytest.mark.parametrize("provider", ["openai", "anthropic", "gemini", "groq", "bedrock"])
+    def test_the_standard_tier_costs_what_the_table_says(self, tier: Any, provider: str) -> None:
+        model = {"openai": "gpt-5", "anthropic": "claude-opus-4-6", "gemini": "gemini-2.5-flash",
+                 "groq": "openai/gpt-oss-120b", "bedrock": "amazon.nova-pro-v1:0"}[provider]  # fmt: skip
+        plain = cost_of(provider, model, PLAIN)
+        assert plain is not None
+        assert cost_of(provider, model, {**PLAIN, "service_tier": tier}) == plain
+
+    def test_flex_is_half_of_every_rate(self) -> None:
+        raw = {"prompt_tokens": 1001, "completion_tokens": 7, "total_tokens": 1008,
+               "prompt_tokens_details": {"cached_tokens": 1000}}  # fmt: skip
+        price = price_of("openai", "gpt-5")
+        assert price is not None
+        got = cost_of("openai", "gpt-5", {**raw, "service_tier": "flex"})
+        assert got is not None
+        rates = price.rates
+        assert rates.input and rates.output and rates.cached_read
+        exact = Decimal(rates.input + 1000 * rates.cached_read + 7 * rates.output) / 2 / 1000
+        assert got.total == int(exact.to_integral_value())
+        assert got.input + got.cached_read + got.cache_write + got.output + got.fees == got.total
+
+    @pytest.mark.parametrize(
+        ("provider", "model", "tier"),
+        [
+            ("openai", "gpt-5", "priority"), ("openai", "gpt-5", "fast"), ("openai", "gpt-5", "scale"),
+            ("anthropic", "claude-opus-4-6", "priority"), ("gemini", "gemini-2.5-flash", "priority"),
+            ("vertex", "gemini-2.5-flash", "PROVISIONED_THROUGHPUT"), ("bedrock", "amazon.nova-pro-v1:0", "flex"),
+            ("groq", "openai/gpt-oss-120b", "performance"), ("fireworks", "gpt-oss-120b", "priority"),
+        ],
+    )  # fmt: skip
+    def test_a_tier_without_a_published_rule_has_no_known_cost(self, provider: str, model: str, tier: str) -> None:
+        assert cost_of(provider, model, PLAIN) is not None
+        assert cost_of(provider, model, {**PLAIN, "service_tier": tier}) is None
+
+    def test_cached_tokens_are_not_discounted_twice_on_googles_flex(self) -> None:
+        whole = cost_of("gemini", "gemini-2.5-flash", PLAIN)
+        half = cost_of("vertex", "gemini-2.5-flash", {**PLAIN, "service_tier": "ON_DEMAND_FLEX"})
+        assert whole is not None and half is not None and half.total * 2 == whole.total
+        cached = {**PLAIN, "service_tier": "flex", "prompt_tokens_details": {"cached_tokens": 5}}
+        assert cost_of("gemini", "gemini-2.5-flash", cached) is None
+
+    def test_work_in_one_country_costs_a_tenth_more(self) -> None:
+        plain = cost_of("anthropic", "claude-opus-4-6", PLAIN)
+        here = cost_of("anthropic", "claude-opus-4-6", {**PLAIN, "inference_geo": "us"})
+        assert plain is not None and here is not None and here.total * 10 == plain.total * 11
+        for place in ("global", "not_available", None):
+            assert cost_of("anthropic", "claude-opus-4-6", {**PLAIN, "inference_geo": place}) == plain
+        assert cost_of("anthropic", "claude-opus-4-6", {**PLAIN, "speed": "fast"}) is None
+        assert cost_of("anthropic", "claude-opus-4-6", {**PLAIN, "speed": "standard"}) == plain
+
+    def test_searches_are_a_fee_where_it_is_known(self) -> None:
+        plain = cost_of("anthropic", "claude-opus-4-6", PLAIN)
+        asked = {**PLAIN, "server_tool_use": {"web_search_requests": 3, "web_fetch_requests": 2}}
+        got = cost_of("anthropic", "claude-opus-4-6", asked)
+        assert plain is not None and got is not None
+        assert got.fees == 30_000_000
+        assert got.total == plain.total + got.fees
+        nothing = {**PLAIN, "server_tool_use": {"web_search_requests": 0}}
+        assert cost_of("anthropic", "claude-opus-4-6", nothing) == plain
+        assert cost_of("gemini", "gemini-2.5-flash", asked) is None
+        assert cost_of("xai", "grok-4", {**PLAIN, "num_sources_used": 2}) is None
+
+    def test_a_model_that_always_searches_has_a_fee_that_nobody_reports(self) -> None:
+        assert cost_of("openai", "gpt-4o-search-preview", PLAIN) is None
+        typed = usage.PlainUsage(prompt_tokens=1000, completion_tokens=100, total_tokens=1100)
+        assert pricing.cost_of_plain("openai", "gpt-4o-search-preview", typed) is None
+
+    def test_a_providers_own_account_is_what_it_charges(self) -> None:
+        ticks = {**PLAIN, "cost_in_usd_ticks": 318319000, "num_sources_used": 3}
+        got = cost_of("xai", "grok-4", ticks)
+        assert got is not None and got.total == 31_831_900
+        told = cost_of("openrouter", "openai/gpt-4o-mini", {**PLAIN, "cost": 0.0005})
+        assert told is not None and told.total == 500_000
+        agreed = cost_of("openrouter", "openai/gpt-4o-mini", {**PLAIN, "cost": 0.00021})
+        assert agreed is not None and (agreed.input, agreed.output) == (150_000, 60_000)
+
+    def test_a_registered_price_holds_whatever_the_tier(self) -> None:
+        pricing.register_price("openai/gpt-5", input=1, output=2)
+        try:
+            assert cost_of("openai", "gpt-5", {**PLAIN, "service_tier": "priority"}) == Cost(1_000_000, 0, 0, 200_000, 0, 1_200_000)
+        finally:
+            pricing.unregister_price("openai/gpt-5")
+
+    def test_billed_units_beyond_tokens_are_unknown(self) -> None:
+        raw = {**PLAIN, "billed_units": {"input_tokens": 10, "output_tokens": 2}}
+        assert cost_of("cohere", "command-r-08-2024", raw) is not None
+        raw["billed_units"]["search_units"] = 1
+        assert cost_of("cohere", "command-r-08-2024", raw) is None

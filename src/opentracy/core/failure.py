@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from .wire import Failure, HttpResponse, Kind
+from .words import OVERFLOW, POLICY, POLICY_CODES, says_overflow, says_policy
 
 MAX_MESSAGE = 2000
 RETRYABLE_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504, *range(520, 530)})
@@ -27,17 +28,32 @@ RETRYABLE_KINDS: frozenset[Kind] = frozenset(
 MAX_HINT_S = 60.0
 _NUMBER = re.compile(r"[ \t]*\+?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?[ \t]*", re.ASCII)
 
-_CONTEXT_TEXT = re.compile(
-    r"maximum context length|prompt is too long|input token count.{0,40}exceeds|context[_ ]length[_ ]exceeded|"
-    r"exceeds? (?:the )?(?:model'?s? )?(?:maximum )?context|too many (?:input )?tokens|input is too long|"
-    r"context window (?:is )?exceed|exceeds the available context",
-    re.I,
-)
+_UNFIT = frozenset({400, 413, 422})  # where a prompt may be what is wrong
+_FORBIDDEN = frozenset({400, 403, 422, 451})  # where its content may be
 
 
 def is_context_overflow(message: str, code: str | None) -> bool:
-    """Whether a 400 or 413 says that the prompt does not fit; providers have no common code for it."""
-    return code == "context_length_exceeded" or _CONTEXT_TEXT.search(message) is not None
+    """Whether a 400, 413 or 422 says that the prompt does not fit; providers have no common code for it."""
+    return code == OVERFLOW or says_overflow(message)
+
+
+def _known_code(status: int | None, message: str, code: str | None, type: str | None) -> str | None:
+    """One code for a prompt that does not fit and one for content that is not allowed, whoever says so.
+
+    A provider's own code for the content stays; `invalid_request_error` and the like are none.
+    """
+    if code is not None and code in TYPE_STATUS and TYPE_STATUS[code] == 429:
+        return code  # a request beyond a rate limit is no prompt beyond a window, though it may say "too large"
+    if status in _UNFIT and is_context_overflow(message, code):
+        return OVERFLOW
+    if status in _FORBIDDEN and (code or "").lower() not in POLICY_CODES and says_policy(message):
+        return POLICY if _is_general(code, type) else code
+    return code
+
+
+def _is_general(code: str | None, type: str | None) -> bool:
+    """Whether a code says no more than the status does."""
+    return code is None or code == type or code in TYPE_STATUS or code.isdigit()
 
 
 def transport_failure(kind: Kind, message: str, *, sent: bool = True, code: str | None = None) -> Failure:
@@ -72,9 +88,9 @@ def status_failure(
             "redirect", f"redirect ({status}), which is never followed: {message}"[:MAX_MESSAGE],
             status=status, code=code, body=body, request_id=request_id, headers=headers,
         )  # fmt: skip
-    if status in (400, 413) and is_context_overflow(message, code):
-        code = "context_length_exceeded"
-    retryable = status in RETRYABLE_STATUS and code not in BILLING_CODES and type not in BILLING_CODES
+    code = _known_code(status, message, code, type)
+    passing = status in RETRYABLE_STATUS or (status == 498 and code == "capacity_exceeded")
+    retryable = passing and code not in BILLING_CODES and type not in BILLING_CODES
     told = headers.get("x-should-retry", "").strip().lower()
     if told in ("true", "false"):
         retryable = told == "true"
@@ -92,10 +108,15 @@ TYPE_STATUS = {
     "api_error": 500, "server_error": 500, "internal_server_error": 500, "timeout_error": 504,
     "overloaded_error": 529, "insufficient_quota": 429, "invalid_value": 400, "context_length_exceeded": 400,
     "invalid_api_key": 401, "model_not_found": 404,
+    "server_is_overloaded": 503, "slow_down": 503, "service_unavailable": 503, "unreachable_backend": 503,
+    "too_many_requests_error": 429, "rate_limited": 429, "service_tier_capacity_exceeded": 429,
     "internalServerException": 500, "modelStreamErrorException": 424, "validationException": 400,
     "throttlingException": 429, "serviceUnavailableException": 503, "modelTimeoutException": 408,
+    "accessDeniedException": 403, "resourceNotFoundException": 404, "modelNotReadyException": 429,
+    "unrecognizedClientException": 403, "expiredTokenException": 403, "serviceQuotaExceededException": 400,
     "RESOURCE_EXHAUSTED": 429, "UNAVAILABLE": 503, "INTERNAL": 500, "INVALID_ARGUMENT": 400,
     "DEADLINE_EXCEEDED": 504, "PERMISSION_DENIED": 403, "UNAUTHENTICATED": 401, "NOT_FOUND": 404,
+    "FAILED_PRECONDITION": 400, "OUT_OF_RANGE": 400, "ABORTED": 409, "CANCELLED": 499, "UNKNOWN": 500,
 }  # fmt: skip
 
 
@@ -106,6 +127,9 @@ def embedded_failure(
     """An error object inside a 200 (body or stream event): class by its numeric code or known type, else plain."""
     if status is None:
         status = next((TYPE_STATUS[w] for w in (code, type) if w in TYPE_STATUS), None)
+    if status is None and is_context_overflow(message, code):
+        status = 400
+    code = _known_code(status, message, code, type)
     if status == 424:
         retryable = True  # Bedrock's modelStreamErrorException is documented as worth a retry
     else:

@@ -195,6 +195,11 @@ class PriceTable:
                     return self._price(key, row)
         return None
 
+    def terms(self, provider: str) -> Mapping[str, Any]:
+        """What the provider's prices hold of answers that were not made on standard terms; see `surcharges`."""
+        found: Mapping[str, Any] = self._providers.get(provider, {}).get("terms", {})
+        return found
+
     def _index(self, provider: str) -> _Index:
         index = self._indexes.get(provider)
         if index is None:

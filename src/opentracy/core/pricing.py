@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 
 from .price_table import RATE_NAMES, Price, Rates, TableInfo, builtin
+from .surcharges import STANDARD, Terms, terms
 from .usage import MAX_TOKENS, PlainUsage, clean_int, reasoning_outside
 
 __all__ = [
@@ -87,23 +89,33 @@ def price_of(provider: str, model: str) -> Price | None:
 def cost_of(provider: str, model: str, usage: Mapping[str, Any] | None, at: float | None = None) -> Cost | None:
     """The cost of a call with this usage (`core.usage` form); None when its price or a needed count is unknown.
 
-    Where the table does not help and the provider says itself what the call cost, that is the total, all of it `fees`.
-    `at`: when the request began, in seconds since the epoch. A few models have other prices at some hours; without
-    it the rates that hold for most of the day are taken.
+    A registered price goes first and holds whatever the tier. Of a tier, a place or a search with a price of its own
+    the terms must be known (`core.surcharges`). Where the table does not help and the provider says itself what the
+    call cost, that is the total, all of it `fees`; a few providers' own account goes before the table. `at`: when the
+    request began, in seconds since the epoch. A few models have other prices at some hours; without it the rates that
+    hold for most of the day are taken.
     """
     if not usage:
         return None
     price = price_of(provider, model)
-    cost = None if price is None else cost_with(price, usage, at)
-    return _reported(usage) if cost is None else cost
+    if price is not None and price.source == "registered":
+        return cost_with(price, usage, at)
+    rules = builtin().terms(provider.lower())
+    found = None if price is None else terms(rules, model, usage)
+    cost = None if price is None or found is None else cost_with(price, usage, at, found)
+    if cost is not None and not rules.get("states_cost"):
+        return cost
+    told = _reported(usage)
+    return cost if told is None or (cost is not None and abs(told.total - cost.total) <= 1) else told
 
 
 def _reported(usage: Mapping[str, Any]) -> Cost | None:
-    """What the provider charged by its own account: `cost` in USD, or a breakdown with `total_cost`.
+    """What the provider charged by its own account: `cost` in USD, a breakdown with `total_cost`, or ticks of 10^-10.
 
     A key of the customer's own (`is_byok`) is billed elsewhere, so a 0 would be false.
     """
-    told = usage.get("cost")
+    ticks = clean_int(usage.get("cost_in_usd_ticks"))
+    told: Any = usage.get("cost") if ticks is None else Decimal(ticks) / 10**10
     if isinstance(told, Mapping):
         told = told.get("total_cost")
     amount = None if told is None or isinstance(told, str) or usage.get("is_byok") else _decimal(told)
@@ -119,8 +131,8 @@ def cost_of_plain(provider: str, model: str, usage: PlainUsage, at: float | None
     if price is None:
         return None
     flat = price.flat
-    if flat is None or not usage.flat:
-        return cost_with(price, usage.as_dict(), at)
+    if flat is None or not usage.flat or _always_fee(provider, model):
+        return cost_of(provider, model, usage.as_dict(), at)
     asked = usage.prompt_tokens * flat[0]
     both = asked + usage.completion_tokens * flat[1]
     # nearly every price is a whole number of nano-USD per token
@@ -129,14 +141,24 @@ def cost_of_plain(provider: str, model: str, usage: PlainUsage, at: float | None
     return Cost(input_, 0, 0, sum_ - input_, 0, sum_)
 
 
-def cost_with(price: Price, usage: Mapping[str, Any], at: float | None = None) -> Cost | None:
-    """The cost of this usage at this price; None when a needed count or rate is unknown.
+@lru_cache(maxsize=_CACHE_LIMIT)
+def _always_fee(provider: str, model: str) -> bool:
+    """Whether every answer of a model has a fee of which it does not tell."""
+    return terms(builtin().terms(provider.lower()), model, {}) is None
+
+
+def cost_with(
+    price: Price, usage: Mapping[str, Any], at: float | None = None, terms: Terms = STANDARD
+) -> Cost | None:
+    """The cost of this usage at this price and on these terms; None when a needed count or rate is unknown.
 
     An answer to a prompt of no tokens has no known cost: some services leave out what they did not count.
     Where the provider says how many tokens it bills (`billed_units`), these count and not what the model saw.
     """
     if (billed := usage.get("billed_units")) is not None:
         usage = _billed(billed)
+    if terms is not STANDARD:
+        return _full_cost(price, usage, at, terms)
     if price.flat is not None:
         cost = _flat_cost(*price.flat, usage)
         if cost is not None:
@@ -163,7 +185,7 @@ def _flat_cost(fresh: int, answered: int, usage: Mapping[str, Any]) -> Cost | No
     return Cost(input_, 0, 0, sum_ - input_, 0, sum_)
 
 
-def _full_cost(price: Price, usage: Mapping[str, Any], at: float | None) -> Cost | None:
+def _full_cost(price: Price, usage: Mapping[str, Any], at: float | None, terms: Terms = STANDARD) -> Cost | None:
     prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
     total = usage.get("total_tokens", 0)
     if type(prompt) is not int or type(completion) is not int or type(total) is not int:
@@ -179,15 +201,16 @@ def _full_cost(price: Price, usage: Mapping[str, Any], at: float | None) -> Cost
     if inputs is None or output is None or fees is None:
         return None
     # Rounding the running sums, not the parts, keeps both true: one rounding of the total, and parts that add up.
+    times, by = terms.share
     run = inputs[0]
-    fresh = _nano(run)
+    fresh = _nano(run * times, by)
     run += inputs[1]
-    read = _nano(run)
+    read = _nano(run * times, by)
     run += inputs[2]
-    written = _nano(run)
+    written = _nano(run * times, by)
     run += output
-    answered = _nano(run)
-    total = _nano(run + fees)
+    answered = _nano(run * times, by)
+    total = _nano(run * times + (fees + terms.fee) * by, by)
     return Cost(fresh, read - fresh, written - read, answered - written, total - answered, total)
 
 
@@ -196,6 +219,8 @@ def _billed(units: Any) -> Mapping[str, Any]:
     told: Mapping[str, Any] = units if isinstance(units, Mapping) else {}
     if "prompt_tokens" in told:
         return told
+    if any(told.get(name) for name in told.keys() - {"input_tokens", "output_tokens"}):
+        return {}  # searches and the like, of which the table knows nothing
     counts = clean_int(told.get("input_tokens", 0)), clean_int(told.get("output_tokens", 0))
     return {"prompt_tokens": counts[0], "completion_tokens": counts[1]} if told else {}
 
@@ -271,10 +296,8 @@ def _output_part(rates: Rates, completion: int, usage: Mapping[str, Any]) -> int
 
 def _fees(price: Price, usage: Mapping[str, Any]) -> int | None:
     """Pico-USD of charges per request: what the provider reports of them, else the table's figure."""
-    if not price.request:
-        return 0
     reported = usage.get("cost")
-    if not isinstance(reported, Mapping) or "request_cost" not in reported:
+    if not isinstance(reported, Mapping) or not any(name in reported for name in _REPORTED_FEES):
         return price.request
     fees = 0
     for name in _REPORTED_FEES:
@@ -289,10 +312,10 @@ def _is_count(value: object) -> bool:
     return type(value) is int and 0 <= value <= MAX_TOKENS
 
 
-def _nano(pico: int) -> int:
-    """Pico-USD as nano-USD, half-even."""
-    nano, rest = divmod(pico, 1000)
-    return nano + (rest > 500 or (rest == 500 and nano & 1))
+def _nano(pico: int, by: int = 1) -> int:
+    """Pico-USD divided by `by`, as nano-USD, half-even."""
+    nano, rest = divmod(pico, 1000 * by)
+    return nano + (rest > 500 * by or (rest == 500 * by and nano & 1))
 
 
 def expected_cost(provider: str, model: str, prompt_tokens: float, output_tokens: float) -> float | None:

@@ -88,8 +88,8 @@ def cost_parts(record: TraceRecord) -> dict[str, Any] | None:
     if details:
         usage["prompt_tokens_details"] = details
     cost = cost_with(price, usage, record.ts_ms / 1000)
-    if cost is None:
-        return None
+    if cost is None or (record.cost_nano is None and record.outcome == "ok"):
+        return None  # unknown, so on other terms than the table's: a tier or a fee of its own
     rates = price.rates_for(record.tokens_in, record.ts_ms / 1000)
     fresh = record.tokens_in - (record.tokens_cached or 0) - (record.tokens_cache_write or 0)
     cached_rate = rates.cached_read if rates.cached_read is not None else rates.input

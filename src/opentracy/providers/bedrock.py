@@ -130,7 +130,7 @@ def _completion(call: Call, target: Target, body: dict[str, Any], message: dict[
     return {
         "id": id, "object": "chat.completion", "created": call.created, "model": target.model,
         "choices": [{"index": 0, "message": out.message(), "finish_reason": finish}],
-        "usage": answer.usage(body.get("usage")), **answer.besides(body),
+        "usage": answer.usage(body.get("usage"), body), **answer.besides(body),
     }  # fmt: skip
 
 

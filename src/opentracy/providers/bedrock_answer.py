@@ -5,10 +5,12 @@ The order of stream events stands in `bedrock_stream`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ..core import jsonio
 from ..core.failure import TYPE_STATUS, embedded_failure, message_of, status_failure
+from ..core.surcharges import with_tier
 from ..core.usage import build, prompt_including_cache
 from ..core.wire import Failure, HttpResponse
 from .answers import error_document
@@ -39,8 +41,11 @@ def broken_stop(raw: Any, body: Any, request_id: str | None) -> Failure | None:
     return embedded_failure(words, status=None, code=raw, body=body, request_id=request_id)
 
 
-def usage(raw: Any) -> dict[str, Any] | None:
-    """Usage in OpenAI's form; `totalTokens` tells whether the input includes what was cached."""
+def usage(raw: Any, told: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Usage in OpenAI's form; `totalTokens` tells whether the input includes what was cached.
+
+    `told`: the answer, or the event, that holds it and says on which terms the model worked.
+    """
     if not isinstance(raw, dict) or not raw:
         return None
     cached = raw.get("cacheReadInputTokens", raw.get("cacheReadInputTokenCount"))
@@ -61,7 +66,10 @@ def usage(raw: Any) -> dict[str, Any] | None:
     if prompt is not None and out["completion_tokens"] is not None and out["total_tokens"] is not None:
         # some models leave the cached tokens out of the total
         out["total_tokens"] = max(out["total_tokens"], prompt + out["completion_tokens"])
-    return out
+    performance, tier = told.get("performanceConfig"), told.get("serviceTier")
+    if isinstance(performance, dict) and performance.get("latency") not in (None, "standard"):
+        out["speed"] = performance["latency"]
+    return with_tier(out, tier.get("type") if isinstance(tier, dict) else None)
 
 
 def thought(raw: Any) -> tuple[str, dict[str, Any] | None]:

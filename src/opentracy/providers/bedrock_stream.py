@@ -128,7 +128,7 @@ class ConverseDecoder:
         elif kind == "messageStop":
             self._message_stop(event)
         elif kind == "metadata":
-            self._writer.usage = answer.usage(event.get("usage")) or self._writer.usage
+            self._writer.usage = answer.usage(event.get("usage"), event) or self._writer.usage
             self._writer.extra.update(answer.besides(event))
             if self._stopped:
                 self._finish()

@@ -13,7 +13,7 @@ from ..core.wire import Call, Failure, HttpHead, HttpRequest, HttpResponse, Json
 from .gemini_embed import build_embedding_body, parse_embeddings
 from .gemini_errors import parse_error
 from .gemini_request import build_body, model_name
-from .gemini_response import parse_response
+from .gemini_response import parse_response, tier_of
 from .gemini_stream import GeminiDecoder
 from .legacy import modern
 
@@ -47,7 +47,7 @@ class GeminiDialect:
 
     def open_stream(self, call: Call, target: Target, head: HttpHead) -> GeminiDecoder:
         """A decoder for the event stream that follows `head`."""
-        return GeminiDecoder(modern(call), target)
+        return GeminiDecoder(modern(call), target, tier_of(head.headers))
 
     def parse_error(self, target: Target, response: HttpResponse) -> Failure:
         """A non-2xx answer in Google's words."""

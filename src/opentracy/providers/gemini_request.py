@@ -21,8 +21,8 @@ Body = dict[str, Any]
 HANDLED = frozenset(
     {
         "frequency_penalty", "logprobs", "max_completion_tokens", "max_tokens", "modalities", "n", "presence_penalty",
-        "reasoning_effort", "response_format", "seed", "stop", "stream_options", "temperature", "tool_choice", "tools",
-        "top_logprobs", "top_p", "web_search_options",
+        "reasoning_effort", "response_format", "seed", "service_tier", "stop", "stream_options", "temperature",
+        "tool_choice", "tools", "top_logprobs", "top_p", "web_search_options",
     }
 )  # fmt: skip
 ANSWER_FUNCTION = "json_answer"
@@ -54,6 +54,9 @@ def build_body(call: Call, target: Target) -> tuple[Body, tuple[str, ...]]:
     meant = {k: v for k, v in params.items() if k not in _IDLE or v != _IDLE[k]}
     unknown, left = sort_params(meant, HANDLED, strict=False, provider=target.provider)
     dropped = list(left)
+    tier = params.get("service_tier")
+    if tier is not None and "location" in target.options:
+        dropped.append("service_tier")  # Vertex wants it in a header
     system, contents = convert(call.messages, model)
     body: Body = {"contents": contents}
     if system:
@@ -62,6 +65,8 @@ def build_body(call: Call, target: Target) -> tuple[Body, tuple[str, ...]]:
     _tools(params, model, body)
     _answer_format(params, model, body, config)
     _tool_choice(params, body, dropped)
+    if tier not in (None, "auto") and "service_tier" not in dropped:
+        body["serviceTier"] = "standard" if tier == "default" else tier
     for name in [n for n in unknown if n in _OWN_CONFIG]:
         config[_OWN_CONFIG[name]] = unknown.pop(name)
     for name in ("generationConfig", "generation_config"):

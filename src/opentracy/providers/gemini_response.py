@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..core import jsonio
+from ..core.surcharges import with_tier
 from ..core.usage import build, sum_ints
 from ..core.wire import Call, Failure, HttpResponse, Json, Target
 from .answers import not_the_protocol, read_document
@@ -46,8 +47,11 @@ def finish_reason(raw: Any, calls: int) -> str:
     return "tool_calls" if calls and finish == "stop" else finish
 
 
-def usage_of(raw: Any) -> dict[str, Any] | None:
-    """Usage in OpenAI's meaning: thoughts are part of the completion, tool use part of the prompt."""
+def usage_of(raw: Any, tier: str | None = None, searches: int = 0) -> dict[str, Any] | None:
+    """Usage in OpenAI's meaning: thoughts are part of the completion, tool use part of the prompt.
+
+    `tier`: as the answer's head tells it. `searches`: how often Google was asked, which may have a price of its own.
+    """
     if not isinstance(raw, Mapping) or not raw:
         return None
     thoughts = raw.get("thoughtsTokenCount")
@@ -58,7 +62,7 @@ def usage_of(raw: Any) -> dict[str, Any] | None:
         answer = 0
     elif prompt is None and (answer is not None or thoughts is not None):
         prompt = 0
-    return build(
+    usage = build(
         prompt=_sum(prompt, raw.get("toolUsePromptTokenCount")),
         completion=_sum(answer, thoughts),
         total=raw.get("totalTokenCount"),
@@ -67,6 +71,22 @@ def usage_of(raw: Any) -> dict[str, Any] | None:
         audio=_modality(raw.get("promptTokensDetails"), "AUDIO"),
         audio_output=_modality(raw.get("candidatesTokensDetails"), "AUDIO"),
     )
+    if searches:
+        usage["server_tool_use"] = {"web_search_requests": searches}
+    return with_tier(usage, raw.get("serviceTier") or raw.get("trafficType") or tier)
+
+
+def tier_of(headers: Mapping[str, str]) -> str | None:
+    """The tier on which the Gemini API says it worked; its word for one that costs something else, or None."""
+    told = headers.get("x-gemini-service-tier", "").lower()
+    return told if told in ("flex", "priority") else None
+
+
+def searches_of(candidate: Mapping[str, Any]) -> int:
+    """How many searches an answer is grounded on."""
+    metadata = candidate.get("groundingMetadata")
+    queries = metadata.get("webSearchQueries") if isinstance(metadata, dict) else None
+    return len(queries) if isinstance(queries, list) else 0
 
 
 def _sum(*counts: object) -> object:
@@ -157,7 +177,9 @@ def parse_response(call: Call, target: Target, response: HttpResponse) -> Json |
         "created": call.created,
         "model": text_or(body.get("modelVersion"), target.model),
         "choices": [_choice(n, c, f"{id}:{call.fallback_id}:{n}", answer) for n, c in enumerate(candidates)],
-        "usage": usage_of(body.get("usageMetadata")),
+        "usage": usage_of(
+            body.get("usageMetadata"), tier_of(response.headers), sum(searches_of(c) for c in candidates)
+        ),
         **{k: v for k, v in body.items() if k not in READ_TOP},
     }
 

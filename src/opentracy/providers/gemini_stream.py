@@ -25,6 +25,7 @@ from .gemini_response import (
     finish_reason,
     logprobs_of,
     parts_of,
+    searches_of,
     told_besides,
     tool_call,
     usage_of,
@@ -47,7 +48,7 @@ class _Candidate:
         self._signature: str | None = None
         self._partial: PartialCall | None = None
         self._speech, self._executed = Speech(seed), Executed()
-        self._rest: dict[str, Any] = {}
+        self.rest: dict[str, Any] = {}
         self._logprobs: list[Any] = []
 
     def take(self, raw: dict[str, Any]) -> None:
@@ -60,7 +61,7 @@ class _Candidate:
         probabilities = logprobs_of(raw.get("logprobsResult"))
         if probabilities is not None:
             self._logprobs += probabilities["content"]
-        self._rest.update(told_besides(raw))
+        self.rest.update(told_besides(raw))
 
     def _part(self, part: dict[str, Any]) -> None:
         if isinstance(part.get("functionCall"), dict):
@@ -118,7 +119,7 @@ class _Candidate:
         content = "".join(self._text)
         if not content and not writer.tool_count:
             writer.delta({"content": ""})  # an empty answer is no text, not null
-        annotations = annotations_of(self._rest, content)
+        annotations = annotations_of(self.rest, content)
         if annotations:
             writer.delta({"annotations": annotations})
         if self._signature is not None:
@@ -128,14 +129,15 @@ class _Candidate:
         last = writer.out[-1]
         if self._logprobs:
             last["choices"][0]["logprobs"] = {"content": self._logprobs, "refusal": None}
-        last["choices"][0].update(self._rest)
+        last["choices"][0].update(self.rest)
         return last
 
 
 class GeminiDecoder:
     """wire.Decoder of one Gemini stream."""
 
-    def __init__(self, call: Call, target: Target) -> None:
+    def __init__(self, call: Call, target: Target, tier: str | None = None) -> None:
+        self._tier = tier
         self.done = False
         self.failure: Failure | None = None
         self.progress = 0
@@ -230,7 +232,8 @@ class GeminiDecoder:
         last: Chunk = {}
         for candidate in self._candidates.values():
             last = candidate.end()
-        usage = usage_of(self._usage)
+        searches = sum(searches_of(candidate.rest) for candidate in self._candidates.values())
+        usage = usage_of(self._usage, self._tier, searches)
         if usage is not None:
             last["usage"] = usage
         last.update(self._rest)

@@ -18,6 +18,7 @@ from ..core.usage import PlainUsage
 from ..core.wire import Call, Chunk, Target
 from .insides import is_text
 from .openai_relay import OpenAIRelay
+from .openai_response import Tier
 from .openai_run import Run
 from .openai_stream import OpenAIDecoder
 
@@ -68,6 +69,7 @@ class _Opening(msgspec.Struct, gc=False):
     usage: None = None
     error: None = None
     x_groq: None = None
+    service_tier: Tier | None = None
 
 
 class _End(msgspec.Struct, gc=False):
@@ -81,6 +83,7 @@ class _End(msgspec.Struct, gc=False):
     usage: PlainUsage | None = None
     error: None = None
     x_groq: None = None
+    service_tier: Tier | None = None
 
 
 _opening = msgspec.json.Decoder(_Opening).decode

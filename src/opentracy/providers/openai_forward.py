@@ -19,7 +19,7 @@ from .openai_clean import CleanStream
 from .openai_messages import passes
 from .openai_quirks import thinks_in_text
 from .openai_request import Ways, adapted, ways_of
-from .openai_response import CleanChoice
+from .openai_response import CleanChoice, Tier
 
 _Text = Annotated[str, Meta(min_length=1)]
 
@@ -34,6 +34,7 @@ class _Clean(msgspec.Struct, gc=False):
     choices: tuple[CleanChoice]
     usage: PlainUsage
     error: None = None
+    service_tier: Tier | None = None
     # ours, which would stand there twice
     provider: UnsetType = msgspec.field(default=UNSET, name="_provider")
     cost: UnsetType = msgspec.field(default=UNSET, name="_cost")

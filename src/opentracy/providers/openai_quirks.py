@@ -53,6 +53,8 @@ class Quirks:
     """What is sent instead of `reasoning_effort: "none"`."""
     rules: tuple[ModelRule, ...] = ()
     """Families of models with rules of their own; the first that fits."""
+    tiers: Mapping[str, str] = field(default_factory=dict)
+    """Values of `service_tier` that are spelled otherwise."""
     usage_option: bool = True
     """Usage of a stream must be asked for; False: it comes anyway, and `stream_options` is refused."""
     developer_role: bool = False

@@ -73,7 +73,8 @@ def _plain_params(quirks: Quirks, model: str) -> frozenset[str]:
     rule = (rule_for(quirks, model) if quirks.rules else None) or _NO_RULE
     if quirks.verbatim:
         return frozenset()
-    special = _SPECIAL.keys() - ({"temperature"} if quirks.max_temperature == 2 else ())
+    special = _SPECIAL.keys() - ({"temperature"} if quirks.max_temperature == 2 else set())
+    special -= set() if quirks.tiers else {"service_tier"}
     touched = {*quirks.drop, *rule.drop, *rule.only, *quirks.rename, *special}
     cap = rule.cap or quirks.cap
     # under the name that is wanted anyway, and alone; with both names given `_Parameters.cap` decides
@@ -311,6 +312,10 @@ class _Parameters:
         most = self.quirks.max_temperature
         self.body[name] = most if isinstance(value, (int, float)) and most < value <= 2 else value
 
+    def tier(self, name: str, value: Any) -> None:
+        """The tier by the provider's name for it."""
+        self.body[name] = self.quirks.tiers.get(value, value) if isinstance(value, str) else value
+
     def logprobs(self, name: str, value: Any) -> None:
         """A switch and a number at OpenAI, one number elsewhere."""
         if not self.quirks.int_logprobs:
@@ -341,4 +346,5 @@ _SPECIAL: dict[str, Callable[[_Parameters, str, Any], None]] = {
     "top_logprobs": _Parameters.logprobs,
     "tool_choice": _Parameters.choice,
     "temperature": _Parameters.temperature,
+    "service_tier": _Parameters.tier,
 }

@@ -13,6 +13,7 @@ from msgspec import UNSET, UnsetType
 
 from ..core.failure import transport_failure
 from ..core.jsonio import BadJson, decode
+from ..core.surcharges import with_tier
 from ..core.usage import normalise_openai
 from ..core.wire import Call, Failure, HttpResponse, Passing, Target
 from .insides import is_text
@@ -21,6 +22,8 @@ from .openai_errors import choice_error, found_error, request_id
 from .openai_quirks import DEFAULT, Quirks, thinks_in_text
 
 _Text = Annotated[str, msgspec.Meta(min_length=1)]
+Tier = Literal["default", "standard", "auto", "on_demand"]
+"""The tiers of which a price table is about; an answer of another one is not passed on unread."""
 
 
 class CleanMessage(msgspec.Struct, gc=False):
@@ -60,6 +63,7 @@ class _Clean(msgspec.Struct, gc=False):
     choices: tuple[CleanChoice]
     usage: dict[str, Any]
     error: None = None
+    service_tier: Tier | None = None
 
 
 _clean = msgspec.json.Decoder(_Clean).decode
@@ -159,7 +163,8 @@ def _completion(body: dict[str, Any], call: Call, target: Target, response: Http
     if usage is None:
         groq = body.get("x_groq")
         usage = groq.get("usage") if isinstance(groq, dict) else None
-    body["usage"] = normalise_openai(usage, fold_reasoning=quirks.reasoning_outside)
+    tier = body.get("service_tier_used") or body.get("service_tier")
+    body["usage"] = with_tier(normalise_openai(usage, fold_reasoning=quirks.reasoning_outside), tier)
     return body
 
 

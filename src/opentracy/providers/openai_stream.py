@@ -15,6 +15,7 @@ from ..core.chunks import is_content
 from ..core.failure import transport_failure
 from ..core.jsonio import BadJson, decode, encode
 from ..core.sse import Event, SseParser, parse_block
+from ..core.surcharges import with_tier
 from ..core.usage import normalise_openai
 from ..core.wire import Call, Chunk, Failure, Target
 from .answers import uncut
@@ -58,7 +59,7 @@ class OpenAIDecoder:
 
     __slots__ = (
         "_call", "_choices", "_created", "_headers", "_last_response", "_model", "_quirks", "_tail",
-        "_thinks", "_usage",
+        "_thinks", "_tier", "_usage",
         "done", "failure", "id", "parser", "pending", "plain", "progress",
     )  # fmt: skip
 
@@ -77,6 +78,7 @@ class OpenAIDecoder:
         self.id = ""
         self._choices: dict[int, _Choice] = {}
         self._usage: Any = None
+        self._tier: Any = None
         self._tail: dict[str, Any] = {}
         self.plain = False  # clean events may pass: the role of choice 0 was sent
         self._last_response = False
@@ -247,6 +249,7 @@ class OpenAIDecoder:
         if isinstance(usage, dict):
             self._usage = usage
             self._last_response = self._last_response or usage.get("is_last_response") is True
+        self._tier = chunk.get("service_tier_used") or chunk.get("service_tier") or self._tier
         given, created, model = chunk.get("id"), chunk.get("created"), chunk.get("model")
         if not self.id and type(given) is str:
             self.id = given
@@ -348,7 +351,7 @@ class OpenAIDecoder:
             out.append({**base, "choices": rest})
             self.progress += 1
         last: Chunk = {**base, "choices": [self._finish(i, s) for i, s in sorted(states.items())]}
-        usage = normalise_openai(self._usage, fold_reasoning=self._quirks.reasoning_outside)
+        usage = with_tier(normalise_openai(self._usage, fold_reasoning=self._quirks.reasoning_outside), self._tier)
         if usage is not None:
             last["usage"] = usage
         out.append(last)

@@ -53,6 +53,7 @@ GROQ = Quirks(
                     "safety_identifier", "prompt_cache_key"},
     single=frozenset({"n"}),
     effort=_THREE_EFFORTS,
+    tiers={"default": "on_demand", "priority": "performance"},
     rules=(
         ModelRule(r"openai/gpt-oss", effort={"none": "low", **_THREE_EFFORTS}),  # it cannot stop thinking altogether
         ModelRule(r"qwen/", effort=dict.fromkeys(("minimal", "low", "medium", "high", "xhigh"), "default")),
