@@ -338,6 +338,22 @@ def test_reasoning_effort_as_an_effort_on_adaptive_models() -> None:
     assert body_of(OPUS47, reasoning_effort="none")["thinking"] == {"type": "disabled"}
 
 
+@pytest.mark.parametrize(
+    ("model", "off", "forced"),
+    [
+        ("claude-opus-5", "disabled", True), ("claude-sonnet-5", "disabled", True), ("claude-haiku-5-5", "disabled", True),
+        ("claude-sonnet-5-5", "between_tools", False), ("claude-opus-5-5", None, False), ("claude-fable-5-1", None, False),
+        ("claude-mythos-5-2", None, False),
+    ],
+)  # fmt: skip
+def test_what_the_newest_models_no_longer_take(model: str, off: str | None, forced: bool) -> None:
+    body = body_of(f"anthropic/{model}", reasoning_effort="none", tools=[WEATHER], tool_choice="required")
+    assert body["tool_choice"] == {"type": "any" if forced else "auto"}
+    assert body.get("thinking") == ({"type": off} if off else None)
+    assert body.get("output_config") == (None if off else {"effort": "low"})
+    assert "temperature" not in body_of(f"anthropic/{model}", temperature=0.2)
+
+
 def test_reasoning_effort_where_the_model_does_not_think() -> None:
     assert dropped(OLD, reasoning_effort="high") == ("reasoning_effort",)
     assert "thinking" not in body_of(OLD, reasoning_effort="none")

@@ -247,6 +247,7 @@ def test_what_is_no_answer_is_refused(body: Any) -> None:
         ({"__type": "com.amazon#ThrottlingException", "message": "slow down"}, "slow down", 429),
         ({"Output": {}, "error": {"message": "boom"}}, "boom", None),
         ({"output": {"__type": "com.amazon.coral.service#UnknownOperationException"}}, "UnknownOperationException", None),
+        ({"Output": {"__type": "com.amazon.coral.service#UnknownOperationException"}}, "UnknownOperationException", None),
     ],
 )
 def test_an_error_inside_a_200(body: Any, words: str, status: int | None) -> None:

@@ -342,7 +342,8 @@ def test_structured_output_where_the_model_has_it(model: str) -> None:
     made = body(model=model, response_format=FORMAT)
     inner = made["outputConfig"]["textFormat"]["structure"]["jsonSchema"]
     assert made["outputConfig"]["textFormat"]["type"] == "json_schema"
-    assert (json.loads(inner["schema"]), inner["name"], inner["description"]) == (SCHEMA, "city", "a city")
+    closed = {**SCHEMA, "additionalProperties": False}  # an open object is refused
+    assert (json.loads(inner["schema"]), inner["name"], inner["description"]) == (closed, "city", "a city")
     assert "toolConfig" not in made
 
 
@@ -367,6 +368,62 @@ def test_strict_tools_only_where_the_model_checks() -> None:
     strict = {"type": "function", "function": {**TOOL["function"], "strict": True}}  # type: ignore[dict-item]
     assert body(model=CLAUDE, tools=[strict])["toolConfig"]["tools"][0]["toolSpec"]["strict"] is True
     assert "strict" not in body(tools=[strict])["toolConfig"]["tools"][0]["toolSpec"]
+
+
+def test_limits_that_structured_output_cannot_check_are_said_in_words() -> None:
+    limited = {"type": "object", "properties": {"n": {"type": "array", "items": {"type": "integer"}, "maxItems": 3}}}
+    fmt = {"type": "json_schema", "json_schema": {"name": "x", "schema": limited}}
+    inner = body(model=CLAUDE, response_format=fmt)["outputConfig"]["textFormat"]["structure"]["jsonSchema"]
+    sent = json.loads(inner["schema"])
+    assert sent["additionalProperties"] is False
+    assert sent["properties"]["n"] == {"type": "array", "items": {"type": "integer"}, "description": "maxItems: 3"}
+    strict = {"type": "function", "function": {"name": "f", "parameters": limited, "strict": True}}
+    spec = body(model=CLAUDE, tools=[strict])["toolConfig"]["tools"][0]["toolSpec"]
+    assert spec["inputSchema"]["json"] == sent
+    loose = {"type": "function", "function": {"name": "f", "parameters": limited}}
+    spec = body(model=CLAUDE, tools=[loose])["toolConfig"]["tools"][0]["toolSpec"]
+    assert spec["inputSchema"]["json"] == limited
+
+
+def test_one_call_at_a_time_is_said_to_claude_in_its_own_words() -> None:
+    made = body(model=CLAUDE, tools=[TOOL], parallel_tool_calls=False)
+    assert made["additionalModelRequestFields"] == {"tool_choice": {"type": "auto", "disable_parallel_tool_use": True}}
+    assert "toolChoice" not in made["toolConfig"], "the two exclude each other"
+    forced = body(model=CLAUDE, tools=[TOOL], parallel_tool_calls=False, tool_choice="required")
+    assert forced["additionalModelRequestFields"]["tool_choice"] == {"type": "any", "disable_parallel_tool_use": True}
+    pick = {"type": "function", "function": {"name": "now"}}
+    named = body(model=CLAUDE, tools=[TOOL], parallel_tool_calls=False, tool_choice=pick)
+    wanted = {"type": "tool", "name": "now", "disable_parallel_tool_use": True}
+    assert named["additionalModelRequestFields"]["tool_choice"] == wanted
+    assert request(model=CLAUDE, parallel_tool_calls=False).dropped == ()
+    assert request(model=NOVA, tools=[TOOL], parallel_tool_calls=False).dropped == ("parallel_tool_calls",)
+    assert "additionalModelRequestFields" not in body(model=CLAUDE, tools=[TOOL], parallel_tool_calls=True)
+
+
+@pytest.mark.parametrize(
+    ("model", "fields"),
+    [
+        ("us.anthropic.claude-opus-5-5-v1", {"output_config": {"effort": "low"}}),
+        ("global.anthropic.claude-sonnet-5-5", {"thinking": {"type": "between_tools"}}),
+        ("anthropic.claude-opus-5", {"thinking": {"type": "disabled"}}),
+        ("anthropic.claude-haiku-5-5-v1:0", {"thinking": {"type": "disabled"}}),
+        ("anthropic.claude-opus-4-6-v1", None), (CLAUDE, None), ("openai.gpt-oss-20b-1:0", None), (NOVA, None),
+        ("us.openai.gpt-5.6-v1:0", {"reasoning": {"effort": "none"}}),
+    ],
+)  # fmt: skip
+def test_no_thoughts_as_far_as_the_model_can_do_without(model: str, fields: Any) -> None:
+    assert body(model=model, reasoning_effort="none").get("additionalModelRequestFields") == fields
+
+
+def test_openais_models_take_fewer_settings_here() -> None:
+    sent = request(model="us.openai.gpt-5.6-v1:0", temperature=0.1, top_p=0.2, stop=["x"], max_tokens=5, reasoning_effort="high")
+    assert sorted(sent.dropped) == ["stop", "temperature", "top_p"]
+    made = json.loads(sent.body)
+    assert made["inferenceConfig"] == {"maxTokens": 5}
+    assert made["additionalModelRequestFields"] == {"reasoning": {"effort": "high"}}
+    open_weights = request(model="openai.gpt-oss-120b-1:0", temperature=0.1, top_p=0.2, stop=["x"])
+    assert open_weights.dropped == ("stop",)
+    assert json.loads(open_weights.body)["inferenceConfig"] == {"temperature": 0.1, "topP": 0.2}
 
 
 def test_reasoning_effort_by_the_switch_of_the_model() -> None:

@@ -350,6 +350,11 @@ def test_json_object() -> None:
         ("gemini/gemini-3-pro-preview", "medium", {"thinkingLevel": "high", "includeThoughts": True}),
         ("gemini/gemini-3.1-pro-preview", "medium", {"thinkingLevel": "medium", "includeThoughts": True}),
         ("gemini/gemini-flash-latest", "xhigh", {"thinkingLevel": "high", "includeThoughts": True}),
+        ("gemini/gemini-flash-latest", "none", {"thinkingLevel": "low"}),
+        ("gemini/gemini-3.7-flash", "minimal", {"thinkingLevel": "low", "includeThoughts": True}),
+        ("gemini/gemini-3.8-flash", "none", {"thinkingLevel": "low"}),
+        ("gemini/gemini-3.6-flash", "minimal", {"thinkingLevel": "minimal", "includeThoughts": True}),
+        ("gemini/gemini-3.8-flash-lite", "minimal", {"thinkingLevel": "minimal", "includeThoughts": True}),
     ],
 )
 def test_reasoning_effort(model: str, effort: str, thinking: dict[str, Any]) -> None:

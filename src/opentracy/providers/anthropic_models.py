@@ -19,17 +19,20 @@ _OLD = re.compile(r"claude-(\d{1,2})(?:[-.](\d))?(?:-([a-z]+))?(?!\d)")
 class Claude:
     """Facts about one model.
 
-    thinking: how reasoning is asked for ("none": not at all). sampling: temperature, top_p, top_k are taken.
-    sampling_pair: temperature and top_p are taken together. forced_tool: `tool_choice` may force a call.
-    json_schema: structured output is native. xhigh: that effort is known. hidden_thinking: the text of thoughts comes
-    only when asked for. max_tokens: what to ask for when the caller does not say (the wire demands a number);
-    most: the most that may be asked for.
+    thinking: how reasoning is asked for ("none": not at all). off: the kind of `thinking` that stops it, as far as it
+    can be stopped ("": it cannot). unasked: it thinks unless told otherwise. hidden_thinking: the text of thoughts comes
+    only when asked for. xhigh: that effort is known. sampling: temperature, top_p, top_k are taken. sampling_pair:
+    temperature and top_p are taken together. forced_tool: `tool_choice` may force a call. json_schema: structured output
+    is native. max_tokens: what to ask for when the caller does not say (the wire demands a number); most: the most that
+    may be asked for.
     """
 
     thinking: Literal["none", "budget", "adaptive"] = "budget"
     sampling: bool = True
     sampling_pair: bool = True
     forced_tool: bool = True
+    off: Literal["disabled", "between_tools", ""] = "disabled"
+    unasked: bool = False
     json_schema: bool = True
     xhigh: bool = False
     hidden_thinking: bool = False
@@ -43,16 +46,23 @@ def facts(model: str) -> Claude:
     found = _family(model.lower())
     if found is None:
         named = "claude" in model.lower()
-        return Claude(thinking="adaptive" if named else "budget", forced_tool="mythos" not in model.lower())
+        mythos = "mythos" in model.lower()
+        return Claude(
+            thinking="adaptive" if named else "budget", forced_tool=not mythos, off="" if mythos else "disabled",
+            unasked=mythos,
+        )  # fmt: skip
     family, version = found
     if version < (3, 7):
         return Claude(thinking="none", json_schema=False, max_tokens=8192 if version == (3, 5) else 4096)
     latest = version >= (4, 7)
+    always = family in ("fable", "mythos") or (family == "opus" and version >= (5, 5))  # never without thoughts
     return Claude(
         thinking="adaptive" if version >= (4, 6) else "budget",
         sampling=not latest,
         sampling_pair=version < (4, 1),
-        forced_tool=family not in ("fable", "mythos"),
+        forced_tool=not always and not (family == "sonnet" and version >= (5, 5)),
+        off="" if always else "between_tools" if family == "sonnet" and version >= (5, 5) else "disabled",
+        unasked=version >= (5, 0),
         json_schema=version >= (4, 5) or (family, version) == ("opus", (4, 1)),
         xhigh=latest,
         hidden_thinking=latest,

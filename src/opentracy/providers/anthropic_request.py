@@ -112,8 +112,10 @@ def _thinking(
     if effort is None:
         return
     if effort == "none":
-        if model.thinking != "none":
-            body["thinking"] = {"type": "disabled"}
+        if not model.off:
+            body["output_config"] = {"effort": "low"}
+        elif model.thinking != "none":
+            body["thinking"] = {"type": model.off}
     elif not isinstance(effort, str) or effort not in _EFFORT:
         raise ValueError(f"reasoning_effort must be one of none, {', '.join(_EFFORT)}, not {effort!r}")
     elif model.thinking == "adaptive":

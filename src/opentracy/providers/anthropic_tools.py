@@ -49,7 +49,7 @@ def _tool(tool: Body, model: Claude) -> Body:
     out["input_schema"] = _input_schema(function.get("parameters"))
     if function.get("strict") and model.json_schema:
         out["strict"] = True
-        out["input_schema"] = _closed(out["input_schema"])
+        out["input_schema"] = closed(out["input_schema"])
     for source in (function, tool):  # what Anthropic adds to tools (cache_control, defer_loading ...)
         out.update({k: v for k, v in source.items() if k not in _TOOL_FIELDS})
     return out
@@ -127,7 +127,7 @@ def put_answer_format(params: Mapping[str, Any], model: Claude, body: Body, syst
             system.append({"type": "text", "text": _JSON_HINT})
     elif model.json_schema:
         own = body.get("output_config", {})
-        body["output_config"] = {**own, "format": {"type": "json_schema", "schema": _closed(schema)}}
+        body["output_config"] = {**own, "format": {"type": "json_schema", "schema": closed(schema)}}
     else:
         others = body.get("tools", [])
         tool = {
@@ -139,10 +139,10 @@ def put_answer_format(params: Mapping[str, Any], model: Claude, body: Body, syst
         body["tool_choice"] = {"type": "any"} if others else {"type": "tool", "name": ANSWER_TOOL}
 
 
-def _closed(schema: Any) -> Any:
+def closed(schema: Any) -> Any:
     """The schema as structured output wants it: closed objects, and limits that it cannot check said in words."""
     if isinstance(schema, list):
-        return [_closed(item) for item in schema]
+        return [closed(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
     out: Body = {}
@@ -151,11 +151,11 @@ def _closed(schema: Any) -> Any:
         if name in _UNCHECKED or (name == "minItems" and value not in (0, 1)):
             limits[name] = value
         elif name in ("properties", "$defs", "definitions") and isinstance(value, dict):
-            out[name] = {k: _closed(v) for k, v in value.items()}
+            out[name] = {k: closed(v) for k, v in value.items()}
         elif name in ("items", "anyOf", "allOf"):
-            out[name] = _closed(value)
+            out[name] = closed(value)
         elif name == "oneOf":
-            out["anyOf"] = _closed(value)
+            out["anyOf"] = closed(value)
         elif name != "$schema":
             out[name] = value
     if limits:

@@ -68,7 +68,7 @@ class Bedrock:
             return not_the_protocol(response, "not a Bedrock answer", body, request_id)
         if call.operation == "embedding":
             return bedrock_embed.parse(target, response, body)
-        output = body.get("output")
+        output = body.get("output", body.get("Output"))  # an endpoint that does not know the path writes it large
         if "output" not in body and answer.is_error(body):
             return answer.exception(body.get("__type") or body.get("code") or "", body, request_id)
         message = output.get("message") if isinstance(output, dict) else None

@@ -24,16 +24,22 @@ _FORCED_BY_NAME = re.compile(r"anthropic\.|amazon\.nova")
 _FORCED_ANY = re.compile(r"anthropic\.|amazon\.nova|mistral\.")
 
 
+Effort = Literal["claude", "nova", "gpt", "gpt-oss", "none"]
+
+
 @dataclass(frozen=True, slots=True)
 class Traits:
     """Facts about one model.
 
-    claude: the facts of a Claude model, else None. effort: which switch sets the reasoning effort. json_schema:
-    structured output is native. forced: whether a call can be forced, by name or at all.
+    claude: the facts of a Claude model, else None. effort: which switch sets the reasoning effort. sampling, stop:
+    temperature and top_p, stop sequences are taken. json_schema: structured output is native. forced: whether a call
+    can be forced, by name or at all.
     """
 
     claude: Claude | None
-    effort: Literal["claude", "nova", "openai", "none"]
+    effort: Effort
+    sampling: bool
+    stop: bool
     json_schema: bool
     forced: Literal["name", "any", "no"]
     nova: bool
@@ -47,17 +53,20 @@ def traits(model: str) -> Traits:
     name = name.rpartition("/")[2] if name.startswith("arn:") else name
     name = _GROUP.sub("", name)
     claude = anthropic_models.facts(name) if "claude" in name else None
-    effort: Literal["claude", "nova", "openai", "none"] = "none"
+    effort: Effort = "none"
+    gpt = name.startswith("openai.")
     if claude is not None:
         effort = "claude"
     elif name.startswith("amazon.nova-2"):
         effort = "nova"
-    elif name.startswith("openai."):
-        effort = "openai"
+    elif gpt:
+        effort = "gpt-oss" if name.startswith("openai.gpt-oss") else "gpt"
     unknown = "." not in name  # an application inference profile, an imported model
     return Traits(
         claude=claude,
         effort=effort,
+        sampling=effort != "gpt" and (claude is None or claude.sampling),
+        stop=not gpt,
         json_schema=claude.json_schema if claude is not None else _NO_SCHEMA.match(name) is None,
         forced="name" if unknown or _FORCED_BY_NAME.match(name) else "any" if _FORCED_ANY.match(name) else "no",
         nova=name.startswith("amazon.nova"),

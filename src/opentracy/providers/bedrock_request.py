@@ -20,6 +20,7 @@ from ..core.params import (
     stop_list,
 )
 from ..core.wire import Call
+from .anthropic_tools import closed
 from .bedrock_messages import cache_point, convert
 from .bedrock_models import Traits, traits
 from .tools import Function, allowed, choice_of, functions_of
@@ -31,7 +32,7 @@ ANSWER_TOOL = "json_answer"
 
 _HANDLED = frozenset(
     {"tools", "tool_choice", "max_tokens", "max_completion_tokens", "temperature", "top_p", "stop", "response_format",
-     "reasoning_effort", "stream_options", "metadata", "service_tier"}
+     "reasoning_effort", "stream_options", "metadata", "service_tier", "parallel_tool_calls"}
 )  # fmt: skip
 # top-level members of the request; any other unknown name belongs to the model and not to Converse
 _OWN = frozenset(
@@ -47,6 +48,7 @@ _LEVEL = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "x
 _MIN_BUDGET = 1024
 _OWN_TOOLS = frozenset({"systemTool", "toolSpec", "cachePoint"})
 _NOVA = ("type", "properties", "required")
+_SWITCHES = frozenset({"thinking", "reasoning_config", "reasoningConfig", "reasoning_effort", "reasoning"})
 _JSON_HINT = "Answer with a single JSON object and nothing else: no explanation, no Markdown fence."
 
 
@@ -81,6 +83,7 @@ def converse_body(call: Call, model: str) -> tuple[Body, tuple[str, ...]]:
         del body["toolConfig"]["toolChoice"]
         if params.get("tool_choice") not in (None, "auto"):
             dropped.append("tool_choice")
+    _one_at_a_time(params, facts, body, extra, dropped)
     _labels(params, body, dropped)
     if said.system:
         body["system"] = said.system
@@ -113,14 +116,18 @@ def _effort(
 ) -> None:
     """`reasoning_effort` by the switch that the model has; a switch of the caller's own goes first."""
     effort = params.get("reasoning_effort")
-    if effort is None or extra.keys() & {"thinking", "reasoning_config", "reasoningConfig", "reasoning_effort"}:
+    if effort is None or extra.keys() & _SWITCHES:
         return
     if effort != "none" and effort not in _BUDGET:
         raise ValueError(f"reasoning_effort must be one of none, {', '.join(_BUDGET)}, not {effort!r}")
     if facts.effort == "claude" and facts.claude is not None:
-        if effort == "none" or facts.claude.thinking == "none":
-            if effort != "none":
-                dropped.append("reasoning_effort")
+        if effort == "none":
+            if not facts.claude.off:
+                extra.setdefault("output_config", {})["effort"] = "low"
+            elif facts.claude.unasked:
+                extra["thinking"] = {"type": facts.claude.off}
+        elif facts.claude.thinking == "none":
+            dropped.append("reasoning_effort")
         elif facts.claude.thinking == "adaptive":
             display = {"display": "summarized"} if facts.claude.hidden_thinking else {}
             extra["thinking"] = {"type": "adaptive", **display}
@@ -133,8 +140,10 @@ def _effort(
         extra["reasoningConfig"] = {"type": "enabled" if how else "disabled", **how}
         if how.get("maxReasoningEffort") == "high" and settings.pop("maxTokens", None) is not None:
             dropped.append("max_tokens")  # refused together with high effort, as sampling settings are
-    elif facts.effort == "openai" and effort != "none":
+    elif facts.effort == "gpt-oss" and effort != "none":
         extra["reasoning_effort"] = _LEVEL[effort]
+    elif facts.effort == "gpt":
+        extra["reasoning"] = {"effort": effort}
     elif effort != "none":
         dropped.append("reasoning_effort")
 
@@ -173,7 +182,10 @@ def _sampling(params: Mapping[str, Any], facts: Traits, extra: Body, settings: B
     if "top_p" in given:
         settings["topP"] = given["top_p"]
     if stops := [s for s in stop_list(params.get("stop")) if s]:
-        settings["stopSequences"] = stops
+        if facts.stop:
+            settings["stopSequences"] = stops
+        else:
+            dropped.append("stop")
 
 
 def _refused(given: Body, facts: Traits, extra: Body) -> list[str]:
@@ -183,7 +195,7 @@ def _refused(given: Body, facts: Traits, extra: Body) -> list[str]:
         idle = {"temperature": lambda v: v == 1, "top_p": lambda v: v >= 0.95}
         return [k for k, v in given.items() if not idle[k](v)]
     high = facts.nova and (extra.get("reasoningConfig") or {}).get("maxReasoningEffort") == "high"
-    if high or (claude is not None and not claude.sampling):
+    if high or not facts.sampling:
         return list(given)
     return ["top_p"] if claude is not None and not claude.sampling_pair and len(given) == 2 else []
 
@@ -206,7 +218,7 @@ def _format(params: Mapping[str, Any], model: str, body: Body, system: list[Body
     elif answer_tool(params, model) is None:
         inner = fmt["json_schema"] if isinstance(fmt.get("json_schema"), dict) else {}
         # the schema travels as text inside the JSON
-        described: Body = {"schema": jsonio.encode(schema).decode()}
+        described: Body = {"schema": jsonio.encode(closed(schema)).decode()}
         described.update({k: inner[k] for k in ("name", "description") if isinstance(inner.get(k), str) and inner[k]})
         body["outputConfig"] = {"textFormat": {"type": "json_schema", "structure": {"jsonSchema": described}}}
 
@@ -251,6 +263,20 @@ def _tools(params: Mapping[str, Any], model: str, used: list[str], body: Body) -
     return bool(tools and pick)
 
 
+def _one_at_a_time(params: Mapping[str, Any], facts: Traits, body: Body, extra: Body, dropped: list[str]) -> None:
+    """`parallel_tool_calls` false: Converse has no place for it, Claude's own `tool_choice` has. The two exclude each
+    other, so the choice among tools moves there with it."""
+    if params.get("parallel_tool_calls") is not False:
+        return
+    if facts.claude is None:
+        dropped.append("parallel_tool_calls")
+    if facts.claude is None or "toolConfig" not in body:
+        return
+    pick = body["toolConfig"].pop("toolChoice", None) or {"auto": {}}
+    kind, inner = next(iter(pick.items()))
+    extra.setdefault("tool_choice", {"type": kind, **inner, "disable_parallel_tool_use": True})
+
+
 def _is_own(tool: Any) -> bool:
     """Whether a tool is in Converse's own form (`{"systemTool": ...}`): the caller knows what it is."""
     return isinstance(tool, dict) and "function" not in tool and bool(tool.keys() & _OWN_TOOLS)
@@ -287,4 +313,5 @@ def _spec(function: Function, facts: Traits) -> Body:
     }
     if function.strict and facts.claude is not None and facts.claude.json_schema:
         spec["strict"] = True
+        spec["inputSchema"] = {"json": closed(function.parameters)}
     return spec

@@ -20,7 +20,7 @@ _BUDGETS = {"minimal": 1024, "low": 1024, "medium": 8192, "high": 24576, "xhigh"
 class Gemini:
     """Facts about one model.
 
-    thinking: how reasoning is asked for. signatures: a function call must come back with a thought signature.
+    thinking: how reasoning is asked for; minimal, medium: these levels are known. signatures: a function call must come back with a thought signature.
     json_schema: full JSON schemas are taken, not only the OpenAPI subset. schema_with_tools: structured output and
     function tools may be asked for together. result_media: pictures may stand inside a function's result.
     system: a system instruction is known.
@@ -28,6 +28,7 @@ class Gemini:
 
     thinking: Literal["none", "budget", "level"] = "level"
     pro: bool = False
+    minimal: bool = True
     medium: bool = True
     signatures: bool = True
     json_schema: bool = True
@@ -46,7 +47,7 @@ class Gemini:
                 return {"thinkingBudget": 128 if self.pro else 0}  # pro models cannot stop thinking altogether
             return {"thinkingBudget": _BUDGETS[effort], "includeThoughts": True}
         level = "minimal" if effort == "none" else _LEVELS[effort]
-        if self.pro and level == "minimal":
+        if level == "minimal" and (self.pro or not self.minimal):
             level = "low"
         if level == "medium" and not self.medium:
             level = "high"
@@ -59,6 +60,7 @@ def facts(model: str) -> Gemini:
     name = model.lower()
     found = _NAME.search(name)
     pro = "-pro" in name
+    flash = "-flash" in name and "-lite" not in name
     if found is None and "gemini" not in name:
         gemma = "gemma" in name
         return Gemini(
@@ -66,7 +68,7 @@ def facts(model: str) -> Gemini:
             system=not gemma,
         )  # fmt: skip
     if found is None or found[1] is None:
-        return Gemini(pro=pro)
+        return Gemini(pro=pro, minimal=not flash)
     version = (int(found[1]), int(found[2] or 0))
     if version < (3, 0):
         thinks = version >= (2, 5) and "image" not in name and "tts" not in name
@@ -74,4 +76,4 @@ def facts(model: str) -> Gemini:
             thinking="budget" if thinks else "none", pro=pro, signatures=False, json_schema=version >= (2, 0),
             schema_with_tools=False, result_media=False,
         )  # fmt: skip
-    return Gemini(pro=pro, medium=not (pro and version == (3, 0)))
+    return Gemini(pro=pro, minimal=not (flash and version >= (3, 7)), medium=not (pro and version == (3, 0)))
