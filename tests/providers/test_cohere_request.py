@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -224,3 +225,15 @@ def test_embeddings() -> None:
     }
     with pytest.raises(ValueError, match="no token ids"):
         DIALECT.build_request(Call([], {"input": [[1, 2]]}, operation="embedding"), target("embed-v4.0"))
+
+
+def test_a_file_of_words_is_said_and_any_other_is_refused() -> None:
+    def asked(data: str, name: str) -> list[dict[str, Any]]:
+        part = {"type": "file", "file": {"file_data": data, "filename": name}}
+        return [{"role": "user", "content": [{"type": "text", "text": "Sum up"}, part]}]
+
+    words = "data:text/plain;base64," + base64.b64encode("größer".encode()).decode()
+    said = body(asked(words, "notes.txt"))["messages"][0]["content"]
+    assert said == [{"type": "text", "text": "Sum up"}, {"type": "text", "text": "notes.txt:\ngrößer"}]
+    with pytest.raises(ValueError, match="cohere takes no part of type 'file'"):
+        body(asked("data:application/pdf;base64,JVBERi0=", "a.pdf"))

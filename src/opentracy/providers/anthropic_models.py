@@ -20,11 +20,11 @@ class Claude:
     """Facts about one model.
 
     thinking: how reasoning is asked for ("none": not at all). off: the kind of `thinking` that stops it, as far as it
-    can be stopped ("": it cannot). unasked: it thinks unless told otherwise. hidden_thinking: the text of thoughts comes
-    only when asked for. xhigh: that effort is known. sampling: temperature, top_p, top_k are taken. sampling_pair:
-    temperature and top_p are taken together. forced_tool: `tool_choice` may force a call. json_schema: structured output
-    is native. max_tokens: what to ask for when the caller does not say (the wire demands a number); most: the most that
-    may be asked for.
+    can be stopped ("": it cannot). unasked: it thinks unless told otherwise. hidden_thinking: the text of thoughts
+    comes only when asked for. xhigh: that effort is known. sampling: temperature, top_p, top_k are taken.
+    sampling_pair: temperature and top_p are taken together. forced_tool: `tool_choice` may force a call. json_schema:
+    structured output is native. max_tokens: what to ask for when the caller does not say (the wire demands a number);
+    most: the most that may be asked for.
     """
 
     thinking: Literal["none", "budget", "adaptive"] = "budget"

@@ -20,7 +20,7 @@ from ..core.params import (
     stop_list,
 )
 from ..core.wire import Call
-from .content import content_of, function_of, parts_of, text_of
+from .content import content_of, decoded_text, function_of, media_of, parts_of, text_of
 from .openai_parts import shown_after_results
 from .tools import allowed, choice_of, functions_of
 
@@ -156,9 +156,20 @@ def _part(part: dict[str, Any], role: str) -> dict[str, Any]:
         if not isinstance(image, dict) or not isinstance(image.get("url"), str):
             raise ValueError("a part of type image_url needs {'image_url': {'url': ...}}")
         return {"type": "image_url", "image_url": {k: image[k] for k in ("url", "detail") if image.get(k) is not None}}
+    if kind == "file" and (told := _told(part)) is not None:
+        return {"type": "text", "text": told}
     if kind in ("image_url", "input_audio", "file", "video_url"):
         raise ValueError(f"cohere takes no part of type {kind!r} in a {role} message")
     return part  # Cohere's own kinds (document) in Cohere's own form
+
+
+def _told(part: dict[str, Any]) -> str | None:
+    """The words of a file that is nothing but words; messages have no place for files of other kinds."""
+    media = media_of(part)
+    if media is None or media.data is None or not media.media_type.startswith(("text/", "application/json")):
+        return None
+    text = decoded_text(media.data)
+    return f"{media.name}:\n{text}" if media.name else text
 
 
 def _assistant(message: dict[str, Any], model: str) -> dict[str, Any]:

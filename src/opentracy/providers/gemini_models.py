@@ -20,10 +20,10 @@ _BUDGETS = {"minimal": 1024, "low": 1024, "medium": 8192, "high": 24576, "xhigh"
 class Gemini:
     """Facts about one model.
 
-    thinking: how reasoning is asked for; minimal, medium: these levels are known. signatures: a function call must come back with a thought signature.
-    json_schema: full JSON schemas are taken, not only the OpenAPI subset. schema_with_tools: structured output and
-    function tools may be asked for together. result_media: pictures may stand inside a function's result.
-    system: a system instruction is known.
+    thinking: how reasoning is asked for. minimal, medium: these levels of it are known. signatures: a function call
+    must come back with a thought signature. json_schema: full JSON schemas are taken, not only the OpenAPI subset.
+    schema_with_tools: structured output and function tools may be asked for together. result_media: pictures may stand
+    inside a function's result. system: a system instruction is known.
     """
 
     thinking: Literal["none", "budget", "level"] = "level"
