@@ -11,17 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from routing_kit import MODELS, labelled
 
-from opentracy.routing import Candidate
+from opentracy.routing import Candidate, load
 from opentracy.routing import text as text_module
 from opentracy.routing.appraise import Spread
 from opentracy.routing.embed import DATA, TOKEN_LIMIT, static_embedder
 from opentracy.routing.estimate import bag_many, kernel_many, mix, unit
+from opentracy.routing.language import COMMON, OTHER_ONLY
 from opentracy.routing.prior import Abilities
 from opentracy.routing.router import Router
-from opentracy.routing.style import BOUND, FEATURES, NEAREST, features_of
+from opentracy.routing.style import BOUND, FEATURES, NEAREST, Around, common_words, features_of
 from opentracy.routing.text import core_text, folded, printable
 from opentracy.routing.train import fit
-from opentracy.routing.wordpiece import WordPiece, split_words
+from opentracy.routing.wordpiece import ID, MARKS, WordPiece, split_words
 
 CANDIDATES = tuple(Candidate(m, 1e-6 * (i + 1), 4e-6) for i, m in enumerate(MODELS))
 WORDS = WordPiece.load(DATA / "vocab.txt")
@@ -103,7 +104,8 @@ def test_reading_gives_what_the_method_says_step_by_step(router: Router) -> None
         similar = a.prototypes.vectors[rows] @ x
         best = np.argsort(-similar, kind="stable")[:NEAREST]
         low = core_text(prompt).lower()
-        gap = (features_of(low, low.split(" ")) - a.prototypes.styles[rows][best].mean(0)) / a.novelty.spread
+        words = low.split(" ")
+        gap = (features_of(low, len(words), common_words(words)) - a.prototypes.styles[rows][best].mean(0)) / a.novelty.spread
         mismatch = np.minimum(gap**2, BOUND**2).sum() / FEATURES
         n = a.novelty
         rank = max(
@@ -141,6 +143,39 @@ def test_errors_grow_where_few_are_labelled(router: Router) -> None:
 def test_chunks_between_spaces_give_the_ids_of_the_words(text: str) -> None:
     assert WORDS.encode(text) == [i for word in split_words(text) for i in WORDS._match(word)]
     assert WORDS.encode(text) == WORDS.encode(text)  # from the cache
+
+
+_SAID = st.sampled_from([*sorted(COMMON)[:9], *sorted(OTHER_ONLY)[:9], "the,", "rain", "\u4e00", "\u00f0\u00f0", "x1"])
+
+
+@given(st.lists(_SAID | st.text(alphabet=st.characters(exclude_categories=["Z", "C"]), max_size=6), max_size=30))
+def test_marks_count_the_words(words: list[str]) -> None:
+    words = [word.lower() for word in words]
+    marked = WordPiece.load(DATA / "vocab.txt", (COMMON, OTHER_ONLY)) if len(words) > 28 else static_embedder()._tokens
+    packed = marked.pack_words(words)
+    assert packed.count(MARKS[0]) == common_words(words)
+    known = {word for word in OTHER_ONLY if WORDS.encode(word)}
+    assert packed.count(MARKS[1]) == sum(word in known for word in words)
+    assert [i & ID for i in memoryview(packed).cast("Q")] == [i for word in words for i in WORDS.encode(word)]
+
+
+def test_the_nearest_alone_give_what_all_in_order_give() -> None:
+    everything = load("default")._reader
+    one_by_one = load("default")._reader
+    assert one_by_one._few
+    everything._few = False
+    for prompt in [*labelled(60, seed=6)[0].prompts, "", "zqzqx", "Write a function that sorts a list of numbers."]:
+        a, b = one_by_one.read(prompt), everything.read(prompt)
+        assert [getattr(a, s) for s in a.__slots__] == [getattr(b, s) for s in b.__slots__]
+
+
+def test_short_lists_need_all_clusters_in_order(router: Router) -> None:
+    p = router.artifact.prototypes
+    sizes = sorted(np.diff(p.starts).tolist())
+    for lists in range(1, len(sizes) + 1):
+        wanted = lists >= 2 and sizes[0] > 0 and sum(sizes[:lists]) >= 4 * NEAREST
+        assert Around(p).enough(lists) == wanted
+    assert not Around(p).enough(len(sizes) + 1)
 
 
 @given(st.text(alphabet=" a\u00e9\t\n\u3000\u00a0b", max_size=20))

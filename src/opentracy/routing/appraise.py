@@ -46,6 +46,7 @@ _PLAIN = Bend(stretch=1.0, gain=0.0)  # where no gain was learned
 _NEAR_UNTIL, _FAR_FROM = 0.85, 0.98  # novelty
 _SPREAD_PULL = 10.0  # prompts' worth of the overall variance in a cluster's
 _LEAST = 1e-3  # share of a domain
+_BEYOND = 1e4  # logits
 _EVEN = [1 / len(DOMAINS)] * len(DOMAINS)
 Floats = npt.NDArray[np.float64]
 _VERBOSITY_OF = 1000.0  # output_tokens of abilities.json are per this many tokens of an ordinary model
@@ -56,7 +57,7 @@ class Solved(NamedTuple):
 
     bend: Bend
     pivot: float  # ability, in logits, around which gain spreads
-    table: Floats  # (models, domains) abilities in logits
+    halves: Floats  # (models, domains + 1) half the abilities in logits; the last column is beyond any difficulty
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +244,7 @@ class Appraiser:
     def _solve(self, abilities: Sequence[Ability], bend: Bend) -> Solved:
         """Positions at which the mean over the reference prompts equals the published figures."""
         if not abilities:
-            return Solved(bend, 0.0, np.zeros((0, len(DOMAINS))))
+            return Solved(bend, 0.0, np.zeros((0, len(DOMAINS) + 1)))
         reference = self._artifact.manifest.reference
         # Gain spreads these models around what they are on average. Around the middle of the scale it would spread
         # nothing where all of them are strong, or weak, and move all of them instead.
@@ -254,7 +255,8 @@ class Appraiser:
         columns = [
             solve_abilities([f[d] for f in figures], *bent_reference(reference, d, bend, pivot)) for d in DOMAINS
         ]
-        return Solved(bend, pivot, np.stack(columns, 1))
+        columns.append(np.full(len(abilities), _BEYOND))
+        return Solved(bend, pivot, 0.5 * np.stack(columns, 1))
 
     # -------------------------------------------------------------- once per text
     def figures(self, plan: Plan, e: Estimate, tokens: int, needs: Requirements) -> Figures:
@@ -265,9 +267,10 @@ class Appraiser:
             shares = self._shares(heads)
             length = sum(map(mul, self._lengths, shares))
         if plan.unlabelled:
-            quality: list[float | None] = self._from_abilities(plan, e.novelty, heads, shares)
-            if len(quality) != len(plan.names):
-                known = dict(zip(plan.unlabelled, quality, strict=True))
+            found = self._from_abilities(plan, e.novelty, heads, shares)
+            quality: list[float | None] = [*found]
+            if len(found) != len(plan.names):
+                known = dict(zip(plan.unlabelled, found, strict=True))
                 quality = [known.get(i) for i in range(len(plan.names))]
         else:
             quality = [None] * len(plan.names)
@@ -278,31 +281,30 @@ class Appraiser:
 
     def _from_abilities(
         self, plan: Plan, novelty: float, heads: Sequence[float], shares: Sequence[float]
-    ) -> list[float | None]:
+    ) -> list[float]:
         """Quality of the unlabelled candidates from their figures and the text's difficulty, gain and domains.
 
         heads: the text's estimates. shares: of each domain in it.
         """
         far = (novelty - _NEAR_UNTIL) / (_FAR_FROM - _NEAR_UNTIL)
+        weights = np.array([*[0.5 * share for share in shares], 0.5])
         if far <= 0.0:
-            return self._curve(plan.near, heads, shares).tolist()  # type: ignore[no-any-return]
-        plain = self._curve(plan.far, heads, shares)
-        if far < 1.0:
-            plain *= far
-            plain += (1.0 - far) * self._curve(plan.near, heads, shares)
-        return plain.tolist()  # type: ignore[no-any-return]
+            return self._curve(plan.near, heads, weights)
+        plain = self._curve(plan.far, heads, weights)
+        if far >= 1.0:
+            return plain
+        return [far * a + (1.0 - far) * b for a, b in zip(plain, self._curve(plan.near, heads, weights), strict=True)]
 
-    def _curve(self, solved: Solved, heads: Sequence[float], shares: Sequence[float]) -> Floats:
+    def _curve(self, solved: Solved, heads: Sequence[float], weights: Floats) -> list[float]:
         """Mean over the domains of sigmoid(gain * ability - difficulty), per model. With sigmoid(z) = (1 + tanh(z / 2))
-        / 2, and since the shares add up to one, three steps over the table are all it takes.
+        / 2, and since the shares add up to one, few steps over the table are all it takes: the last column's tanh is
+        1, and the weights are half the shares and a half for it.
         """
         difficulty, gain = self._place(heads, solved)
-        half = solved.table * (0.5 * gain)
+        half = solved.halves * gain
         half -= 0.5 * difficulty
-        np.tanh(half, out=half)
-        found: Floats = half.dot(shares)
-        found *= 0.5
-        found += 0.5
+        np.tanh(half, half)
+        found: list[float] = half.dot(weights).tolist()
         return found
 
     def _place(self, heads: Sequence[float], solved: Solved) -> tuple[float, float]:

@@ -18,13 +18,18 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from opentracy.routing.language import COMMON, OTHER_ONLY
 from opentracy.routing.text import cut
-from opentracy.routing.wordpiece import WordPiece
+from opentracy.routing.wordpiece import ID, MARKS, WordPiece
 
 Vector = npt.NDArray[np.float32]
 Matrix = npt.NDArray[np.float32]
 
 TOKEN_LIMIT = 512
+_PACKED_LIMIT = 8 * TOKEN_LIMIT  # bytes
+_ID = np.int64(ID)
+#: what `StaticEmbedder.pack_words` puts once for every common word, and for every word of another language
+COMMON_MARK, OTHER_MARK = MARKS
 DATA = Path(__file__).with_name("data")
 
 
@@ -60,7 +65,7 @@ class StaticEmbedder:
         # a plain view: the pages stay mapped, but indexing pays nothing for the memmap class
         self._rows: npt.NDArray[np.int8] = np.asarray(np.load(table, mmap_mode="r", allow_pickle=False))
         self._scales: Vector = np.load(scales, allow_pickle=False).astype(np.float32)
-        self._tokens = WordPiece.load(vocabulary)
+        self._tokens = WordPiece.load(vocabulary, (COMMON, OTHER_ONLY))
         if self._rows.ndim != 2 or self._rows.dtype != np.int8:
             raise ValueError(
                 f"{table.name}: expected a two-dimensional int8 table, found {self._rows.dtype} {self._rows.shape}"
@@ -85,16 +90,17 @@ class StaticEmbedder:
         return self._digest
 
     def embed(self, text: str) -> Vector:
-        return self._sum(self._tokens.pack(cut(text)))
+        return self.embed_packed(self._tokens.pack(cut(text)))
 
-    def embed_words(self, words: Sequence[str]) -> Vector:
-        """`embed` of a printable, lower-cased, cut text that was split at its spaces already."""
-        return self._sum(self._tokens.pack_words(words))
+    def pack_words(self, words: Sequence[str]) -> bytes:
+        """Ids and marks of a printable, lower-cased, cut text that was split at its spaces, for `embed_packed`."""
+        return self._tokens.pack_words(words)
 
-    def _sum(self, packed: bytes) -> Vector:
+    def embed_packed(self, packed: bytes) -> Vector:
+        """`embed` of a text whose ids are known."""
         if not packed:
             return np.zeros(self.dims, np.float32)
-        ids = np.frombuffer(packed, np.int64)[:TOKEN_LIMIT]
+        ids = np.frombuffer(packed if len(packed) <= _PACKED_LIMIT else packed[:_PACKED_LIMIT], np.int64) & _ID
         # one place in the text for each id: how often a place is named is how often its id occurs. Only what was just
         # written is read, so nothing needs to be cleared.
         place = np.empty(len(self._scales), np.int16)

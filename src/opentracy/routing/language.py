@@ -26,7 +26,12 @@ _OTHER = frozenset(
     het een van en niet met voor op hoe wat waarom ik jij zijn de bir ve için ile nasıl nedir bu ne
     og ikke hvordan hvad jeg och inte hur vad jag är w na nie jak co jest się czy""".split()  # noqa: SIM905
 )
-_ENGLISH_ONLY, _OTHER_ONLY = _ENGLISH - _OTHER, _OTHER - _ENGLISH
+_ENGLISH_ONLY, OTHER_ONLY = _ENGLISH - _OTHER, _OTHER - _ENGLISH
+# Words of English that say how a text is put together and not what it is about.
+COMMON = frozenset(
+    """the of and to a in is that it for was on are as with be at by this have from or an which you not what how if all
+    were when there can would has each will do his her they their one but had about who where why does many""".split()  # noqa: SIM905
+)
 _WINDOW, _WORDS = 1200, 200  # characters and words looked at
 
 
@@ -41,7 +46,7 @@ def foreign_words(low: str, words: Sequence[str]) -> bool:
     text = low[:_WINDOW]
     if text.isascii():
         found = words[:_WORDS]
-        if _OTHER_ONLY.isdisjoint(found) or len(_ENGLISH_ONLY.intersection(found)) >= 2:
+        if OTHER_ONLY.isdisjoint(found) or len(_ENGLISH_ONLY.intersection(found)) >= 2:
             return False  # the ordinary case, settled without a regular expression
     found = _LETTERS.findall(text)
     letters = sum(map(len, found))
@@ -50,6 +55,6 @@ def foreign_words(low: str, words: Sequence[str]) -> bool:
     if not text.isascii() and sum(1 for word in found for c in word if c > "\u024f") * 3 > letters:
         return True
     english = sum(map(_ENGLISH_ONLY.__contains__, found))
-    other = sum(map(_OTHER_ONLY.__contains__, found))
+    other = sum(map(OTHER_ONLY.__contains__, found))
     accented = 0 if text.isascii() else sum(1 for w in found if not w.isascii())
     return other + accented >= 2 and other + accented > english

@@ -134,12 +134,13 @@ class Field(NamedTuple):
         """Places of those that can serve and have a utility: higher utility, then lower cost, then the name."""
         utility, excluded = self.utility, self.excluded
         if excluded is None and None not in utility:
-            places = list(range(len(utility)))
+            places, values = list(range(len(utility))), set(utility)
         else:
             able = [True] * len(utility) if excluded is None else [why is None for why in excluded]
             places = [i for i, u in enumerate(utility) if u is not None and able[i]]
+            values = {utility[i] for i in places}
         by: Any = utility.__getitem__
-        if len({utility[i] for i in places}) == len(places):
+        if len(values) == len(places):
             places.sort(key=by, reverse=True)  # none are equal, which is the ordinary case
         else:
             places.sort(key=lambda i: (-by(i), self.cost[i] or 0.0, self.order[i]))

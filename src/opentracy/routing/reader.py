@@ -14,10 +14,10 @@ from itertools import pairwise
 import numpy as np
 
 from opentracy.routing.artifact import Artifact
-from opentracy.routing.embed import Embedder, StaticEmbedder, Vector
+from opentracy.routing.embed import COMMON_MARK, OTHER_MARK, Embedder, StaticEmbedder, Vector
 from opentracy.routing.estimate import PROBES, neighbour_means
 from opentracy.routing.language import foreign_words
-from opentracy.routing.style import Around, features_of
+from opentracy.routing.style import Around, common_words, features_of
 from opentracy.routing.text import TOO_LONG, folded, readable, stripped
 
 _ENOUGH = 8  # times the number of neighbours: prototypes looked at before the next list is left out
@@ -75,6 +75,8 @@ class Reader:
         self._kernel_weights = np.ascontiguousarray(kernel.T, dtype=np.float32)
         self._novelty = artifact.novelty.ranks()
         self.around = Around(artifact.prototypes, artifact.novelty.spread)
+        # three steps over the nearest are half of a sort of all, wherever three lists of prototypes are always enough
+        self._few = not self._near_weight > 0 and self.around.enough(_SHOWN)
 
     def read(self, text: str) -> Estimate:
         """Never raises for a text: what cannot be read is blocked with a reason."""
@@ -84,20 +86,25 @@ class Reader:
         low = core.lower()
         words = low.split(" ")
         if self._static is not None and plain:
-            raw = self._static.embed_words(words)
+            packed = self._static.pack_words(words)
+            raw = self._static.embed_packed(packed)
+            common, english = packed.count(COMMON_MARK), OTHER_MARK not in packed and low.isascii()
         else:
             raw = self.embedder.embed(core)
+            common, english = common_words(words), False
         norm = math.sqrt(raw.dot(raw))
-        blocked = self._blocked(text, low, words, norm, plain)
+        blocked = self._blocked(text, norm, plain)
+        if blocked is None and not english and self.artifact.manifest.english and foreign_words(low, words):
+            blocked = "language"
         if 1e-9 <= norm < math.inf:
             raw = raw - self.artifact.mean * norm  # its direction is that of (raw / norm - mean)
             raw *= 1 / max(math.sqrt(raw.dot(raw)), 1e-9)
         else:
             raw = np.zeros_like(raw)
         length = len(text) if blocked == "too_long" else len(core)
-        return self._from_vector(raw, features_of(low, words), length, blocked)
+        return self._from_vector(raw, features_of(low, len(words), common), length, blocked)
 
-    def _blocked(self, text: str, low: str, words: list[str], norm: float, plain: bool) -> str | None:
+    def _blocked(self, text: str, norm: float, plain: bool) -> str | None:
         if not text or text.isspace():
             return "empty"
         if len(text) > TOO_LONG:
@@ -106,12 +113,12 @@ class Reader:
             return "unreadable"
         if not (plain and text.isascii()) and not readable(text):
             return "unreadable"
-        return "language" if self.artifact.manifest.english and foreign_words(low, words) else None
+        return None
 
     def _from_vector(self, x: Vector, form: tuple[float, ...], length: int, blocked: str | None) -> Estimate:
         dots = self.artifact.bag.centres.dot(x)
         affinity = dots - self._half
-        order = affinity[: self._clusters].argsort()[::-1].tolist()
+        order = self._order(affinity[: self._clusters])
         entries = [order[0], *[low + int(affinity[low:high].argmax()) for low, high in self._other_maps]]
         dots *= self._per_norm
         nearest = tuple([(i, dots.item(i) * self._width) for i in order[:_SHOWN]])
@@ -122,6 +129,18 @@ class Reader:
         quality = [0.0 if q < 0.0 else 1.0 if q > 1.0 else q for q in map(sum, zip(*parts, strict=True))]
         cosine, around = self.around.look(x, order)
         return Estimate(blocked, quality, nearest, self._novelty.score(cosine, form, around), length)
+
+    def _order(self, affinity: Vector) -> list[int]:
+        """Clusters, the nearest first; no more of them than are looked at. Writes into `affinity`."""
+        if not self._few:
+            found: list[int] = affinity.argsort()[::-1].tolist()
+            return found
+        order = []
+        for _ in range(_SHOWN):
+            nearest = int(affinity.argmax())
+            affinity[nearest] = -math.inf
+            order.append(nearest)
+        return order
 
     def _neighbours(self, x: Vector, order: Sequence[int], entries: Sequence[int]) -> list[float]:
         """Share of the k nearest prototypes, among those of the nearest clusters, in each head."""

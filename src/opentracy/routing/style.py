@@ -22,13 +22,10 @@ import numpy.typing as npt
 
 from opentracy.routing.embed import Matrix, Vector
 from opentracy.routing.estimate import Prototypes
+from opentracy.routing.language import COMMON
 from opentracy.routing.text import folded
 
 NEAREST = 10
-_COMMON = frozenset(
-    """the of and to a in is that it for was on are as with be at by this have from or an which you not what how if all
-    were when there can would has each will do his her they their one but had about who where why does many""".split()  # noqa: SIM905
-)
 _FORMULA = b"\\$=^{}<>"
 
 
@@ -51,10 +48,18 @@ _SAME = 0.9999  # cosine of a prompt with its own copy, or with a duplicate
 Form = tuple[float, ...]
 
 
-def features_of(low: str, words: Sequence[str]) -> Form:
-    """Ten numbers about the form of a stripped, folded, lower-cased text. words: it, split at spaces."""
+def common_words(words: Sequence[str]) -> int:
+    """How many of the words are common ones."""
+    return sum(map(COMMON.__contains__, words))
+
+
+def features_of(low: str, count: int, common: int) -> Form:
+    """Ten numbers about the form of a stripped, folded, lower-cased text.
+
+    count, common: of its words, which are what stands between its spaces (`common_words`).
+    """
     raw = low.encode("utf-8", "replace")
-    size, count, kinds = len(raw), len(words), raw.translate(_CLASSES, _UNCOUNTED).count
+    size, kinds = len(raw), raw.translate(_CLASSES, _UNCOUNTED).count
     formula, dots, commas = kinds(b"="), kinds(b"."), kinds(b",")
     return (
         log(size + 1),
@@ -66,7 +71,7 @@ def features_of(low: str, words: Sequence[str]) -> Form:
         log1p(dots),
         log1p(commas),
         log1p(size - len(low)),
-        4.0 * sum(map(_COMMON.__contains__, words)) / count,
+        4.0 * common / count,
     )
 
 
@@ -75,7 +80,8 @@ def features_many(texts: Sequence[str]) -> Matrix:
     out = np.zeros((len(texts), FEATURES), np.float32)
     for i, text in enumerate(texts):
         low = folded(text).lower()
-        out[i] = features_of(low, low.split(" "))
+        words = low.split(" ")
+        out[i] = features_of(low, len(words), common_words(words))
     return out
 
 
@@ -109,7 +115,8 @@ class Ranks:
         unlike = dist(scaled, neighbours)
         total = unlike * unlike
         if total > _BOUND:  # only then may a single feature be beyond the bound
-            total = sum([min((a - b) * (a - b), _BOUND) for a, b in zip(scaled, neighbours, strict=True)])
+            squares = [(a - b) * (a - b) for a, b in zip(scaled, neighbours, strict=True)]
+            total = sum([square if square < _BOUND else _BOUND for square in squares])
         far = 1.0 - bisect_left(self._closeness, cosine) / 101.0
         odd = bisect_left(self._mismatch, total / FEATURES) / 101.0
         return bisect_left(self._combined, (far if far > odd else odd) - 1e-6) / 101.0
@@ -128,6 +135,11 @@ class Around:
         self._none = np.zeros(0, np.float32), np.zeros(0, np.intp)
         self._still = [0.0] * FEATURES
         self._shares = [np.full(n, 1.0 / max(n, 1), np.float32) for n in range(NEAREST + 1)]
+
+    def enough(self, lists: int) -> bool:
+        """Whether any so many lists are all that `look` will look at."""
+        sizes = sorted(size for *_, size in self._lists)
+        return lists >= _LISTS and len(sizes) >= lists and sizes[0] > 0 and sum(sizes[:lists]) >= _ENOUGH
 
     def look(self, x: Vector, order: Sequence[int], *, apart: bool = False) -> tuple[float, list[float]]:
         """(mean cosine to the nearest prototypes, their mean form). order: the primary clusters, the nearest first.

@@ -82,7 +82,7 @@ _TAIL_LABEL = re.compile(r"\s+(?:#+\s*)?(?:answer|response|output|solution|assis
 _TAIL_WORDS = _EMPTY_WORDS | _LABEL_WORDS
 _TAIL_MARKS = " .!?:;,-\n\t*_~)("
 _BREAK = re.compile(r"[.!?:;,\n]+")
-_LAST_BREAK = re.compile(r".*[.!?:;,\n]", re.DOTALL)
+_BREAKS = ".!?:;,\n"  # the characters of _BREAK
 _GREETINGS = frozenset(
     """hi hello hey dear good please kindly thanks thank greetings ok okay sorry excuse welcome hiya""".split()  # noqa: SIM905
 )
@@ -201,8 +201,7 @@ def _tail_start(text: str) -> int:
     """Where a last sentence that asks nothing begins; 0 when it asks something or is all there is."""
     end = len(text.rstrip(_TAIL_MARKS))
     low = max(0, end - _LONGEST_BOILERPLATE)
-    broken = _LAST_BREAK.match(text, low, end)
-    start = broken.end() if broken is not None else 0
+    start = max([text.rfind(mark, low, end) for mark in _BREAKS]) + 1
     if start <= low:
         return 0
     if text[start - 1] != "\n" and not text[start : start + 1].isspace():
@@ -280,4 +279,6 @@ def stripped(text: str) -> tuple[str, bool]:
     if len(whole) > HEAD + TAIL:
         whole, plain = cut(whole), False  # a line break is where it was cut
     core = _strip_tail(_strip_head(whole))
-    return core if _WORD.search(core) or any(c.isdigit() for c in core) else whole, plain
+    if core[:1].isalpha() or _WORD.search(core) or any(c.isdigit() for c in core):
+        return core, plain
+    return whole, plain

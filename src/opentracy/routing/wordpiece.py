@@ -17,6 +17,11 @@ UNKNOWN = "[UNK]"
 _LONGEST_WORD = 100  # characters; BERT calls anything longer unknown
 _CACHE_LIMIT = 30_000  # words, and as many chunks; a bound, because prompts are not ours
 _LONGEST_CHUNK = 32  # characters between two spaces that are worth remembering as one
+# Eight packed bytes are an id and, in the two highest, the mark of a word that has one. Both bytes of a mark are alike
+# and larger than the higher byte of an id can be: so counting them in the packed bytes of a text counts the words.
+ID = 0xFFFF
+MARKS = (b"\xf0\xf0", b"\xf1\xf1")
+_LARGEST = 0xF000  # tokens of a vocabulary
 _ASCII_WORDS = re.compile(r"[a-z0-9]+|[!-/:-@\[-`{-~]")
 _CJK = (
     (0x4E00, 0x9FFF),
@@ -97,32 +102,38 @@ class _Chunks(dict[str, bytes]):
 class WordPiece:
     """A vocabulary and its word cache. Thread-safe: the cache is a dict that only ever gains equal values."""
 
-    def __init__(self, vocabulary: Sequence[str]) -> None:
+    def __init__(self, vocabulary: Sequence[str], marked: Sequence[frozenset[str]] = ()) -> None:
+        """marked: up to two sets of words, disjoint. The first id of one that stands alone between spaces has the
+        set's mark when it is packed: then `packed.count(MARKS[i])` is how often words of set i occur."""
         self._ids = {token: index for index, token in enumerate(vocabulary)}
         if UNKNOWN not in self._ids:
             raise ValueError(f"the vocabulary has no {UNKNOWN} token")
+        if len(self._ids) > _LARGEST:
+            raise ValueError(f"the vocabulary has {len(self._ids)} tokens, at most {_LARGEST} are supported")
+        sets = zip(marked, MARKS, strict=False)
+        self._marks = {word: int.from_bytes(mark, "big") << 48 for words, mark in sets for word in words}
         self.unknown = self._ids[UNKNOWN]
         self._cache: dict[str, tuple[int, ...]] = {}
         self._chunks = _Chunks(self._chunk)
 
     @classmethod
-    def load(cls, path: Path) -> WordPiece:
+    def load(cls, path: Path, marked: Sequence[frozenset[str]] = ()) -> WordPiece:
         """Read a vocab.txt: one token per line, the line number is the id."""
-        return cls(path.read_text(encoding="utf-8").rstrip("\n").split("\n"))
+        return cls(path.read_text(encoding="utf-8").rstrip("\n").split("\n"), marked)
 
     def __len__(self) -> int:
         return len(self._ids)
 
     def encode(self, text: str, limit: int | None = None) -> list[int]:
         """Ids of `text` without [CLS] and [SEP], at most `limit` of them."""
-        found = memoryview(self.pack(text)).cast("q").tolist()
+        found = [packed & ID for packed in memoryview(self.pack(text)).cast("Q")]
         return found if limit is None else found[:limit]
 
     def pack(self, text: str) -> bytes:
-        """Ids of `text`, eight bytes each in the machine's order."""
+        """Ids of `text`, eight bytes each in the machine's order, with marks above `ID`."""
         if text.isprintable():  # then a space is the only white space, and nothing vanishes across it
             return self.pack_words(text.lower().split(" "))
-        return array("q", [i for word in split_words(text) for i in self._word(word)]).tobytes()
+        return array("Q", [i for word in split_words(text) for i in self._word(word)]).tobytes()
 
     def pack_words(self, words: Iterable[str]) -> bytes:
         """`pack` of a printable, lower-cased text that was split at its spaces."""
@@ -133,7 +144,10 @@ class WordPiece:
 
     def _chunk(self, chunk: str) -> bytes:
         """Ids of what stands between two spaces: mostly one word with its punctuation, and seen before."""
-        return array("q", [i for word in split_words(chunk) for i in self._word(word)]).tobytes()
+        ids = array("Q", [i for word in split_words(chunk) for i in self._word(word)])
+        if ids and chunk in self._marks:
+            ids[0] |= self._marks[chunk]
+        return ids.tobytes()
 
     def _pieces(self, word: str) -> tuple[int, ...]:
         ids = self._match(word)
