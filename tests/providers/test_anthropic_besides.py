@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from native_wire import WEATHER, answer, body_of, events, folded
+from native_wire import WEATHER, answer, body_of, decode, events, folded
 from test_anthropic_answers import SONNET, TEXT, USE, message, stream_of
 
 from opentracy.core.pricing import cost_of
@@ -88,3 +88,29 @@ def test_a_call_of_a_toolset_goes_back_with_its_name() -> None:
         assert turns[1]["content"] == [call]
     plain = answer(SONNET, message([{**USE, "caller": {"type": "direct"}}], "tool_use"), tools=[own, WEATHER])
     assert "content_blocks" not in plain["choices"][0]["message"]
+
+
+def test_a_stream_may_begin_with_an_answer_that_is_whole_already() -> None:
+    """After work of its servers the first event holds what came about before, and no other event repeats it."""
+    thought = {"type": "thinking", "thinking": "Hm.", "signature": "s=="}
+    blocks = [thought, {"type": "text", "text": "Look: "}, {"type": "tool_use", "id": "t1", "name": "look", "input": {"a": 1}}]
+    begun = {"id": "m", "type": "message", "role": "assistant", "model": "claude", "content": blocks,
+             "stop_reason": "tool_use", "stop_sequence": None, "usage": {"input_tokens": 3, "output_tokens": 5}}  # fmt: skip
+    start: dict[str, Any] = {"type": "message_start", "message": begun}
+    whole = answer(SONNET, begun)
+    assert folded(SONNET, events([start, {"type": "message_stop"}]))["choices"] == [
+        {k: v for k, v in whole["choices"][0].items() if k != "logprobs"}
+    ]
+    going_on = {**begun, "content": blocks[:2], "stop_reason": None}
+    rest = [
+        {"type": "message_start", "message": going_on}, {"type": "message_start", "message": going_on},
+        {"type": "content_block_start", "index": 0, "content_block": {**blocks[2], "input": {}}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "input_json_delta", "partial_json": '{"a":1}'}},
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 5}},
+        {"type": "message_stop"},
+    ]  # fmt: skip
+    assert folded(SONNET, events(rest))["choices"] == folded(SONNET, events([start, {"type": "message_stop"}]))["choices"]
+    _, failure = decode(SONNET, [events([start])])
+    assert failure is not None, "without an end the answer may be cut"
+    assert failure.code == "stream_truncated"

@@ -328,3 +328,26 @@ def test_usage_of_a_stream_is_asked_for_whatever_the_caller_says_of_it() -> None
         assert body("openai/gpt-4o", stream=True, stream_options=given)["stream_options"] == {**kept, "include_usage": True}
     assert "stream_options" not in body("mistral/m", stream=True, stream_options={"include_usage": True}), "comes unasked"
     assert "stream_options" not in body("openai/gpt-4o", stream_options={"include_usage": True}), "refused without a stream"
+
+
+def asked_after_a_result(**fields: Any) -> list[dict[str, Any]]:
+    calls = [{"id": "abcdefghi", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+    return [
+        {"role": "user", "content": "hi"}, {"role": "assistant", "content": None, "tool_calls": calls, **fields},
+        {"role": "tool", "tool_call_id": "abcdefghi", "content": "1"}, {"role": "user", "content": "and?"},
+    ]  # fmt: skip
+
+
+def test_deepseeks_thinking_models_get_blank_thoughts_for_calls_made_elsewhere() -> None:
+    sent = body("deepseek/deepseek-v4-flash", asked_after_a_result())["messages"]
+    assert sent[1]["reasoning_content"] == ""
+    assert all("reasoning_content" not in m for m in sent if m["role"] != "assistant")
+    own = body("deepseek/deepseek-v4-flash", asked_after_a_result(reasoning_content="Hm."))["messages"]
+    assert own[1]["reasoning_content"] == "Hm."
+    for model, params in (
+        ("deepseek/deepseek-chat", {}), ("deepseek/deepseek-v4-pro", {"reasoning_effort": "none"}),
+        ("deepseek/deepseek-v4-pro", {"thinking": {"type": "disabled"}}), ("openai/deepseek-v4-pro", {}),
+    ):  # fmt: skip
+        assert "reasoning_content" not in body(model, asked_after_a_result(), **params)["messages"][1]
+    plain = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
+    assert body("deepseek/deepseek-v4-flash", plain)["messages"] == plain

@@ -29,6 +29,7 @@ from .anthropic_response import (
     usage_of,
 )
 from .anthropic_tools import ANSWER_TOOL, uses_answer_tool
+from .fields import objects
 
 
 class Delta(msgspec.Struct):
@@ -134,6 +135,7 @@ class AnthropicDecoder:
         self._raw = RawBlocks() if may_work_on_server(call.params) else None
         self._usage: dict[str, Any] = {}
         self._stop: str | None = None
+        self._begun: dict[str, Any] = {}  # the message as the stream's first event has it
         self._stop_facts: dict[str, Any] = {}
         self._fallback_id = call.fallback_id
         self._ids: set[str] = set()
@@ -205,6 +207,7 @@ class AnthropicDecoder:
         elif kind == "message_delta":
             self._message_delta(event, data)
         elif kind == "message_stop":
+            self._end_as(self._begun)
             self.end()
         elif kind == "error" or (not kind and event.error is not None):
             self.failure = error_object(jsonio.decode(data), self.request_id)
@@ -221,6 +224,12 @@ class AnthropicDecoder:
         if isinstance(message.get("usage"), dict):
             self._usage.update(message["usage"])
         self._besides(message)
+        if not self._begun:
+            self._begun = message
+            blocks = objects(message.get("content"))
+            for index, raw in enumerate(blocks, -len(blocks)):  # what came about before the stream began comes whole
+                self._start(index, raw)
+                self._stop_block(index)
 
     def _besides(self, told: Any) -> None:
         """Fields of the whole message that mean nothing here go out with the last chunk."""
@@ -322,12 +331,17 @@ class AnthropicDecoder:
         delta = event.delta
         if delta is None:
             return
-        if delta.stop_reason and self._stop is None:
-            self._stop = delta.stop_reason
-            self._stop_facts = stop_facts(delta.stop_reason, delta.stop_sequence, delta.stop_details)
-            self.progress += 1
+        self._end_as(msgspec.structs.asdict(delta))
         if isinstance(delta.stop_details, dict) and isinstance(delta.stop_details.get("explanation"), str):
             self.writer.delta({"refusal": delta.stop_details["explanation"]})
+
+    def _end_as(self, told: dict[str, Any]) -> None:
+        """The reason why the answer ended, told by an event; the first one counts."""
+        reason = told.get("stop_reason")
+        if isinstance(reason, str) and reason and self._stop is None:
+            self._stop = reason
+            self._stop_facts = stop_facts(reason, told.get("stop_sequence"), told.get("stop_details"))
+            self.progress += 1
 
     def end(self) -> None:
         """The end marker or the end of file: the last chunk, or the failure of a stream that stopped too early."""

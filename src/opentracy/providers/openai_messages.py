@@ -173,6 +173,15 @@ def _told(messages: list[Message]) -> list[Message]:
     return out
 
 
+def with_blank_reasoning(messages: list[Message]) -> list[Message]:
+    """An empty `reasoning_content` in turns with tool calls that have none, since they were made elsewhere."""
+    turns = _tool_turns(messages)
+    return [
+        {**m, "reasoning_content": ""} if i in turns and "reasoning_content" not in m else m
+        for i, m in enumerate(messages)
+    ]
+
+
 def _alternating(messages: list[Message]) -> list[Message]:
     """System messages first and as one, then neighbours of the same role joined."""
     system = [m for m in messages if m.get("role") == "system"]

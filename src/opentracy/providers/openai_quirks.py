@@ -67,6 +67,8 @@ class Quirks:
     """Fields that we added to an answer and that go back with the next turn."""
     echo_tool_reasoning: bool = False
     """`reasoning_content` goes back within turns that call tools."""
+    blank_reasoning: str = ""
+    """Pattern of models that refuse turns with tool calls without `reasoning_content`; an empty one will do."""
     cache_marks: bool = False
     """`cache_control` on content parts and tools is understood."""
     schema: bool = True

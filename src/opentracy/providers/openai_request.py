@@ -5,6 +5,7 @@ Messages stand in `openai_messages`; the settings that steer all this, in `opena
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from types import MappingProxyType
@@ -15,7 +16,7 @@ from ..core.jsonio import encode
 from ..core.params import CHAT_PARAMS, json_hint, json_schema_of, max_tokens, refuse_dropped, response_format
 from ..core.wire import Call, HttpRequest, Target
 from .legacy import modern
-from .openai_messages import outgoing
+from .openai_messages import outgoing, with_blank_reasoning
 from .openai_quirks import DEFAULT, ModelRule, Quirks, echoing, rule_for
 from .tools import choice_of
 
@@ -147,7 +148,10 @@ def _embedding_body(call: Call, target: Target, quirks: Quirks, dropped: list[st
 
 def _chat_body(call: Call, target: Target, ways: Ways, dropped: list[str]) -> dict[str, Any]:
     quirks, params = ways.quirks, call.params
-    body: dict[str, Any] = {"model": ways.model, "messages": outgoing(call.messages, quirks, dropped)}
+    messages = outgoing(call.messages, quirks, dropped)
+    if quirks.blank_reasoning and re.match(quirks.blank_reasoning, ways.model) and _reasons(params):
+        messages = with_blank_reasoning(messages)
+    body: dict[str, Any] = {"model": ways.model, "messages": messages}
     if params:
         if ways.plain.issuperset(params) and None not in params.values():
             body.update(params)
@@ -168,6 +172,14 @@ def _chat_body(call: Call, target: Target, ways: Ways, dropped: list[str]) -> di
     else:
         body.pop("stream_options", None)  # without `stream` it is refused
     return body
+
+
+def _reasons(params: Mapping[str, Any]) -> bool:
+    """Whether thinking was not switched off, by either of its switches."""
+    switch = params.get("thinking")
+    return params.get("reasoning_effort") != "none" and not (
+        isinstance(switch, Mapping) and switch.get("type") == "disabled"
+    )
 
 
 def adapted(params: Mapping[str, Any], model: str, quirks: Quirks) -> tuple[dict[str, Any], tuple[str, ...]]:

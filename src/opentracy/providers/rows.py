@@ -84,6 +84,7 @@ DEEPSEEK = Quirks(
     effort={"minimal": "low"},
     effort_off={"thinking": {"type": "disabled"}},
     echo_tool_reasoning=True,
+    blank_reasoning=r"deepseek-v(?:[4-9]|\d\d)",
     schema=False,
     embeddings=False,
 )
