@@ -83,6 +83,8 @@ class Job:
     def error(self, failed: PlanFailed) -> APIError:
         """The last target's failure as an exception, the earlier ones in its notes."""
         target, failure = failed.failures[-1]
+        if target.provider == ENGINE and failure.kind in ("refused", "unreachable", "dns"):
+            failure.message += " (is the engine running? `opentracy serve` starts one)"
         error = error_from(failure, target, failed.attempts, self.policy.secrets)
         if target.provider == ENGINE:
             error.provider = behind_engine(target, failure)

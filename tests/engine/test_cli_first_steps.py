@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,17 @@ def test_a_configuration_that_serve_would_refuse_is_not_ok(tmp_path: Path, monke
     assert "without a key" in shown.output
     file.write_text('[server]\nhost = "0.0.0.0"\napi_keys = ["env:ENGINE_KEY"]\n')
     assert see("config", "check", "--config", str(file)).exit_code == 0
+
+
+@pytest.mark.parametrize("words", [("complete", "hi"), ("complete", "hi", "--json"), ("complete", "hi", "-m", "auto")])
+def test_auto_asks_the_engine_at_its_usual_place_and_says_how_to_start_one(
+    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setattr("opentracy._job.ENGINE_URL", f"http://127.0.0.1:{port}")
+    shown = see(*words)
+    assert shown.exit_code == 3
+    assert f"127.0.0.1:{port}" in shown.output
+    assert "`opentracy serve` starts one" in shown.output

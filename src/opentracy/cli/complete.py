@@ -1,7 +1,7 @@
 """`opentracy complete` and `opentracy chat`: one question, or a conversation, from the terminal.
 
 Belongs here: reading and printing. The calls go through `opentracy.completion`, so they reach the engine when
-OPENTRACY_ENGINE_URL says so and the provider otherwise.
+OPENTRACY_ENGINE_URL says so and the provider otherwise; `auto` only an engine can answer, wherever it is.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def complete(prompt: str | None, model: str, system: str | None, as_json: bool) 
     if as_json:
         import opentracy
 
-        answer = _guard(lambda: opentracy.completion(model, messages))
+        answer = _guard(lambda: opentracy.completion(model, messages, force_engine=model == "auto"))
         click.echo(json.dumps(answer))
         return
     _stream(model, messages)
@@ -65,7 +65,7 @@ def _stream(model: str, messages: list[dict[str, Any]]) -> dict[str, Any]:
     import opentracy
 
     def run() -> Any:
-        with opentracy.completion(model, messages, stream=True) as stream:
+        with opentracy.completion(model, messages, stream=True, force_engine=model == "auto") as stream:
             for chunk in stream:
                 text = chunk.choices[0].delta.content
                 if text:

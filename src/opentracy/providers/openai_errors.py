@@ -75,7 +75,8 @@ def choice_error(choice: Mapping[str, Any], headers: Mapping[str, str]) -> Failu
 
 
 def _embedded(body: Mapping[str, Any], error: Mapping[str, Any], headers: Mapping[str, str]) -> Failure:
-    status = next((s for name in ("status_code", "code", "status") if (s := _status(error.get(name)))), None)
+    names = ("status_code", "code", "status", "raw_status_code")  # in the error, or beside it
+    status = next((s for told in (error, body) for name in names if (s := _status(told.get(name)))), None)
     return embedded_failure(
         _words(body, error) or "the provider sent an error without a message",
         status=status,
