@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from opentracy.core.wire import Failure, HttpResponse
+from opentracy.core.wire import Call, Failure, HttpHead, HttpResponse
 from opentracy.providers import registry
 
 TARGET = registry.target("openai/m", env={}, api_key="k")
@@ -96,3 +96,26 @@ def test_code_type_and_param_are_kept() -> None:
 
 def test_long_messages_are_cut() -> None:
     assert len(failed(400, {"error": {"message": "x" * 9000}}).message) == 2000
+
+
+def test_the_request_id_may_stand_in_the_body() -> None:
+    assert failed(400, {"error": {"message": "m"}, "request_id": "id-2"}).request_id == "id-2"
+    assert failed(400, {"error": {"message": "m"}, "request_id": "id-2"}, x_request_id="id-1").request_id == "id-1"
+    assert failed(400, {"error": {"message": "m"}, "request_id": 7}).request_id is None
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"error": {"message": "busy", "type": "server_error", "code": "internal"}, "status_code": 503},
+        {"error": {"message": "busy", "status_code": 503}}, {"error": {"message": "busy", "code": 503}},
+        {"object": "error", "message": "busy", "type": "unreachable_backend", "code": "1100", "raw_status_code": 503},
+        {"object": "error", "message": "busy", "type": "unreachable_backend", "code": "1100"},
+    ],
+)
+def test_the_status_of_an_error_in_a_stream(event: dict[str, Any]) -> None:
+    to = registry.target("cerebras/m", env={}, api_key="k")
+    decoder = to.dialect.open_stream(Call([], {}, stream=True), to, HttpHead(200, {}))
+    decoder.feed(f"data: {json.dumps(event)}\n\n".encode())
+    assert decoder.failure is not None
+    assert (decoder.failure.status, decoder.failure.message, decoder.failure.retryable) == (503, "busy", True)

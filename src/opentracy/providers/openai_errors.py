@@ -43,7 +43,7 @@ def parse_error(target: Target, response: HttpResponse) -> Failure:
         type=_text(error.get("type")),
         param=_text(error.get("param")),
         body=body,
-        request_id=request_id(response.headers),
+        request_id=request_id(response.headers) or _told_id(body, error),
         now=_server_time(response.headers),
     )
 
@@ -84,8 +84,14 @@ def _embedded(body: Mapping[str, Any], error: Mapping[str, Any], headers: Mappin
         type=_text(error.get("type")),
         param=_text(error.get("param")),
         body=body,
-        request_id=request_id(headers),
+        request_id=request_id(headers) or _told_id(body, error),
     )
+
+
+def _told_id(*places: Any) -> str | None:
+    """The request's id where it stands in the body."""
+    found = (place.get("request_id") for place in places if isinstance(place, Mapping))
+    return next((id for id in found if isinstance(id, str) and id), None)
 
 
 def _error_object(body: Any) -> Mapping[str, Any]:
