@@ -471,3 +471,13 @@ def test_the_same_call_streamed_differs_by_the_switch_only() -> None:
     streamed = body_of(SONNET, stream=True, **params)
     assert streamed.pop("stream") is True
     assert streamed == body_of(SONNET, **params)
+
+
+def test_only_the_allowed_tools_are_shown() -> None:
+    other = {"type": "function", "function": {"name": "other"}}
+    search = {"type": "web_search_20250305", "name": "web_search"}
+    inner = {"mode": "required", "tools": [{"type": "function", "function": {"name": "weather"}}]}
+    for choice in ({"type": "allowed_tools", "allowed_tools": inner}, {"type": "allowed_tools", **inner}):
+        body = body_of(SONNET, tools=[WEATHER, other, search], tool_choice=choice)
+        assert [t["name"] for t in body["tools"]] == ["weather", "web_search"]
+        assert body["tool_choice"] == {"type": "any"}

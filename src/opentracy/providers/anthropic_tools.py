@@ -13,6 +13,7 @@ from ..core.wire import Call
 from .anthropic_messages import Block
 from .anthropic_models import Claude, facts
 from .fields import entries
+from .tools import choice_of
 
 Body = dict[str, Any]
 
@@ -29,7 +30,12 @@ _UNCHECKED = frozenset(
 
 def put_tools(params: Mapping[str, Any], model: Claude, body: Body) -> None:
     """`tools` and `web_search_options` into the body."""
-    tools = [_tool(tool, model) for tool in entries(params.get("tools"), "tools")]
+    given = entries(params.get("tools"), "tools")
+    choice = params.get("tool_choice")
+    if given and isinstance(choice, dict) and choice.get("type") == "allowed_tools":
+        names = choice_of(choice).names
+        given = [t for t in given if not isinstance(t.get("function"), dict) or t["function"].get("name") in names]
+    tools = [_tool(tool, model) for tool in given]
     search = params.get("web_search_options")
     if isinstance(search, dict):
         tools.append(_web_search(search))
