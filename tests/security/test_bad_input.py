@@ -46,3 +46,14 @@ def test_a_client_that_leaves_is_no_error_of_ours(engine: Engine) -> None:
         engine.raw(b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", wait=0.0001)
     time.sleep(0.8)
     assert engine.log.read_text() == before
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "odd", [{"tools": [{"9": {}, "id": [[], 1.5]}]}, {"messages": [{"role": "user", "content": 7}], "stream_options": "x"}]
+)
+def test_the_stand_in_answers_what_it_does_not_understand(engine: Engine, odd: dict[str, object], stream: bool) -> None:
+    """It said nothing and left the connection open, so that the engine waited for ten minutes."""
+    body = {"model": "openai/gpt-4o-mini", "messages": [{"role": "user", "content": "hi"}], "stream": stream, **odd}
+    reply = engine.request("POST", "/v1/chat/completions", body)
+    assert reply.status in (200, 400), reply

@@ -330,14 +330,19 @@ class _Connection(asyncio.Protocol):
                 return self.send(status, wire_type.error(status, f"{model} is {word}"))
         if "slow" in model:
             await asyncio.sleep(1)
-        wire = wire_type(body, next(self.owner.serial))
-        if not body.get("stream"):
-            return self.send(200, wire.plain())
+        try:
+            wire = wire_type(body, next(self.owner.serial))
+            whole, events = (None, list(wire.events())) if body.get("stream") else (wire.plain(), [])
+        except (ValueError, LookupError, TypeError, AttributeError) as e:
+            # an answer is due, else whoever asked would wait for it as long as it is willing to
+            return self.send(400, wire_type.error(400, f"the request is not understood: {type(e).__name__}"))
+        if whole is not None:
+            return self.send(200, whole)
         self.transport.write(
             b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nx-request-id: req_standin\r\n"
             b"transfer-encoding: chunked\r\n\r\n"
         )
-        for event in wire.events():
+        for event in events:
             self.transport.write(b"%x\r\n%b\r\n" % (len(event), event))
             await asyncio.sleep(self.owner.gap)
         self.transport.write(b"0\r\n\r\n")

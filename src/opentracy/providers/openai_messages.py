@@ -156,18 +156,18 @@ def _tool_turns(messages: list[Message]) -> frozenset[int]:
 
 def _told(messages: list[Message]) -> list[Message]:
     """Calls and results in words, for a provider that knows no tools."""
-    names: dict[Any, Any] = {}
+    names: dict[str, Any] = {}
     out: list[Message] = []
     for m in messages:
         if m.get("tool_calls"):
             calls = [call for call in m["tool_calls"] if isinstance(call, dict)]
-            functions = [call["function"] for call in calls if isinstance(call.get("function"), dict)]
-            names.update((call.get("id"), (call.get("function") or {}).get("name")) for call in calls)
-            said = "\n".join(f"(Calls {f.get('name')} with {f.get('arguments')})" for f in functions)
+            named = [(call.get("id"), call["function"]) for call in calls if isinstance(call.get("function"), dict)]
+            names.update((str(call_id), function.get("name")) for call_id, function in named)
+            said = "\n".join(f"(Calls {f.get('name')} with {f.get('arguments')})" for _, f in named)
             rest = {k: v for k, v in m.items() if k != "tool_calls"}
             m = {**rest, "content": _joined(m.get("content"), said)}
         elif m.get("role") == "tool":
-            name = names.get(m.get("tool_call_id")) or m.get("name") or "the call"
+            name = names.get(str(m.get("tool_call_id"))) or m.get("name") or "the call"
             m = {"role": "user", "content": _joined(f"(Result of {name})", m.get("content"))}
         out.append(m)
     return out

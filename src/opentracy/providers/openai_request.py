@@ -24,7 +24,7 @@ _RANGES = {"temperature": (0, 2), "top_p": (0, 1), "presence_penalty": (-2, 2), 
 _NO_RULE = ModelRule("")
 _WITH_USAGE = {"include_usage": True}
 # how other APIs spell a choice among tools
-_OTHERS_CHOICES = frozenset({"function", "tool", "auto", "any", "required", "none"})
+_OTHERS_CHOICES = ("function", "tool", "auto", "any", "required", "none")  # no set: what is looked for may be a list
 
 
 class Ways(NamedTuple):
@@ -273,9 +273,9 @@ class _Parameters:
         elif schema is None:
             self.body[name] = fmt
         elif self.quirks.schema:
-            inner = fmt.get("json_schema")
-            named = isinstance(inner, dict) and inner.get("name")
-            self.body[name] = fmt if named else {**fmt, "json_schema": {"name": "response", **(inner or {})}}
+            inner = fmt.get("json_schema") or {}
+            unnamed = isinstance(inner, dict) and not inner.get("name")
+            self.body[name] = {**fmt, "json_schema": {"name": "response", **inner}} if unnamed else fmt
         else:
             self.body[name] = {"type": "json_object"}
             self._say(json_hint(schema))
@@ -299,7 +299,8 @@ class _Parameters:
             value = [_whole(tool) for tool in value]
         names = self._allowed()
         if names:
-            found = [t for t in value if isinstance(t, dict) and (t.get("function") or {}).get("name") in names]
+            functions = [(t, t.get("function")) for t in value if isinstance(t, dict)]
+            found = [t for t, function in functions if isinstance(function, dict) and function.get("name") in names]
             value = found or value
         self.body[name] = value
 
