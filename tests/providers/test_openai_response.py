@@ -114,6 +114,32 @@ def test_custom_tool_calls_pass() -> None:
     assert good(answer(message, "tool_calls"))["choices"][0]["message"]["tool_calls"] == [custom]
 
 
+def test_several_messages_of_a_choice_become_one() -> None:
+    ran = {"id": "a1b2c3d4e", "function": {"name": "web_search", "arguments": "{}"}}
+    wants = {"id": "f1b2c3d4e", "function": {"name": "f", "arguments": "{}"}}
+    said = [
+        {"role": "assistant", "content": "Let me see. ", "tool_calls": [ran]},
+        {"role": "tool", "content": "rain"},
+        {"role": "assistant", "content": [{"type": "text", "text": "It rains."}], "tool_calls": [wants]},
+    ]
+    body = answer(finish="tool_calls", choice={"messages": said})
+    del body["choices"][0]["message"]
+    choice = good(body, "mistral/mistral-large-latest")["choices"][0]
+    assert choice["message"]["content"] == "Let me see. It rains."
+    assert [c["id"] for c in choice["message"]["tool_calls"]] == ["f1b2c3d4e"]
+    assert choice["messages"][0]["content"] == "Let me see. ", "what was said one by one stays beside it"
+
+
+@pytest.mark.parametrize("messages", [[], [None], [{"role": "tool", "content": "x"}], {"content": "x"}, "x"])
+def test_messages_without_an_assistants_are_no_answer(messages: Any) -> None:
+    body = answer(choice={"messages": messages, "message": None})
+    assert bad(body).kind == "bad_body"
+
+
+def test_an_empty_message_is_one() -> None:
+    assert good(answer({}))["choices"][0]["message"] == {"role": "assistant", "content": None}
+
+
 def test_several_choices_are_numbered() -> None:
     two = {"choices": [{"message": {"content": "a"}}, {"message": {"content": "b"}, "index": 7}]}
     assert [c["index"] for c in good(two)["choices"]] == [0, 1]

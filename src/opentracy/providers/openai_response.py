@@ -145,7 +145,7 @@ def _completion(body: dict[str, Any], call: Call, target: Target, response: Http
     quirks: Quirks = target.quirks or DEFAULT
     thinks = thinks_in_text(quirks, target.model)
     for i, choice in enumerate(choices):
-        if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
+        if not isinstance(choice, dict) or not (isinstance(choice.get("message"), dict) or _joined(choice)):
             return _bad(response, f"choice {i} has no message")
         if thinks or not _is_clean(choice, i):
             error = choice_error(choice, response.headers)
@@ -166,6 +166,21 @@ def _completion(body: dict[str, Any], call: Call, target: Target, response: Http
     tier = body.get("service_tier_used") or body.get("service_tier")
     body["usage"] = with_tier(normalise_openai(usage, fold_reasoning=quirks.reasoning_outside), tier)
     return body
+
+
+def _joined(choice: dict[str, Any]) -> bool:
+    """Mistral may say several `messages` in place of one: their texts become the choice's message, and the calls of the
+    last one (those before it the provider has run itself). The list stays beside it."""
+    found = choice.get("messages")
+    if not isinstance(found, list):
+        return False
+    said = [m for m in found if isinstance(m, dict) and m.get("role") in (None, "assistant")]
+    parts: list[Any] = []
+    for content in (m.get("content") for m in said):
+        parts += content if isinstance(content, list) else [content] if isinstance(content, str) else []
+    if said:
+        choice["message"] = {**said[-1], "content": parts or None}
+    return bool(said)
 
 
 def _seconds(value: Any, default: int) -> int:
