@@ -7,11 +7,29 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from engine_process import KEYS, Engine, Start, bare_environment, free_port
 
+import opentracy.engine.direct as direct_module
 from faultserver import FaultServer
+
+
+@pytest.fixture
+def ways(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The model of each call that began the short way."""
+    began: list[str] = []
+    for name in ("DirectCall", "DirectStream"):
+        real = getattr(direct_module, name)
+
+        class Counted(real):  # type: ignore[misc, valid-type]
+            def __init__(self, *args: Any) -> None:
+                began.append(args[5])
+                super().__init__(*args)
+
+        monkeypatch.setattr(direct_module, name, Counted)
+    yield began
 
 
 @pytest.fixture(scope="module")

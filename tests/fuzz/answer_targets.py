@@ -6,7 +6,10 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from relay_targets import ASKED
+
 from opentracy.core import jsonio
+from opentracy.core.translated import translating
 from opentracy.core.wire import Call, Failure, HttpResponse, Passing, Target
 from opentracy.providers import registry
 
@@ -60,9 +63,11 @@ def _usage(usage: Any) -> None:
 
 def _forwarded(target: Target, body: bytes, found: Any) -> None:
     """What the short way says of the same bytes."""
-    forwarding = getattr(target.dialect, "forwarding", lambda target: None)(target)
-    clean = None if forwarding is None else forwarding.answer(body)
-    if clean is not None:
+    forwarding = getattr(target.dialect, "forwarding", translating)(target)
+    taken = None if forwarding is None else forwarding.answer(body, ASKED)
+    if taken is not None:
+        clean, data = taken
+        assert json.loads(data)["choices"][0] == found["choices"][0]
         choice = found["choices"][0]
         assert (clean.model, clean.finish_reason) == (found["model"], choice["finish_reason"])
         assert clean.usage.prompt_tokens == found["usage"]["prompt_tokens"]

@@ -13,6 +13,15 @@ from opentracy.core.relay import EncodingRelay, MessageFold
 from opentracy.core.wire import Call, Chunk, Decoder, Failure, HttpHead, Relay, Target
 from opentracy.providers import registry
 
+
+class Asked:
+    """What an answer has to be told of its request."""
+
+    ts_ms = 1000
+    trace_id = "f"
+
+
+ASKED = Asked()
 CALL = Call([{"role": "user", "content": "x"}], {}, True, created=1, fallback_id="f")
 MODELS = {"openai": "openai/gpt-4o-mini", "anthropic": "anthropic/claude-sonnet-4-5", "gemini": "gemini/gemini-2.5-flash"}
 TARGETS_OF = {name: registry.target(model, env={}, api_base="http://localhost") for name, model in MODELS.items()}
@@ -135,7 +144,7 @@ def forwarded(data: bytes) -> None:
     target = TARGETS_OF["openai"]
     parts, raw = reads(data)
     forwarding = target.dialect.forwarding(target)  # type: ignore[attr-defined]
-    stream, held, out = forwarding.stream(), b"", b""
+    stream, held, out = forwarding.stream(HttpHead(200, {}), ASKED), b"", b""
     while parts and not out:
         held += b"".join(parts.pop(0))
         opening = stream.open(held)

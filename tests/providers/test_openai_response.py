@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from opentracy.providers import registry
 from opentracy.providers.openai_content import ThinkSplitter
 
 USAGE = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+ASKED = SimpleNamespace(ts_ms=1_750_000_000_000, trace_id="ff")
 CALL = Call([], {}, created=1750000000, fallback_id="ff")
 
 
@@ -291,7 +293,7 @@ def test_no_byte_that_is_no_text_passes() -> None:
         body = raw.replace(b"?", more)
         found = target.dialect.parse_response(FORWARDING, target, HttpResponse(200, {}, body))
         assert isinstance(found, Passing) is passes
-        assert (forwarding.answer(body) is not None) is passes
+        assert (forwarding.answer(body, ASKED) is not None) is passes
         if not passes:
             assert isinstance(found, dict)
             assert found["z"] == "\ufffd"

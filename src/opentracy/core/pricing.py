@@ -17,7 +17,7 @@ import msgspec
 
 from .price_table import RATE_NAMES, Price, Rates, TableInfo, builtin
 from .surcharges import STANDARD, Terms, terms
-from .usage import MAX_TOKENS, PlainUsage, clean_int, reasoning_outside
+from .usage import MAX_TOKENS, CleanUsage, clean_int, reasoning_outside
 
 __all__ = [
     "Cost",
@@ -125,7 +125,7 @@ def _reported(usage: Mapping[str, Any]) -> Cost | None:
     return Cost(0, 0, 0, 0, total, total)
 
 
-def cost_of_plain(provider: str, model: str, usage: PlainUsage, at: float | None = None) -> Cost | None:
+def cost_of_plain(provider: str, model: str, usage: CleanUsage, at: float | None = None) -> Cost | None:
     """`cost_of` for a usage that adds up and came in typed form."""
     price = price_of(provider, model)
     if price is None:

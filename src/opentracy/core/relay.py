@@ -44,6 +44,15 @@ def tail(last: Chunk | None, *, include_usage: bool, extras: bytes) -> bytes:
     return b"data: %b\n\ndata: %b,%b}\n\n%b" % (encode(finish), end[:-1], extras, DONE)
 
 
+def folded(first: Chunk, message: dict[str, Any], finish: str | None, usage: Any) -> bytes:
+    """The `chat.completion` that a stream would have been, for the trace; JSON. `first`: its first chunk."""
+    choice = {"index": 0, "message": message, "finish_reason": finish}
+    return encode(
+        {"id": first.get("id"), "object": "chat.completion", "created": first.get("created"),
+         "model": first.get("model"), "choices": [choice], "usage": usage}
+    )  # fmt: skip
+
+
 D = TypeVar("D", bound=Decoder)
 
 

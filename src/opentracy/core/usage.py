@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -71,6 +71,22 @@ class PlainUsage(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True,
         """The same as this module's usage dict."""
         found: dict[str, Any] = msgspec.to_builtins(self)
         return found
+
+
+class CleanUsage(Protocol):
+    """A usage with two clean counts: `PlainUsage`, or a dict that is known to be clean."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+    @property
+    def flat(self) -> bool:
+        """Whether so many tokens in and out are all there is to it."""
+        ...
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as a dict of this module."""
+        ...
 
 
 def clean_int(value: object) -> int | None:

@@ -8,6 +8,7 @@ of a parameter.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 import msgspec
@@ -54,6 +55,7 @@ class UsualChat(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, 
 SETTINGS = tuple(name for name in UsualChat.__struct_fields__ if name not in ("model", "messages", "stream"))
 FIELDS = frozenset(UsualChat.__struct_fields__)
 _NAMES = tuple(b'"%b"' % name.encode() for name in UsualChat.__struct_fields__)
+_escaped = re.compile(rb"\\u00(?:[67]|5[fF])").search
 _decode = msgspec.json.Decoder(UsualChat).decode
 
 
@@ -73,6 +75,11 @@ def wants_usage(chat: UsualChat) -> bool:
     return chat.stream_options is not UNSET and chat.stream_options.include_usage is True
 
 
+def escaped_name(data: bytes) -> bool:
+    """Whether a key of a request may be written with an escape by number of what our names consist of."""
+    return _escaped(data) is not None
+
+
 def more_keys(data: bytes, written: bytes) -> bool:
     """Whether a request may have more keys than what was written of it: each key has its colon, and texts theirs."""
     return data.count(b":") != written.count(b":") or data.find(b"\\u003") >= 0
@@ -82,5 +89,8 @@ def doubled(data: bytes, chat: UsualChat) -> bool:
     """Whether a key of the request may stand there twice, which the general check refuses. Texts may hold the words."""
     most = len(chat.messages)
     return (
-        any(data.count(name) > 1 for name in _NAMES) or data.count(b'"role"') > most or data.count(b'"content"') > most
+        escaped_name(data)
+        or any(data.count(name) > 1 for name in _NAMES)
+        or data.count(b'"role"') > most
+        or data.count(b'"content"') > most
     )

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from .usage import PlainUsage
+from .usage import CleanUsage
 from .usual import UsualChat
 
 Json = Any
@@ -133,11 +133,27 @@ class Passing(msgspec.Struct, gc=False):
         return b"%b,%b" % (self.body.rstrip()[:-1], extras[1:])
 
 
-class Forwarded(Protocol):
-    """What must be known of a whole answer whose bytes are sent on as they came (see `Passing`)."""
+class Asked(Protocol):
+    """What an answer may have to be told of its request."""
 
-    model: str
-    usage: PlainUsage
+    ts_ms: int
+    """When it began, Unix milliseconds."""
+    trace_id: str
+    """Stands in for an id."""
+
+
+class Forwarded(Protocol):
+    """What must be known of a whole answer that is clean."""
+
+    @property
+    def model(self) -> str:
+        """That says it answers."""
+        ...
+
+    @property
+    def usage(self) -> CleanUsage:
+        """Of the request."""
+        ...
 
     @property
     def finish_reason(self) -> str:
@@ -265,14 +281,18 @@ class RelayingDialect(Protocol):
 
 
 class ForwardedStream(Protocol):
-    """A stream that goes on as the bytes it came in, until it is done or something odd comes."""
+    """A clean stream on its way to OpenAI's form, until it is done or something odd comes."""
 
     done: bool
     """The end marker was seen."""
     odd: bytes
-    """Whole events that must be read by a decoder, and with them all that follows."""
+    """Not empty once whoever goes on must look at what came: whole events, or only the mark that there is something."""
     finish_reason: str | None
-    usage: PlainUsage | None
+
+    @property
+    def usage(self) -> CleanUsage | None:
+        """Known once `done`."""
+        ...
 
     @property
     def progress(self) -> int:
@@ -293,6 +313,11 @@ class ForwardedStream(Protocol):
         """What is to be sent on of these bytes, after `open`; `cut`: the same in pieces, perhaps one for each event."""
         ...
 
+    def close(self) -> bytes:
+        """At the end of file without an end marker: what was still held back. It is `done` then, or whoever goes on
+        must say what such an end means."""
+        ...
+
     def last(self) -> Chunk:
         """Finish and usage together, once `done`."""
         ...
@@ -307,10 +332,16 @@ class ForwardedStream(Protocol):
 
 
 class Forwarding(Protocol):
-    """A target whose usual requests and answers travel as they are, but for the model's name. Shared by its calls."""
+    """The short way of usual requests to a target, and of their clean answers. Shared by its calls."""
 
-    url: str
-    headers: Mapping[str, str]
+    whole: HttpRequest
+    """Address and headers of all requests for a whole answer."""
+    streamed: HttpRequest
+    """Address and headers of all requests for a stream."""
+    events: str
+    """The media type of a stream."""
+    verbatim: bool
+    """Whether a request travels as it is, but for the model's name."""
     model: str
     """As the provider is told."""
 
@@ -319,17 +350,18 @@ class Forwarding(Protocol):
         done to it. The value is used up."""
         ...
 
-    def answer(self, body: bytes) -> Forwarded | None:
-        """What a clean answer says of itself; None for one that `parse_response` must look at."""
+    def answer(self, body: bytes, asked: Asked) -> tuple[Forwarded, bytes] | None:
+        """What a clean answer says of itself, and its `chat.completion` as JSON without a key that begins with an
+        underscore; None for one that `parse_response` must look at."""
         ...
 
-    def stream(self) -> ForwardedStream:
+    def stream(self, head: HttpHead, asked: Asked) -> ForwardedStream:
         """A stream that is about to begin."""
         ...
 
 
 class ForwardingDialect(Protocol):
-    """Optional: a dialect that can tell that nothing is to be translated."""
+    """Optional: a dialect in which nothing is to be translated has a short way of its own (others: `translated`)."""
 
     def forwarding(self, target: Target) -> Forwarding | None:
         """The short way for a target, if it has one; worked out once."""

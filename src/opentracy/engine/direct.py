@@ -60,8 +60,11 @@ def direct(engine: Engine, exchange: Exchange) -> bool:
     if written is None:
         return False
     body, dropped = written
-    # as long as what came, but for the name: then nothing stood there twice, or was left out
-    if len(body) + len(requested) - len(data) != lane.named and more_keys(data, body) and doubled(data, chat):
+    if lane.verbatim:
+        # as long as what came, but for the name: then nothing stood there twice, or was left out
+        if len(body) + len(requested) - len(data) != lane.named and more_keys(data, body) and doubled(data, chat):
+            return False
+    elif more_keys(data, encode(chat)) and doubled(data, chat):
         return False
     connection = engine.transport.ready(lane.origin)
     if connection is None:

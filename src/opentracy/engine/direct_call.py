@@ -14,14 +14,14 @@ from msgspec.structs import replace
 
 from opentracy.core.jsonio import encode
 from opentracy.core.pricing import Cost, cost_of_plain
-from opentracy.core.usage import PlainUsage
+from opentracy.core.usage import CleanUsage
 from opentracy.core.wire import Forwarded
 from opentracy.traces import Attempt, TraceRecord
 
 from .auth import Identity
 from .exchange import Exchange
 from .lane import Lane, routing_headers
-from .record import add_routing
+from .record import add_details, add_routing
 from .route import Routed
 
 if TYPE_CHECKING:
@@ -90,12 +90,12 @@ class DirectCall:
 
     def _take(self, body: bytes) -> bool:
         """The body of a good answer that came at once, if it is a clean one."""
-        answer, connection = self._lane.forwarding.answer(body), self._connection
+        answer, connection = self._lane.forwarding.answer(body, self), self._connection
         if answer is None or connection is None:
             return False
         self._connection = None
         self.engine.transport.keep(connection)
-        self._answered(answer, body)
+        self._answered(*answer)
         return True
 
     # ---------------------------------------------------------------- a waiter of the connection
@@ -115,10 +115,9 @@ class DirectCall:
             self._goes_on(transport.outcome(connection))
             return
         if whole.status == 200:
-            body = whole.body
-            answer = self._lane.forwarding.answer(body)
+            answer = self._lane.forwarding.answer(whole.body, self)
             if answer is not None:
-                self._answered(answer, body)
+                self._answered(*answer)
                 return
         self._goes_on(whole)
 
@@ -149,7 +148,7 @@ class DirectCall:
         self.engine.health.answered(lane.target.provider, lane.target.name)
         self._done(record, latency, usage, price)
 
-    def _price(self, served: str, usage: PlainUsage) -> Cost | None:
+    def _price(self, served: str, usage: CleanUsage) -> Cost | None:
         target = self._lane.target
         at = self.ts_ms / 1000
         price = cost_of_plain(target.provider, target.model, usage, at)
@@ -168,7 +167,7 @@ class DirectCall:
             more += b',"dropped_params":%b' % encode(self._dropped)
         return b"".join((before_cost, cost, before_latency, b"%a" % latency, before_trace, marker, b'"', more, b"}"))
 
-    def _done(self, record: TraceRecord, latency: float, usage: PlainUsage, price: Cost | None) -> None:
+    def _done(self, record: TraceRecord, latency: float, usage: CleanUsage, price: Cost | None) -> None:
         """The client has its answer, and this is its trace."""
         engine, lane = self.engine, self._lane
         target = lane.target
@@ -184,7 +183,7 @@ class DirectCall:
             engine.metrics.decided(target.provider, target.model, record.cluster_id)
 
     def _record(
-        self, finish: str, usage: PlainUsage, price: Cost | None, latency: float, request: bytes, response: bytes | None
+        self, finish: str, usage: CleanUsage, price: Cost | None, latency: float, request: bytes, response: bytes | None
     ) -> TraceRecord:
         lane, target = self._lane, self._lane.target
         tokens_in, tokens_out = usage.prompt_tokens, usage.completion_tokens
@@ -201,7 +200,7 @@ class DirectCall:
             record.cost_in_nano = price.total - price.output
             record.cost_out_nano = price.output
         if not usage.flat:
-            _add_details(record, usage)
+            add_details(record, usage.as_dict())
         if self._routed is not None:
             record.alias = None
             add_routing(record, self.routing())
@@ -252,10 +251,3 @@ class DirectCall:
     def stop(self) -> None:
         """The engine shuts down."""
         self._hand_over().stop()
-
-
-def _add_details(record: TraceRecord, usage: Any) -> None:
-    if usage.prompt_tokens_details:
-        record.tokens_cached = usage.prompt_tokens_details.cached_tokens
-    if usage.completion_tokens_details:
-        record.tokens_reasoning = usage.completion_tokens_details.reasoning_tokens

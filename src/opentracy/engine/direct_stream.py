@@ -64,10 +64,10 @@ class DirectStream(DirectCall):
                 self._goes_on(outcome)
                 return
             self._answer = answer = outcome
-            if answer.head.status != 200 or answer.head.content_type != "text/event-stream":
+            if answer.head.status != 200 or answer.head.content_type != self._lane.forwarding.events:
                 self._before_content()
                 return
-            self._forwarded = self._lane.forwarding.stream()
+            self._forwarded = self._lane.forwarding.stream(answer.head, self)
         self._first(answer)
 
     def _first(self, answer: Answer) -> None:
@@ -149,18 +149,29 @@ class DirectStream(DirectCall):
 
     def end(self, failure: Failure | None) -> None:
         """The provider's body ended before its end marker, well or not."""
-        if not self._over:
-            self._answer = None
-            stream = self._not_usual().stream
-            if stream is not None:
-                stream.end(failure)
+        if self._over:
+            return
+        self._answer = None
+        forwarded = self._forwarded
+        assert forwarded is not None
+        if failure is None:
+            out = forwarded.close()
+            if out:
+                self._out.write(out)
+            if forwarded.done:
+                self._finished()
+                return
+        stream = self._not_usual().stream
+        if stream is not None:
+            stream.end(failure)
 
     def _finished(self) -> None:
         answer, forwarded, lane = self._answer, self._forwarded, self._lane
-        assert answer is not None and forwarded is not None
+        assert forwarded is not None
         self._answer = None
         self._over = True
-        answer.finish()
+        if answer is not None:
+            answer.finish()
         usage, finish = forwarded.usage, forwarded.finish_reason
         assert usage is not None and finish is not None
         price = self._price(forwarded.model, usage)

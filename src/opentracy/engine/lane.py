@@ -12,7 +12,8 @@ from typing import Any
 from opentracy import __version__
 from opentracy.core.jsonio import encode
 from opentracy.core.plan import Policy
-from opentracy.core.wire import Forwarding, HttpRequest, Target, split_url
+from opentracy.core.translated import translating
+from opentracy.core.wire import Forwarding, HttpRequest, Origin, Target, split_url
 from opentracy.traces import TraceRecord
 from opentracy.transport.http1 import request_head
 from opentracy.transport.proxy import authority
@@ -28,8 +29,8 @@ class Lane:
     """The short way to one target, and what its answers say in every case."""
 
     __slots__ = (
-        "auto_extras", "extras", "first", "forwarding", "guarded", "headers", "named", "origin",
-        "priced_headers", "record", "resolved", "room", "seconds", "stream_head", "tally", "target", "whole_head",
+        "auto_extras", "extras", "first", "forwarding", "guarded", "headers", "named", "origin", "priced_headers",
+        "record", "resolved", "room", "seconds", "stream_head", "tally", "target", "verbatim", "whole_head",
     )  # fmt: skip
 
     def __init__(self, snapshot: Snapshot, resolved: Resolved, target: Target, forwarding: Forwarding) -> None:
@@ -47,12 +48,10 @@ class Lane:
         policy = policy_of(snapshot, resolved)
         self.seconds = policy.timeout
         self.first = policy.timeout if policy.first_token is None else policy.first_token
+        self.verbatim = forwarding.verbatim
         self.named = len(forwarding.model.encode())  # bytes of the name that the provider is told
-        self.origin, path = split_url(forwarding.url)
-        request = HttpRequest("POST", forwarding.url, forwarding.headers, b"")
-        host = authority(self.origin)
-        self.whole_head = request_head(request, host, path, stream=False)
-        self.stream_head = request_head(request, host, path, stream=True)
+        self.origin, self.whole_head = _head(forwarding.whole, stream=False)
+        _, self.stream_head = _head(forwarding.streamed, stream=True)
         # to be filled in: request id, trace id, and what it cost
         lines = served_by(target).replace(b"%", b"%%") + b"x-opentracy-attempts: 1\r\n"
         self.headers = b"x-request-id: %b\r\nx-opentracy-trace-id: %b\r\n" + lines
@@ -70,6 +69,12 @@ class Lane:
             b',"_routing":%b,"trace_id":"' % encode(routing)[:-1],
         )
         self.auto_extras = b',"_routing":%b,"trace_id":"' % encode({**routing, "requested_model": "auto"})[:-1]
+
+
+def _head(request: HttpRequest, *, stream: bool) -> tuple[Origin, bytes]:
+    """Where all requests like this one go, and what they begin with."""
+    origin, path = split_url(request.url)
+    return origin, request_head(request, authority(origin), path, stream=stream)
 
 
 def policy_of(snapshot: Snapshot, resolved: Resolved) -> Policy:
@@ -118,8 +123,7 @@ def _lane(snapshot: Snapshot, model: str) -> Lane | None:
     try:
         resolved = snapshot.resolve(model)
         target = resolved.targets[0]
-        short = getattr(target.dialect, "forwarding", None)
-        forwarding = short(target) if short is not None else None
+        forwarding: Forwarding | None = getattr(target.dialect, "forwarding", translating)(target)
         return None if forwarding is None else Lane(snapshot, resolved, target, forwarding)
     except (Refused, ValueError):
         return None

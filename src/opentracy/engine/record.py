@@ -69,18 +69,23 @@ def add_usage(record: TraceRecord, usage: Mapping[str, Any] | None, price: Cost 
     if usage is not None:
         record.tokens_in = usage.get("prompt_tokens")
         record.tokens_out = usage.get("completion_tokens")
-        details = usage.get("prompt_tokens_details")
-        if details:
-            record.tokens_cached = details.get("cached_tokens")
-            record.tokens_cache_write = details.get("cache_creation_tokens")
-        details = usage.get("completion_tokens_details")
-        if details:
-            record.tokens_reasoning = details.get("reasoning_tokens")
+        add_details(record, usage)
     if price is not None:
         record.cost_source = "table"
         record.cost_nano = price.total
         record.cost_in_nano = price.total - price.output
         record.cost_out_nano = price.output
+
+
+def add_details(record: TraceRecord, usage: Mapping[str, Any]) -> None:
+    """What else a usage says: tokens from and for the cache, and of thoughts."""
+    details = usage.get("prompt_tokens_details")
+    if details:
+        record.tokens_cached = details.get("cached_tokens")
+        record.tokens_cache_write = details.get("cache_creation_tokens")
+    details = usage.get("completion_tokens_details")
+    if details:
+        record.tokens_reasoning = details.get("reasoning_tokens")
 
 
 def total_cost(rows: Sequence[AttemptRow]) -> int | None:

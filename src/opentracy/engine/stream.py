@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from opentracy.core.failure import hide, interrupted
 from opentracy.core.jsonio import encode
 from opentracy.core.plan import Opened
-from opentracy.core.relay import EncodingRelay, MessageFold, sse, sse_chunks, tail
+from opentracy.core.relay import MessageFold, folded, sse, sse_chunks, tail
+from opentracy.core.translated import relay_of
 from opentracy.core.wire import Chunk, Failure, Relay
 from opentracy.traces import TraceRecord
 
@@ -78,18 +79,15 @@ class Stream:
             self._succeed(chunks[-1] if chunks else None)
             return
         self._open(sse_chunks(chunks))
-        dialect: Any = opened.target.dialect
-        open_relay = getattr(dialect, "open_relay", None)
-        self._read_on(open_relay(decoder, chunks) if open_relay is not None else EncodingRelay(decoder, chunks))
+        self._read_on(relay_of(opened.target, decoder, chunks))
 
     def _read_on(self, relay: Relay) -> None:
         """What lies with the relay already, then all that is still to come."""
         self._relay = relay
         if self._call.exchange.connection.paused_at:
             self.pause()
-        pending = getattr(relay, "pending", None)
-        if pending is not None:
-            self._pass_on(pending)
+        # without anything pending, too: it may be over already
+        self._pass_on(getattr(relay, "pending", bytes))
         if not self._closed and self._answer is not None:
             self._answer.attach(self, _now() + self._idle)
 
@@ -268,11 +266,7 @@ class Stream:
         if call.snapshot.config.traces.content == "none" or (call.tags is not None and not call.tags.store):
             return None
         first = self._opened.chunks[0] if self._opened.chunks else {}
-        choice = {"index": 0, "message": self._message(), "finish_reason": _finish_reason(last)}
-        return encode(
-            {"id": first.get("id"), "object": "chat.completion", "created": first.get("created"),
-             "model": first.get("model"), "choices": [choice], "usage": usage}
-        )  # fmt: skip
+        return folded(first, self._message(), _finish_reason(last), usage)
 
     def _estimate(self, record: TraceRecord) -> None:
         """Nobody told the usage of a stream that broke: counted from the texts, and said to be so."""

@@ -13,6 +13,8 @@ from typing import Any, NoReturn
 
 import msgspec
 
+from opentracy.core.usual import escaped_name
+
 from .errors import Refused
 
 MAX_MESSAGES = 100_000
@@ -59,7 +61,7 @@ def _may_repeat(data: bytes, body: dict[str, Any]) -> bool:
             return True
     messages = body.get("messages")
     most = len(messages) if isinstance(messages, list) else 0
-    return data.count(b'"role"') > most or data.count(b'"content"') > most
+    return escaped_name(data) or data.count(b'"role"') > most or data.count(b'"content"') > most
 
 
 def _refuse_doubles(data: bytes) -> None:

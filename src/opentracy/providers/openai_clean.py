@@ -215,6 +215,10 @@ class CleanStream:
         self._ends.append(raw)
         return True
 
+    def close(self) -> bytes:
+        """Nothing is held back, and a stream without its end marker is not clean."""
+        return b""
+
     def last(self) -> Chunk:
         """Finish and usage together, once `done`."""
         return {**self._tail, "usage": self._usage}

@@ -13,7 +13,7 @@ from msgspec import UNSET, Meta, UnsetType
 from ..core.jsonio import encode
 from ..core.usage import PlainUsage
 from ..core.usual import FIELDS, SETTINGS, UsualChat, UsualOptions
-from ..core.wire import Forwarded, Target
+from ..core.wire import Asked, HttpHead, HttpRequest, Target
 from .insides import is_text
 from .openai_clean import CleanStream
 from .openai_messages import passes
@@ -52,11 +52,13 @@ _decode = msgspec.json.Decoder(_Clean).decode
 class OpenAIForwarding:
     """`core.wire.Forwarding` for one target."""
 
-    __slots__ = ("_model", "_quirks", "_touched", "_usage_option", "headers", "model", "url")
+    __slots__ = ("_model", "_quirks", "_touched", "_usage_option", "model", "streamed", "whole")
+
+    events = "text/event-stream"
+    verbatim = True
 
     def __init__(self, ways: Ways, target: Target) -> None:
-        self.url = ways.chat_url
-        self.headers = ways.headers
+        self.whole = self.streamed = HttpRequest("POST", ways.chat_url, ways.headers, b"")
         self.model = ways.model
         self._quirks, self._model = ways.quirks, target.model
         self._usage_option = ways.quirks.usage_option
@@ -95,15 +97,15 @@ class OpenAIForwarding:
             setattr(chat, name, value)
         return dropped
 
-    def answer(self, body: bytes) -> Forwarded | None:
-        """What it says of itself."""
+    def answer(self, body: bytes, asked: Asked) -> tuple[_Clean, bytes] | None:
+        """What it says of itself, and the same bytes."""
         try:
             found = _decode(body)
         except (ValueError, RecursionError):
             return None
-        return found if found.usage.adds_up and is_text(body) else None
+        return (found, body) if found.usage.adds_up and is_text(body) else None
 
-    def stream(self) -> CleanStream:
+    def stream(self, head: HttpHead, asked: Asked) -> CleanStream:
         """A stream that is about to begin."""
         return CleanStream()
 
