@@ -22,7 +22,7 @@ from opentracy.routing.router import Router
 from opentracy.routing.style import BOUND, FEATURES, NEAREST, Around, common_words, features_of
 from opentracy.routing.text import core_text, folded, printable
 from opentracy.routing.train import fit
-from opentracy.routing.wordpiece import ID, MARKS, WordPiece, split_words
+from opentracy.routing.wordpiece import MARKS, SHIFT, WordPiece, split_words
 
 CANDIDATES = tuple(Candidate(m, 1e-6 * (i + 1), 4e-6) for i, m in enumerate(MODELS))
 WORDS = WordPiece.load(DATA / "vocab.txt")
@@ -156,7 +156,7 @@ def test_marks_count_the_words(words: list[str]) -> None:
     assert packed.count(MARKS[0]) == common_words(words)
     known = {word for word in OTHER_ONLY if WORDS.encode(word)}
     assert packed.count(MARKS[1]) == sum(word in known for word in words)
-    assert [i & ID for i in memoryview(packed).cast("Q")] == [i for word in words for i in WORDS.encode(word)]
+    assert [i >> SHIFT for i in memoryview(packed).cast("Q")] == [i for word in words for i in WORDS.encode(word)]
 
 
 def test_the_nearest_alone_give_what_all_in_order_give() -> None:

@@ -20,14 +20,14 @@ import numpy.typing as npt
 
 from opentracy.routing.language import COMMON, OTHER_ONLY
 from opentracy.routing.text import cut
-from opentracy.routing.wordpiece import ID, MARKS, WordPiece
+from opentracy.routing.wordpiece import MARKS, SHIFT, WordPiece
 
 Vector = npt.NDArray[np.float32]
 Matrix = npt.NDArray[np.float32]
 
 TOKEN_LIMIT = 512
 _PACKED_LIMIT = 8 * TOKEN_LIMIT  # bytes
-_ID = np.int64(ID)
+_SHIFT = np.int64(SHIFT)
 #: what `StaticEmbedder.pack_words` puts once for every common word, and for every word of another language
 COMMON_MARK, OTHER_MARK = MARKS
 DATA = Path(__file__).with_name("data")
@@ -100,7 +100,7 @@ class StaticEmbedder:
         """`embed` of a text whose ids are known."""
         if not packed:
             return np.zeros(self.dims, np.float32)
-        ids = np.frombuffer(packed if len(packed) <= _PACKED_LIMIT else packed[:_PACKED_LIMIT], np.int64) & _ID
+        ids = np.frombuffer(packed if len(packed) <= _PACKED_LIMIT else packed[:_PACKED_LIMIT], np.int64) >> _SHIFT
         # one place in the text for each id: how often a place is named is how often its id occurs. Only what was just
         # written is read, so nothing needs to be cleared.
         place = np.empty(len(self._scales), np.int16)

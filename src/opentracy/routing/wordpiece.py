@@ -17,11 +17,12 @@ UNKNOWN = "[UNK]"
 _LONGEST_WORD = 100  # characters; BERT calls anything longer unknown
 _CACHE_LIMIT = 30_000  # words, and as many chunks; a bound, because prompts are not ours
 _LONGEST_CHUNK = 32  # characters between two spaces that are worth remembering as one
-# Eight packed bytes are an id and, in the two highest, the mark of a word that has one. Both bytes of a mark are alike
-# and larger than the higher byte of an id can be: so counting them in the packed bytes of a text counts the words.
-ID = 0xFFFF
-MARKS = (b"\xf0\xf0", b"\xf1\xf1")
-_LARGEST = 0xF000  # tokens of a vocabulary
+# Eight packed bytes are a number: an id above `SHIFT` bits, and in the lowest byte the mark of a word that has one. The
+# bytes of the id are even, or smaller than a mark: so counting a mark in the packed bytes of a text counts the words,
+# which costs next to nothing for a single byte.
+SHIFT = 17
+MARKS = (b"\xf1", b"\xf3")
+_LARGEST = 0xF0 << 7  # tokens of a vocabulary
 _ASCII_WORDS = re.compile(r"[a-z0-9]+|[!-/:-@\[-`{-~]")
 _CJK = (
     (0x4E00, 0x9FFF),
@@ -111,7 +112,7 @@ class WordPiece:
         if len(self._ids) > _LARGEST:
             raise ValueError(f"the vocabulary has {len(self._ids)} tokens, at most {_LARGEST} are supported")
         sets = zip(marked, MARKS, strict=False)
-        self._marks = {word: int.from_bytes(mark, "big") << 48 for words, mark in sets for word in words}
+        self._marks = {word: mark[0] for words, mark in sets for word in words}
         self.unknown = self._ids[UNKNOWN]
         self._cache: dict[str, tuple[int, ...]] = {}
         self._chunks = _Chunks(self._chunk)
@@ -126,14 +127,14 @@ class WordPiece:
 
     def encode(self, text: str, limit: int | None = None) -> list[int]:
         """Ids of `text` without [CLS] and [SEP], at most `limit` of them."""
-        found = [packed & ID for packed in memoryview(self.pack(text)).cast("Q")]
+        found = [packed >> SHIFT for packed in memoryview(self.pack(text)).cast("Q")]
         return found if limit is None else found[:limit]
 
     def pack(self, text: str) -> bytes:
-        """Ids of `text`, eight bytes each in the machine's order, with marks above `ID`."""
+        """Ids of `text`, eight bytes each in the machine's order: above `SHIFT` bits, and marks below."""
         if text.isprintable():  # then a space is the only white space, and nothing vanishes across it
             return self.pack_words(text.lower().split(" "))
-        return array("Q", [i for word in split_words(text) for i in self._word(word)]).tobytes()
+        return array("Q", [i << SHIFT for word in split_words(text) for i in self._word(word)]).tobytes()
 
     def pack_words(self, words: Iterable[str]) -> bytes:
         """`pack` of a printable, lower-cased text that was split at its spaces."""
@@ -144,7 +145,7 @@ class WordPiece:
 
     def _chunk(self, chunk: str) -> bytes:
         """Ids of what stands between two spaces: mostly one word with its punctuation, and seen before."""
-        ids = array("Q", [i for word in split_words(chunk) for i in self._word(word)])
+        ids = array("Q", [i << SHIFT for word in split_words(chunk) for i in self._word(word)])
         if ids and chunk in self._marks:
             ids[0] |= self._marks[chunk]
         return ids.tobytes()
