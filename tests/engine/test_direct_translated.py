@@ -17,7 +17,7 @@ from test_direct import PIECES
 from opentracy.core.translated import Translating, translating
 from opentracy.core.usual import read_usual
 from opentracy.core.wire import Call
-from opentracy.engine.config import AliasConfig
+from opentracy.engine.config import AliasConfig, AutoConfig
 from opentracy.providers import registry
 
 CLAUDE, GEMINI, COHERE = "anthropic/claude-sonnet-4-5", "gemini/gemini-2.5-flash", "cohere/command-a-03-2025"
@@ -200,6 +200,21 @@ def test_a_usual_stream_stays_on_the_short_way(ways: list[str], monkeypatch: pyt
 
     assert asyncio.run(main()) == [200] * 6
     assert ways == [CLAUDE, CLAUDE, GEMINI, GEMINI, COHERE, COHERE]
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_auto_too(streaming: bool, ways: list[str]) -> None:
+    auto = msgspec.structs.replace(CONFIG, auto=AutoConfig(models=(CLAUDE, "openai/gpt-4o"), default=CLAUDE))
+    script = [streamed(STREAMS["claude"][1])] if streaming else ANSWERS["claude"][1]
+    general, short = asyncio.run(told_both_ways(script, asked("auto", stream=streaming), auto))
+    for told in (general[0], short[0]):
+        assert told["row"].pop("routing_ms") is not None
+        assert told["headers"].pop("x-opentracy-routing-ms")
+        for event in told["said"] if streaming else [told["said"], told["stored"]]:
+            event.get("_routing", {}).pop("routing_ms", None)
+    assert short == general
+    assert short[0]["row"]["model"] == "claude-sonnet-4-5"
+    assert ways == ["auto"]
 
 
 @pytest.mark.parametrize("cut", range(0, 1300, 61))
