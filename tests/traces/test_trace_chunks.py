@@ -52,6 +52,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     connection = store.connect()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chunks, "MERGED_ROWS", 900)
+        patch.setattr(chunks, "PORTION_ROWS", 70)  # a chunk is read in several, as large ones are
         for _ in range(8):
             assert chunks.build(connection, min_rows=180)
             chunks.merge(connection)
