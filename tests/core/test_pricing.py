@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from opentracy.core import cost as cost_module
 from opentracy.core import pricing, usage
 from opentracy.core.price_table import Price, PriceTable, Rates, builtin
 from opentracy.core.pricing import Cost, cost_of, cost_with, price_from_usd, price_of
@@ -574,12 +575,12 @@ def test_the_short_way_to_a_cost_is_the_long_one(
     raw: dict[str, Any], fresh: Decimal, answered: Decimal | None, per_request: bool
 ) -> None:
     price = price_from_usd("m", input=fresh, output=answered, cached_read=1, request=int(per_request))
-    assert cost_with(price, raw) == pricing._full_cost(price, raw, None)
+    assert cost_with(price, raw) == cost_module._full_cost(price, raw, None)
 
 
 def test_a_plain_usage_goes_the_short_way() -> None:
     price = price_from_usd("m", input=1, output=2)
-    assert price.flat is not None and pricing._flat_cost(*price.flat, PLAIN) == cost(price, PLAIN)
+    assert price.flat is not None and cost_module._flat_cost(*price.flat, PLAIN) == cost(price, PLAIN)
     assert price_from_usd("m", input=1, output=2, request=1).flat is None
 
 

@@ -71,6 +71,7 @@ ANSWERS: dict[str, tuple[str, list[bytes]]] = {
     "gemini": (GEMINI, [answer(candidate())]),
     "gemini, thoughts": (GEMINI, [answer(candidate({"text": "hm", "thought": True}, {"text": "x"}, usage={
         "promptTokenCount": 11, "candidatesTokenCount": 7, "thoughtsTokenCount": 5, "cachedContentTokenCount": 4, "totalTokenCount": 23}))]),
+    "gemini, another tier": (GEMINI, [answer(candidate(), headers="x-gemini-service-tier: flex\r\n")]),
     "gemini, blocked": (GEMINI, [answer({"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": {"promptTokenCount": 4}})]),
     "gemini, a tool": (GEMINI, [answer(candidate({"functionCall": {"id": "i", "name": "f", "args": {"a": 1}}}))]),
     "gemini, malformed call": (GEMINI, [answer(candidate(finish="MALFORMED_FUNCTION_CALL"))]),
@@ -87,7 +88,7 @@ def same(script: list[Any], body: bytes, ways: list[str]) -> list[Any]:
     """What was told the general way, which the short way tells too."""
     general, short = asyncio.run(told_both_ways(script, body, ALIASES))
     assert short == general
-    assert ways == [json.loads(body)["model"]]
+    assert ways[-1:] == [json.loads(body)["model"]]
     return list(general)
 
 
@@ -175,6 +176,13 @@ def test_streams_too(name: str, wanted: bool, ways: list[str]) -> None:
     good = PIECES["good"] if model == "pair" else STREAMS[model.partition("/")[0].replace("anthropic", "claude")][1]
     options = {"stream_options": {"include_usage": True}} if wanted else {}
     same([streamed(pieces), streamed(good)], asked(model, stream=True, **options), ways)
+
+
+def test_the_head_of_a_stream_counts(ways: list[str]) -> None:
+    head, *rest = streamed(STREAMS["gemini"][1])
+    (told, _) = same([[head.replace(b"\r\n\r\n", b"\r\nx-gemini-service-tier: flex\r\n\r\n"), *rest]], asked(GEMINI, stream=True), ways)
+    (usual, _) = same([[head, *rest]], asked(GEMINI, stream=True), ways)
+    assert 0 < told["row"]["cost_nano"] < usual["row"]["cost_nano"]
 
 
 def test_a_usual_stream_stays_on_the_short_way(ways: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

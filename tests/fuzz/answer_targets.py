@@ -52,7 +52,7 @@ def _answered(model: str, data: bytes) -> None:
             for one in message.get("tool_calls") or ():
                 assert isinstance(one["function"]["arguments"], str) and isinstance(one["id"], str)
         _usage(found.get("usage"))
-        _forwarded(target, body, found)
+        _forwarded(target, dict(response.headers), body, found)
 
 
 def _usage(usage: Any) -> None:
@@ -61,10 +61,10 @@ def _usage(usage: Any) -> None:
         assert value is None or (type(value) is int and value >= 0)
 
 
-def _forwarded(target: Target, body: bytes, found: Any) -> None:
+def _forwarded(target: Target, headers: dict[str, str], body: bytes, found: Any) -> None:
     """What the short way says of the same bytes."""
     forwarding = getattr(target.dialect, "forwarding", translating)(target)
-    taken = None if forwarding is None else forwarding.answer(body, ASKED)
+    taken = None if forwarding is None else forwarding.answer(body, headers, ASKED)
     if taken is not None:
         clean, data = taken
         assert json.loads(data)["choices"][0] == found["choices"][0]

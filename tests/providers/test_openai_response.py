@@ -293,7 +293,7 @@ def test_no_byte_that_is_no_text_passes() -> None:
         body = raw.replace(b"?", more)
         found = target.dialect.parse_response(FORWARDING, target, HttpResponse(200, {}, body))
         assert isinstance(found, Passing) is passes
-        assert (forwarding.answer(body, ASKED) is not None) is passes
+        assert (forwarding.answer(body, {}, ASKED) is not None) is passes
         if not passes:
             assert isinstance(found, dict)
             assert found["z"] == "\ufffd"

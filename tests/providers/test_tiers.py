@@ -47,12 +47,12 @@ def test_an_answer_of_a_special_tier_is_not_forwarded_unread() -> None:
     way = to.dialect.forwarding(to)  # type: ignore[attr-defined]
     for tier, clean in ((None, True), ("default", True), ("flex", False), ("priority", False)):
         body = json.dumps(whole(service_tier=tier)).encode()
-        assert (way.answer(body) is not None) is clean
+        assert (way.answer(body, {}, None) is not None) is clean
         asked = msgspec.structs.replace(call(), forwards=True)
         passing = to.dialect.parse_response(asked, to, HttpResponse(200, {}, body))
         assert isinstance(passing, dict) is not clean
         data = pieces(service_tier=tier).replace(b"\r", b"")
-        assert bool(way.stream().open(data)) is clean
+        assert bool(way.stream(None, None).open(data)) is clean
 
 
 GEMINI = {

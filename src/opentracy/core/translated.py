@@ -79,11 +79,12 @@ class Translating:
         usual = self.streamed if streaming else self.whole
         return (made.body, made.dropped) if made.url == usual.url and made.headers == usual.headers else None
 
-    def answer(self, body: bytes, asked: Asked) -> tuple[Translated, bytes] | None:
+    def answer(self, body: bytes, headers: Mapping[str, str], asked: Asked) -> tuple[Translated, bytes] | None:
         """What it says of itself, and the same in OpenAI's form."""
         target = self._target
         try:
-            made = target.dialect.parse_response(_call(asked, stream=False), target, HttpResponse(200, {}, body))
+            response = HttpResponse(200, headers, body)
+            made = target.dialect.parse_response(_call(asked, stream=False), target, response)
         except Exception:
             return None  # the general way says so, and does not stumble
         if not isinstance(made, dict):

@@ -350,9 +350,9 @@ class Forwarding(Protocol):
         done to it. The value is used up."""
         ...
 
-    def answer(self, body: bytes, asked: Asked) -> tuple[Forwarded, bytes] | None:
+    def answer(self, body: bytes, headers: Mapping[str, str], asked: Asked) -> tuple[Forwarded, bytes] | None:
         """What a clean answer says of itself, and its `chat.completion` as JSON without a key that begins with an
-        underscore; None for one that `parse_response` must look at."""
+        underscore; None for one that `parse_response` must look at. `headers` may be empty where it is `verbatim`."""
         ...
 
     def stream(self, head: HttpHead, asked: Asked) -> ForwardedStream:

@@ -8,6 +8,7 @@ retries, fallbacks and failures are decided in one place only. Streams: `direct_
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 _monotonic = time.monotonic
 _time_ns = time.time_ns
+_NO_HEADERS: Mapping[str, str] = {}
 
 
 class DirectCall:
@@ -83,14 +85,15 @@ class DirectCall:
             seconds, head = lane.seconds, lane.whole_head
         self._deadline = deadline = started + seconds
         payload = b"%b\r\ncontent-length: %d\r\n\r\n%b" % (head, len(body), body)
-        connection.begin(payload, deadline, self, stream=self.streams, taker=None if self.streams else self._take)
+        taker = self._take if lane.verbatim and not self.streams else None
+        connection.begin(payload, deadline, self, stream=self.streams, taker=taker)
 
     def _prepare(self, wanted: bool) -> None:
         """What a stream needs before anything of it can arrive."""
 
     def _take(self, body: bytes) -> bool:
-        """The body of a good answer that came at once, if it is a clean one."""
-        answer, connection = self._lane.forwarding.answer(body, self), self._connection
+        """The body of a good answer that came at once, if it is a clean one. Nobody has looked at its head."""
+        answer, connection = self._lane.forwarding.answer(body, _NO_HEADERS, self), self._connection
         if answer is None or connection is None:
             return False
         self._connection = None
@@ -115,7 +118,7 @@ class DirectCall:
             self._goes_on(transport.outcome(connection))
             return
         if whole.status == 200:
-            answer = self._lane.forwarding.answer(whole.body, self)
+            answer = self._lane.forwarding.answer(whole.body, whole.headers, self)
             if answer is not None:
                 self._answered(*answer)
                 return

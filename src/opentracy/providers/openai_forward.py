@@ -5,6 +5,7 @@ Only what `openai_request` and `openai_response` would leave alone is taken; tes
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import msgspec
@@ -97,7 +98,7 @@ class OpenAIForwarding:
             setattr(chat, name, value)
         return dropped
 
-    def answer(self, body: bytes, asked: Asked) -> tuple[_Clean, bytes] | None:
+    def answer(self, body: bytes, headers: Mapping[str, str], asked: Asked) -> tuple[_Clean, bytes] | None:
         """What it says of itself, and the same bytes."""
         try:
             found = _decode(body)
