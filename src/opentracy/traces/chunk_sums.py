@@ -12,7 +12,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from .chunks import Hidden, Mask, Numbers, Open, mask_of, overlapping, tags_in, visible_rows
+from .chunk_columns import Mask, Numbers
+from .chunks import Hidden, Open, mask_of, overlapping, tags_in, visible_rows
 from .compile import Cells, Query
 from .filters import FIELDS, Filters
 from .project import SEQ_BITS

@@ -1,25 +1,25 @@
 """Chunks: the narrow rows of some ten thousand traces as plain columns, for lists that few rows match.
 
-Belongs here: making chunks, and finding rows in them (`chunk_sums` adds them up). No index helps when each value of a
-combination is frequent and the combination is rare; looking at every row of two columns takes well under a millisecond
-per chunk when the columns lie side by side as small integers. A chunk never changes; it covers whole journal blocks, so
-each row is in one chunk or among the rows after the last one. Text is a code into the chunk's own sorted list of words.
-Chunks begin small, so that few rows have to wait for one, and neighbours are put together later.
+Belongs here: making chunks, and finding rows in them. Not here: what a column is (`chunk_columns`), adding rows up
+(`chunk_sums`). No index helps when each value of a combination is frequent and the combination is rare; looking at every
+row of two columns takes well under a millisecond per chunk when the columns lie side by side as small integers. A chunk
+never changes; it covers whole journal blocks, so each row is in one chunk or among the rows after the last one. Text is a
+code into the chunk's own sorted list of words. Chunks begin small, so that few rows have to wait for one, and neighbours
+are put together later.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
-from .columns import COLUMNS, NAMES
+from .chunk_columns import Column, Mask, Numbers, column_of, decoded, encoded, together
+from .columns import NAMES
 from .filters import FIELDS, Condition, Filters, Value
 from .project import SEQ_BITS, projected_upto
 from .transactions import reading, writing
@@ -32,35 +32,13 @@ PORTION_ROWS: Final = 500
 MERGED_ROWS: Final = 64_000
 #: from so many rows on sums are taken from columns
 WORTH_ROWS: Final = 2_000
-_TEXT: Final = frozenset(column.name for column in COLUMNS if column.kind in ("text", "word", "tags"))
 _TIME: Final = NAMES.index("ts_ms")
 _LAST: Final = 2**62
 #: so many comparisons of a whole column are faster than looking each code up
 _FEW: Final = 6
 
-Mask = NDArray[np.bool_]
-Numbers = NDArray[Any]
 #: time and sequence number of a row: its place in the list
 Place = tuple[int, int]
-
-
-class _Packed(msgspec.Struct, array_like=True):
-    """A column as it is stored. `words` of text; without `values` every row has the value `constant`."""
-
-    words: list[str | None] | None
-    dtype: str
-    values: bytes | None
-    constant: int
-    nulls: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column as it is looked at: numbers, or codes into `words`; `nulls` marks the numbers that are none."""
-
-    values: Numbers
-    words: list[str | None] | None
-    nulls: Mask | None
 
 
 class Chunk(NamedTuple):
@@ -95,11 +73,11 @@ def _read_columns(connection: sqlite3.Connection, first: int, last: int) -> tupl
     parts: list[list[Column]] = [[] for _ in NAMES]
     while found := cursor.fetchmany(PORTION_ROWS):
         for name, columns, values in zip(NAMES, parts, zip(*found, strict=True), strict=True):
-            columns.append(_column(name, values, first))
+            columns.append(column_of(name, values, first))
     if not parts[_TIME]:
         return np.zeros(0, np.int64), []
     times = np.concatenate([column.values for column in parts[_TIME]])
-    return times, [_encoded(_together(columns)) for columns in parts]
+    return times, [encoded(together(columns)) for columns in parts]
 
 
 def merge(connection: sqlite3.Connection) -> int:
@@ -116,7 +94,7 @@ def merge(connection: sqlite3.Connection) -> int:
     with reading(connection):
         parts = [Open(connection, chunk) for chunk in small]
         order = np.lexsort((_joined(parts, "seq").values, _joined(parts, "ts_ms").values))
-        packed = [_encoded(_joined(parts, name), order) for name in NAMES]
+        packed = [encoded(_joined(parts, name), order) for name in NAMES]
     whole = Chunk(
         small[0].first, small[-1].last, len(order), min(one.ts_min for one in small), max(one.ts_max for one in small)
     )
@@ -138,19 +116,7 @@ def _joined(parts: Sequence[Open], name: str) -> Column:
         firsts = [(part.chunk.first - parts[0].chunk.first) << SEQ_BITS for part in parts]
         numbers = [one.values.astype(np.int64) + first for one, first in zip(columns, firsts, strict=True)]
         return Column(np.concatenate(numbers), None, None)
-    return _together(columns)
-
-
-def _together(columns: Sequence[Column]) -> Column:
-    """Columns of one name, one behind the other."""
-    if columns[0].words is not None:
-        words = _in_order(word for column in columns for word in column.words or ())
-        code_of = {word: code for code, word in enumerate(words)}
-        codes = [np.array([code_of[word] for word in column.words or ()])[column.values] for column in columns]
-        return Column(np.concatenate(codes), words, None)
-    nulls = [np.zeros(len(one.values), np.bool_) if one.nulls is None else one.nulls for one in columns]
-    missing = np.concatenate(nulls) if any(one.nulls is not None for one in columns) else None
-    return Column(np.concatenate([column.values for column in columns]), None, missing)
+    return together(columns)
 
 
 def _store(connection: sqlite3.Connection, chunk: Chunk, packed: Sequence[bytes]) -> None:
@@ -174,36 +140,6 @@ def _enough_blocks(connection: sqlite3.Connection, first: int, min_rows: int) ->
         if rows >= min_rows:
             return int(block)
     return None
-
-
-def _column(name: str, values: Sequence[Any], first: int) -> Column:
-    """A column of values as rows of `traces` have them."""
-    if name in _TEXT:
-        words = _in_order(values)
-        code_of = {word: code for code, word in enumerate(words)}
-        return Column(np.fromiter(map(code_of.__getitem__, values), np.int64, len(values)), words, None)
-    missing = np.fromiter((value is None for value in values), np.bool_, len(values))
-    filled = [0 if value is None else value for value in values] if missing.any() else values
-    numbers = np.fromiter(filled, np.int64, len(values))
-    if name == "seq":
-        numbers -= first << SEQ_BITS
-    return Column(numbers, None, missing if missing.any() else None)
-
-
-def _in_order(words: Iterable[str | None]) -> list[str | None]:
-    return sorted(set(words), key=lambda word: (word is not None, word or ""))
-
-
-def _encoded(column: Column, order: Numbers | None = None) -> bytes:
-    values, nulls = column.values, column.nulls
-    if order is not None:
-        values, nulls = values[order], None if nulls is None else nulls[order]
-    low, high = int(values.min()), int(values.max())
-    fits = (kind for kind in ("<i1", "<i2", "<i4", "<i8") if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max)
-    dtype = next(fits)
-    raw = None if low == high else values.astype(dtype).tobytes()
-    bits = None if nulls is None else np.packbits(nulls).tobytes()
-    return msgspec.msgpack.encode(_Packed(column.words, dtype, raw, low, bits))
 
 
 def drop_empty(connection: sqlite3.Connection) -> int:
@@ -239,16 +175,7 @@ class Open:
         (data,) = self._connection.execute(
             "SELECT data FROM chunk_columns WHERE chunk = ? AND name = ?", (self.chunk.first, name)
         ).fetchone()
-        rows = self.chunk.rows
-        packed = msgspec.msgpack.decode(data, type=_Packed)
-        if packed.values is None:
-            values: Numbers = np.full(rows, packed.constant, np.int64)
-        else:
-            values = np.frombuffer(packed.values, packed.dtype)
-        nulls = None
-        if packed.nulls is not None:
-            nulls = np.unpackbits(np.frombuffer(packed.nulls, np.uint8), count=rows).astype(np.bool_)
-        return Column(values, packed.words, nulls)
+        return decoded(data, self.chunk.rows)
 
     def seqs(self) -> Numbers:
         """The sequence numbers of the rows."""
