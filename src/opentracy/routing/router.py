@@ -149,7 +149,10 @@ class Decision:
         if not known:
             return None, None
         top = max(known)
-        best = min((i for i in able if figures.quality[i] == top), key=field.order.__getitem__)
+        if known.count(top) == 1 and len(known) == len(field.names):
+            best = known.index(top)  # the ordinary case: everybody is able and known, and one is best
+        else:
+            best = min((i for i in able if figures.quality[i] == top), key=field.order.__getitem__)
         return field.names[best], figures.cost[best]
 
     def routing(self) -> dict[str, object]:
