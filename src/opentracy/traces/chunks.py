@@ -1,11 +1,11 @@
 """Chunks: the narrow rows of some ten thousand traces as plain columns, for lists that few rows match.
 
 Belongs here: making chunks, and finding rows in them. Not here: what a column is (`chunk_columns`), adding rows up
-(`chunk_sums`). No index helps when each value of a combination is frequent and the combination is rare; looking at every
-row of two columns takes well under a millisecond per chunk when the columns lie side by side as small integers. A chunk
-never changes; it covers whole journal blocks, so each row is in one chunk or among the rows after the last one. Text is a
-code into the chunk's own sorted list of words. Chunks begin small, so that few rows have to wait for one, and neighbours
-are put together later.
+(`chunk_sums`). No index helps when each value of a combination is frequent and the combination is rare; looking at
+every row of two columns takes well under a millisecond per chunk when the columns lie side by side as small integers. A
+chunk never changes; it covers whole journal blocks, so each row is in one chunk or among the rows after the last one.
+Text is a code into the chunk's own sorted list of words. Chunks begin small, so that few rows have to wait for one, and
+neighbours are put together later.
 """
 
 from __future__ import annotations
