@@ -6,7 +6,7 @@ out. Dialects whose wire is close enough bring a cheaper relay of their own. Not
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from .fold import MessageFold as MessageFold  # relays fold as they go
@@ -14,6 +14,7 @@ from .jsonio import encode
 from .wire import Chunk, Decoder, Failure
 
 DONE = b"data: [DONE]\n\n"
+MAX_OPENING = 64 << 10  # bytes: a stream that says so much before its first content is not a usual one
 
 
 def sse(value: Any) -> bytes:
@@ -42,6 +43,12 @@ def tail(last: Chunk | None, *, include_usage: bool, extras: bytes) -> bytes:
     base = {k: last[k] for k in ("id", "object", "created", "model", "system_fingerprint", "service_tier") if k in last}
     end = encode({**base, "choices": [], "usage": usage})
     return b"data: %b\n\ndata: %b,%b}\n\n%b" % (encode(finish), end[:-1], extras, DONE)
+
+
+def finish_of(answer: Mapping[str, Any] | None) -> str | None:
+    """Why the first choice of an answer, or of a stream's last chunk, ended; None where nothing says so."""
+    choices = answer.get("choices") if answer else None
+    return choices[0].get("finish_reason") if choices else None
 
 
 def folded(first: Chunk, message: dict[str, Any], finish: str | None, usage: Any) -> bytes:

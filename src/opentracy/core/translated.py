@@ -13,12 +13,11 @@ import msgspec
 from msgspec import UNSET
 
 from .jsonio import encode
-from .relay import EncodingRelay, folded, sse_chunks
+from .relay import MAX_OPENING, EncodingRelay, finish_of, folded, sse_chunks
 from .usage import clean_int
 from .usual import SETTINGS, UsualChat
 from .wire import Asked, Call, Chunk, Decoder, HttpHead, HttpRequest, HttpResponse, Relay, Target
 
-_MAX_OPENING = 64 << 10  # a stream that says so much before its first content is not a usual one
 _EVENTS = "text/event-stream"
 
 
@@ -89,7 +88,7 @@ class Translating:
             return None  # the general way says so, and does not stumble
         if not isinstance(made, dict):
             return None
-        usage, finish = told(made.get("usage")), _finish(made)
+        usage, finish = told(made.get("usage")), finish_of(made)
         return None if usage is None or finish is None else (Translated(made["model"], usage, finish), encode(made))
 
     def stream(self, head: HttpHead, asked: Asked) -> TranslatedStream:
@@ -134,7 +133,7 @@ class TranslatedStream:
         if decoder.failure is not None or decoder.done:
             return None
         if not decoder.progress:
-            return b"" if len(data) < _MAX_OPENING else None
+            return b"" if len(data) < MAX_OPENING else None
         out = sse_chunks(self._shown)
         self._relay = relay_of(self._target, decoder, self._shown)
         return out
@@ -160,7 +159,7 @@ class TranslatedStream:
     def _clean(self, relay: Relay) -> bool:
         """Whether a stream that is over ended well, with a finish and a usage."""
         last = relay.last or {}
-        self.usage, self.finish_reason = told(last.get("usage")), _finish(last)
+        self.usage, self.finish_reason = told(last.get("usage")), finish_of(last)
         return relay.failure is None and self.usage is not None and self.finish_reason is not None
 
     def last(self) -> Chunk:
@@ -209,9 +208,3 @@ def told(usage: Any) -> Told | None:
 def _call(asked: Asked, *, stream: bool) -> Call:
     """The call as answers know it: those of usual requests do not depend on its texts and settings."""
     return Call([], {}, stream=stream, created=asked.ts_ms // 1000, fallback_id=asked.trace_id, forwards=True)
-
-
-def _finish(answer: Mapping[str, Any]) -> str | None:
-    choices = answer.get("choices")
-    found = choices[0].get("finish_reason") if choices else None
-    return found if isinstance(found, str) else None

@@ -10,12 +10,13 @@ import dataclasses
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, cast
 
 from opentracy.core.jsonio import encode
 from opentracy.core.plan import Completed, Opened, PlanFailed, Policy, Run, run
+from opentracy.core.relay import finish_of
 from opentracy.core.wire import Attempt, Call, Failure, Passing, Target
 from opentracy.traces import TraceRecord
 
@@ -299,7 +300,7 @@ class ServedCall:
         if type(response) is Passing:
             served, usage, finish = response.model, response.usage, response.finish_reason
         else:
-            served, usage, finish = response.get("model"), response.get("usage"), _finish_reason(response)
+            served, usage, finish = response.get("model"), response.get("usage"), finish_of(response)
         price = records.cost(target.provider, target.model, served, usage, self.ts_ms / 1000)
         extras = self.extras(target, price.usd if price is not None else None)
         body = response.with_extras(encode(extras)) if type(response) is Passing else encode({**response, **extras})
@@ -529,8 +530,3 @@ class ServedCall:
     def record(self, outcome: str, status: int) -> TraceRecord:
         """A trace of this call as it stands now."""
         return self._record(outcome, status)
-
-
-def _finish_reason(response: Mapping[str, Any]) -> str | None:
-    choices = response.get("choices")
-    return choices[0].get("finish_reason") if choices else None

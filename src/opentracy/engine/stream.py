@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from opentracy.core.failure import hide, interrupted
 from opentracy.core.jsonio import encode
 from opentracy.core.plan import Opened
-from opentracy.core.relay import MessageFold, folded, sse, sse_chunks, tail
+from opentracy.core.relay import MessageFold, finish_of, folded, sse, sse_chunks, tail
 from opentracy.core.translated import relay_of
 from opentracy.core.wire import Chunk, Failure, Relay
 from opentracy.traces import TraceRecord
@@ -176,7 +176,7 @@ class Stream:
         if len(rows) > 1:
             record.fallback_from = rows[0].target if rows[0].target != target.name else None
             record.cost_nano = records.total_cost(rows)
-        record.finish_reason = _finish_reason(last)
+        record.finish_reason = finish_of(last)
         record.response = self._folded(last, usage)
         if call.snapshot.config.traces.durability == "strict":
             call.after_commit(record, lambda: call.exchange.finish(data))
@@ -266,7 +266,7 @@ class Stream:
         if call.snapshot.config.traces.content == "none" or (call.tags is not None and not call.tags.store):
             return None
         first = self._opened.chunks[0] if self._opened.chunks else {}
-        return folded(first, self._message(), _finish_reason(last), usage)
+        return folded(first, self._message(), finish_of(last), usage)
 
     def _estimate(self, record: TraceRecord) -> None:
         """Nobody told the usage of a stream that broke: counted from the texts, and said to be so."""
@@ -275,13 +275,6 @@ class Stream:
         record.tokens_out = -(-said // 4)
         record.tokens_in = -(-len(self._call.exchange.body) // 4)
         record.cost_estimated = True
-
-
-def _finish_reason(last: Chunk | None) -> str | None:
-    if last is None:
-        return None
-    choices = last.get("choices")
-    return choices[0].get("finish_reason") if choices else None
 
 
 def _error_chunk(base: Chunk) -> Chunk:

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from ..core.jsonio import encode
+from ..core.relay import MAX_OPENING
 from ..core.sse import SseParser
 from ..core.usage import PlainUsage
 from ..core.wire import Call, Chunk, Target
@@ -29,7 +30,6 @@ _RESPONSE = (
     b'{"id":%b,"object":"chat.completion","created":%d,"model":%b,"choices":[{"index":0,"message":'
     b'{"role":"assistant","content":%b%b},"finish_reason":%b}],"usage":%b}'
 )
-_MAX_OPENING = 64 << 10  # a stream that says so much before its first content is not a usual one
 
 
 class _NoText(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -129,7 +129,7 @@ class CleanStream:
         `data`: all bytes of the body so far. After anything but bytes to send this value has not begun, and may be
         asked again with more.
         """
-        if not data.startswith(b"data: {") or data.find(b"\r") >= 0 or len(data) > _MAX_OPENING:
+        if not data.startswith(b"data: {") or data.find(b"\r") >= 0 or len(data) > MAX_OPENING:
             return None if len(data) > 6 or not b"data: {".startswith(data) else b""
         whole = data.rfind(b"\n\n")
         if whole < 0:
