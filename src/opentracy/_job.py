@@ -10,7 +10,7 @@ import os
 import re
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -88,10 +88,15 @@ class Job:
         error = error_from(failure, target, failed.attempts, self.policy.secrets)
         if target.provider == ENGINE:
             error.provider = behind_engine(target, failure)
-        for other, earlier in failed.failures[:-1]:
-            status = f" {earlier.status}" if earlier.status is not None else ""
-            error.add_note(f"before that, {other.name} failed: {class_name(earlier)}{status}: {earlier.message}")
+        note_earlier(error, failed.failures[:-1])
         return error
+
+
+def note_earlier(error: APIError, failures: Iterable[tuple[Target, Failure]]) -> None:
+    """Says in the notes of a call's error what had failed before."""
+    for target, failure in failures:
+        status = f" {failure.status}" if failure.status is not None else ""
+        error.add_note(f"before that, {target.name} failed: {class_name(failure)}{status}: {failure.message}")
 
 
 def behind_engine(target: Target, failure: Failure) -> str:

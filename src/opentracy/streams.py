@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
-from ._job import Job
+from ._job import Job, note_earlier
 from .core.failure import interrupted
 from .core.fold import fold
 from .core.plan import UNREADABLE, Opened, unreadable
@@ -127,7 +127,11 @@ class Progress:
         """What to raise once the chunks before the failure have been given."""
         assert self.failure is not None
         partial = self.response() if self.shown else None
-        return error_from(self.failure, self.target, self._attempts, self._job.policy.secrets, partial)
+        error = error_from(self.failure, self.target, self._attempts, self._job.policy.secrets, partial)
+        # the last failure of each target before this one
+        earlier = {id(a.target): (a.target, a.failure) for a in self._attempts if a.failure is not None}
+        note_earlier(error, [pair for pair in earlier.values() if pair[0] is not self.target])
+        return error
 
     def response(self) -> ModelResponse:
         """Everything shown so far as one answer."""

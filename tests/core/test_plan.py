@@ -243,8 +243,8 @@ def test_a_document_without_end_is_dropped() -> None:
 
 
 def test_a_fallback_that_cannot_be_asked_does_not_hide_the_failure_before_it() -> None:
-    failed, _ = drive([status(500)], "a impossible")
-    assert [f.status for _, f in failed.failures] == [500, None]
+    failed, _ = drive([status(404), status(500)], "a b impossible")
+    assert [(t.model, f.status) for t, f in failed.failures] == [("a", 404), ("impossible", None), ("b", 500)]
     with pytest.raises(ValueError, match="cannot be said"):
         drive([], "impossible a")
 
@@ -285,6 +285,18 @@ def test_the_total_limit_ends_the_call() -> None:
     failed, log = drive([status(500)], n=5, policy={"total": 0.4})
     assert isinstance(failed, PlanFailed)
     assert log == ["send a"]  # the next wait would pass the limit
+
+
+def test_nobody_is_asked_who_has_no_time_left_to_answer() -> None:
+    """The timer of the first attempt may go off a moment before the call's time is up."""
+    now = [0.0]
+    policy = Policy(timeout=10, total=1.0)
+    plan = run(Call([], {}), [target("a"), target("b")], policy, clock=lambda: now[0], wall=lambda: 0.0, uniform=lambda: 0.0)
+    plan.send(None)
+    now[0] = 0.9995
+    with pytest.raises(PlanFailed) as failed:
+        plan.send(transport_failure("timeout", "late"))
+    assert [t.model for t, _ in failed.value.failures] == ["a"]
 
 
 class Deny:

@@ -203,6 +203,18 @@ def test_all_failed_raises_the_last_and_notes_the_others(server: FaultServer, as
     assert raised.value.__context__ is None
 
 
+def test_what_failed_before_a_stream_that_breaks_is_noted(server: FaultServer, ask: Any) -> None:
+    server(error(500, "first"), error(503, "again"), error(401, "second"), stream(*EVENTS[:2], end=b""))
+    with pytest.raises(ot.APIError) as raised:
+        ask(api_key=KEY, api_base=server.base, stream=True, num_retries=1, fallbacks=["openai/b", "openai/c"])
+    assert raised.value.partial is not None
+    assert raised.value.model == "c"
+    assert raised.value.__notes__ == [
+        "before that, openai/gpt-4o-mini failed: InternalServerError 503: again",
+        "before that, openai/b failed: AuthenticationError 401: second",
+    ]
+
+
 def test_a_key_and_a_base_stay_with_their_provider(
     server: FaultServer, other: FaultServer, ask: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

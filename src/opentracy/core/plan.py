@@ -26,6 +26,9 @@ from .wire import Attempt, Call, Chunk, Decoder, Failure, HttpHead, HttpRequest,
 MAX_CONNECT_S = 5.0
 UNREADABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError)
 MAX_BODY = 32 << 20
+#: with less of a call's time left no other request is sent: it would be cut off before anybody could answer it. Timers
+#: may also go off a moment before their time.
+LEAST_S = 0.005
 _BLANK = b"\xef\xbb\xbf \t\r\n"
 
 
@@ -82,7 +85,8 @@ class Opened(msgspec.Struct, gc=False):
 
 
 class PlanFailed(Exception):
-    """Every target failed. `failures` has one entry a target, in order; the last one is the one to raise."""
+    """Every target failed. `failures` has one entry a target, in order, but for those that could not be asked after the
+    last one that was: that one stands last, and is the one to raise."""
 
     def __init__(self, failures: list[tuple[Target, Failure]], attempts: list[Attempt]) -> None:
         super().__init__(failures[-1][1].message if failures else "no target")
@@ -197,9 +201,17 @@ def run(
             waited = wait
             retry += 1
         failures.append((target, outcome))
-        if limit is not None and clock() >= limit:
+        if limit is not None and clock() > limit - LEAST_S:
             break
-    raise PlanFailed(failures, attempts)
+    raise PlanFailed(_told(failures), attempts)
+
+
+def _told(failures: list[tuple[Target, Failure]]) -> list[tuple[Target, Failure]]:
+    """In order, but last the one that was asked last: why another was not even asked must not hide what it said."""
+    for position in range(len(failures) - 1, -1, -1):
+        if failures[position][1].kind != "unavailable":
+            return [*failures[:position], *failures[position + 1 :], failures[position]]
+    return failures
 
 
 def _mask(failure: Failure, target: Target, policy: Policy) -> None:

@@ -26,6 +26,7 @@ COOL_429_S = 5.0
 COOL_AUTH_S = 60.0
 RETRY_SHARE = 0.2
 RETRY_FLOOR = 3
+EARLY_S = 0.01  # timers may go off so much before their time
 TOLD_SLACK_S = 0.25  # of what another engine says: less than this is the way it took
 
 _NONE: frozenset[str] = frozenset()
@@ -57,9 +58,10 @@ class Health:
         self.active: defaultdict[str, int] = defaultdict(int)  # provider -> requests being served
         self.retrying: dict[str, int] = {}  # provider -> of these, in a retry
 
-    def guard(self) -> CallGuard:
-        """The plan's guard for one call."""
-        return CallGuard(self)
+    def guard(self, patience: float = 0.0, connect: float = 0.0) -> CallGuard:
+        """The plan's guard for one call. For a caller in a hurry `patience` and `connect` are the seconds that others
+        give a deployment to answer and to connect: a timeout before that says nothing of the deployment."""
+        return CallGuard(self, patience, connect)
 
     def state(self, name: str) -> tuple[State, float, str]:
         """State of a deployment, seconds until it changes, and the cause."""
@@ -202,10 +204,12 @@ class Health:
 class CallGuard:
     """`core.plan.Guard` for one call: the shared health, plus what this call holds of the retry budget."""
 
-    __slots__ = ("_admitted", "_health", "_held")
+    __slots__ = ("_admitted", "_connect", "_health", "_held", "_patience")
 
-    def __init__(self, health: Health) -> None:
+    def __init__(self, health: Health, patience: float, connect: float) -> None:
         self._health = health
+        self._patience = patience
+        self._connect = min(connect, patience)
         self._held: str | None = None
         self._admitted: str | None = None
 
@@ -230,6 +234,8 @@ class CallGuard:
         self.release()
         if failure is None:
             self._health.succeeded(target.name)
+        elif failure.kind == "timeout" and seconds + EARLY_S < (self._patience if failure.sent else self._connect):
+            self._health.abandoned(target.name)
         else:
             self._health.failed(target.name, failure)
 

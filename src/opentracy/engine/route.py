@@ -160,6 +160,10 @@ def _decision(
             requirements=needs,
         )  # fmt: skip
     except NoCapableModel as e:
+        if not all(c.healthy for c in candidates):
+            # nobody who could is well: then one who is not is better than nobody, as the last target of an alias is
+            candidates = [dataclasses.replace(c, healthy=True) for c in candidates]
+            return _decision(snapshot, candidates, prompt, system, needs, cost_weight)
         raise Refused(400, f"No model of 'auto' can serve this request: {e}", code="no_capable_model") from None
     except Exception as e:
         log.exception("the router failed")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import random
 import time
 from collections.abc import Callable
@@ -239,6 +240,14 @@ class ServedCall:
         times = min(usual.timeout, total), usual.connect, retries, min(usual.first_token, total), total
         return Policy(*times, max_wait=usual.max_wait)
 
+    def _patience(self, policy: Policy) -> float:
+        """Seconds that a provider may take by the configuration, where the caller gives less; else 0."""
+        assert self.resolved is not None
+        usual = policy_of(self.snapshot, self.resolved)
+        if policy.total == usual.total:
+            return 0.0
+        return (usual.first_token if self.streaming else None) or usual.timeout
+
     def begin(self) -> None:
         """Starts the provider call."""
         assert self.resolved is not None
@@ -249,9 +258,10 @@ class ServedCall:
 
     def _plan(self, began: float | None) -> Run:
         assert self.resolved is not None
-        self.guard = self.engine.health.guard()
+        policy = self._policy()
+        self.guard = self.engine.health.guard(self._patience(policy), policy.connect)
         return run(
-            self.call(), self.resolved.targets, self._policy(), clock=_now, wall=time.time, uniform=random.random,
+            self.call(), self.resolved.targets, policy, clock=_now, wall=time.time, uniform=random.random,
             guard=self.guard, attempts=self.attempts, began=began,
         )  # fmt: skip
 
@@ -346,7 +356,7 @@ class ServedCall:
             shown["earlier"] = notes
         headers = self.headers(target) + b"x-should-retry: false\r\n"
         if failure.retry_after is not None and failure.retry_after > 0:
-            headers += b"retry-after: %d\r\n" % max(1, round(failure.retry_after))
+            headers += b"retry-after: %d\r\n" % math.ceil(failure.retry_after)  # never sooner than asked
         elif status == 503:
             headers += b"retry-after: 1\r\n"
         self.exchange.respond(status, encode({"error": shown}), _JSON, headers)

@@ -185,8 +185,8 @@ class Stream:
             call.engine.traces.put(record)
         call.end(record)
 
-    def broken(self, failure: Failure) -> None:
-        """The stream cannot be completed: an error event instead of `[DONE]`."""
+    def broken(self, failure: Failure, *, blame: bool = True) -> None:
+        """The stream cannot be completed: an error event instead of `[DONE]`. `blame`: the deployment failed."""
         if self._closed:
             return
         self._closed = True
@@ -196,7 +196,8 @@ class Stream:
             hide(failure, target.credentials.secrets())
             call.attempts[-1].failure = failure
             call.attempts[-1].ended = _now()
-            call.engine.health.failed(target.name, failure)
+            if blame:
+                call.engine.health.failed(target.name, failure)
         status, shown = failure_object(failure, target.provider, call.trace_id)
         base = self._opened.chunks[0] if self._opened.chunks else {}
         shown["status"] = failure.status or status
@@ -247,7 +248,8 @@ class Stream:
         if self._closed:
             return
         if _now() > self._limit:
-            self.broken(Failure("timeout", "the request took longer than it may in all"))
+            # the provider was talking all the while
+            self.broken(Failure("timeout", "the request took longer than it may in all"), blame=False)
         elif now - self._out.written >= self._keepalive:
             self._out.write(_KEEPALIVE)
 
