@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from opentracy.core.wire import Call, HttpRequest
+from opentracy.core.wire import Call, HttpRequest, HttpResponse
 from opentracy.providers import registry
 
 USER = {"role": "user", "content": "hi"}
@@ -255,6 +255,28 @@ def test_perplexity_turns_alternate() -> None:
 def test_mistral_is_told_that_the_last_message_is_a_beginning() -> None:
     sent = body("mistral/m", [USER, {"role": "assistant", "content": "{"}])["messages"]
     assert sent[-1] == {"role": "assistant", "content": "{", "prefix": True}
+
+
+@pytest.mark.parametrize(
+    ("model", "effort", "echoed"),
+    [("magistral-medium-2509", None, True), ("mistral-medium-3-5", "high", True), ("mistral-medium-3-5", "low", True),
+     ("mistral-medium-3-5", "none", False), ("mistral-large-latest", None, False)],
+)  # fmt: skip
+@pytest.mark.parametrize("call", [False, True])
+def test_mistral_gets_its_thoughts_back_while_it_thinks(model: str, effort: str | None, call: bool, echoed: bool) -> None:
+    """What an answer of its own said, put into the next request as a caller does it, stands there as it came."""
+    target = registry.target(f"mistral/{model}", env={}, api_key="k")
+    thoughts, calls = {"type": "thinking", "thinking": [{"type": "text", "text": "first\nthen"}]}, tool_turn("abcdefghi")[1]["tool_calls"]
+    message: dict[str, Any] = {"role": "assistant", "content": [thoughts, *([] if call else [{"type": "text", "text": "391"}])]}
+    if call:
+        message["tool_calls"] = calls
+    whole = {"id": "c", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+    answer = target.dialect.parse_response(Call([USER], {}), target, HttpResponse(200, {}, json.dumps(whole).encode()))
+    after = [{"role": "tool", "tool_call_id": "abcdefghi", "content": "1"}] if call else [USER]
+    sent = body(f"mistral/{model}", [USER, answer["choices"][0]["message"], *after], reasoning_effort=effort)["messages"]
+    assert "reasoning_content" not in sent[1]
+    assert sent[1].get("tool_calls") == (calls if call else None)
+    assert sent[1]["content"] == (message["content"] if echoed else "" if call else "391")
 
 
 def test_embeddings() -> None:

@@ -29,6 +29,16 @@ class Told(msgspec.Struct, gc=False):
     completion_tokens: int
 
     @property
+    def prompt_tokens_details(self) -> Any:
+        """UNSET where there are none."""
+        return self.usage.get("prompt_tokens_details", UNSET)
+
+    @property
+    def completion_tokens_details(self) -> Any:
+        """UNSET where there are none."""
+        return self.usage.get("completion_tokens_details", UNSET)
+
+    @property
     def flat(self) -> bool:
         """Whether the two counts are all there is to it: the dict must be asked."""
         return False

@@ -80,6 +80,16 @@ class CleanUsage(Protocol):
     completion_tokens: int
 
     @property
+    def prompt_tokens_details(self) -> Any:
+        """As in the usage; UNSET where there are none."""
+        ...
+
+    @property
+    def completion_tokens_details(self) -> Any:
+        """As in the usage; UNSET where there are none."""
+        ...
+
+    @property
     def flat(self) -> bool:
         """Whether so many tokens in and out are all there is to it."""
         ...

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from opentracy.core.jsonio import encode
@@ -204,6 +205,11 @@ class DirectCall:
             record.cost_out_nano = price.output
         if not usage.flat:
             add_details(record, usage.as_dict())
+        else:  # where the provider reports these, it reports none
+            if usage.prompt_tokens_details is not UNSET:
+                record.tokens_cached = 0
+            if usage.completion_tokens_details is not UNSET:
+                record.tokens_reasoning = 0
         if self._routed is not None:
             record.alias = None
             add_routing(record, self.routing())

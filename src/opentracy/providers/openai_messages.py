@@ -182,6 +182,23 @@ def with_blank_reasoning(messages: list[Message]) -> list[Message]:
     ]
 
 
+def with_thoughts(messages: list[Message]) -> list[Message]:
+    """What a model thought in earlier turns, as the first part of what it said there."""
+    return [_thoughtful(m) if m.get("role") == "assistant" and m.get("reasoning_content") else m for m in messages]
+
+
+def _thoughtful(m: Message) -> Message:
+    thoughts, said = m["reasoning_content"], content_of(m)
+    if not isinstance(thoughts, str) or (isinstance(said, list) and any(_is_thought(part) for part in said)):
+        return m
+    part = {"type": "thinking", "thinking": [{"type": "text", "text": thoughts}]}
+    return {**m, "content": [part, *(_as_parts(said) if said else [])]}
+
+
+def _is_thought(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "thinking"
+
+
 def _alternating(messages: list[Message]) -> list[Message]:
     """System messages first and as one, then neighbours of the same role joined."""
     system = [m for m in messages if m.get("role") == "system"]

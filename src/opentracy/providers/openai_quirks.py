@@ -69,6 +69,9 @@ class Quirks:
     """`reasoning_content` goes back within turns that call tools."""
     blank_reasoning: str = ""
     """Pattern of models that refuse turns with tool calls without `reasoning_content`; an empty one will do."""
+    thoughts_in_content: str | None = None
+    """`reasoning_content` goes back as a part of the content: pattern of models that always think; the others do where
+    a `reasoning_effort` is asked for. None: it does not go back so."""
     cache_marks: bool = False
     """`cache_control` on content parts and tools is understood."""
     schema: bool = True

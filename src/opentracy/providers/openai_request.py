@@ -16,7 +16,7 @@ from ..core.jsonio import encode
 from ..core.params import CHAT_PARAMS, json_hint, json_schema_of, max_tokens, refuse_dropped, response_format
 from ..core.wire import Call, HttpRequest, Target
 from .legacy import modern
-from .openai_messages import outgoing, with_blank_reasoning
+from .openai_messages import outgoing, with_blank_reasoning, with_thoughts
 from .openai_quirks import DEFAULT, ModelRule, Quirks, echoing, rule_for
 from .tools import choice_of
 
@@ -148,7 +148,10 @@ def _embedding_body(call: Call, target: Target, quirks: Quirks, dropped: list[st
 
 def _chat_body(call: Call, target: Target, ways: Ways, dropped: list[str]) -> dict[str, Any]:
     quirks, params = ways.quirks, call.params
-    messages = outgoing(call.messages, quirks, dropped)
+    messages = call.messages
+    if quirks.thoughts_in_content is not None and _thinks(ways.model, quirks.thoughts_in_content, params):
+        messages = with_thoughts(messages)
+    messages = outgoing(messages, quirks, dropped)
     if quirks.blank_reasoning and re.match(quirks.blank_reasoning, ways.model) and _reasons(params):
         messages = with_blank_reasoning(messages)
     body: dict[str, Any] = {"model": ways.model, "messages": messages}
@@ -172,6 +175,12 @@ def _chat_body(call: Call, target: Target, ways: Ways, dropped: list[str]) -> di
     else:
         body.pop("stream_options", None)  # without `stream` it is refused
     return body
+
+
+def _thinks(model: str, always: str, params: Mapping[str, Any]) -> bool:
+    """Whether a model thinks in this call; one that does not may refuse thoughts."""
+    asked = params.get("reasoning_effort") not in (None, "none", "minimal")
+    return asked or re.match(always, model.lower()) is not None
 
 
 def _reasons(params: Mapping[str, Any]) -> bool:

@@ -72,6 +72,7 @@ MISTRAL = Quirks(
     files="document_url",
     rich_results=True,
     nine_char_ids=True,
+    thoughts_in_content="magistral",
     whole_functions=True,
     max_temperature=1.5,
     prefill=True,
