@@ -85,18 +85,25 @@ class Job:
         target, failure = failed.failures[-1]
         if target.provider == ENGINE and failure.kind in ("refused", "unreachable", "dns"):
             failure.message += " (is the engine running? `opentracy serve` starts one)"
-        error = error_from(failure, target, failed.attempts, self.policy.secrets)
+        return self.raised(failure, target, failed.attempts, failed.failures[:-1])
+
+    def raised(
+        self,
+        failure: Failure,
+        target: Target,
+        attempts: Sequence[Attempt],
+        earlier: Iterable[tuple[Target, Failure]],
+        partial: Any = None,
+    ) -> APIError:
+        """A failure as an exception. `earlier`: what failed before it, for the notes; `partial`: what of a stream had
+        been given to the caller."""
+        error = error_from(failure, target, attempts, self.policy.secrets, partial)
         if target.provider == ENGINE:
             error.provider = behind_engine(target, failure)
-        note_earlier(error, failed.failures[:-1])
+        for other, before in earlier:
+            status = f" {before.status}" if before.status is not None else ""
+            error.add_note(f"before that, {other.name} failed: {class_name(before)}{status}: {before.message}")
         return error
-
-
-def note_earlier(error: APIError, failures: Iterable[tuple[Target, Failure]]) -> None:
-    """Says in the notes of a call's error what had failed before."""
-    for target, failure in failures:
-        status = f" {failure.status}" if failure.status is not None else ""
-        error.add_note(f"before that, {target.name} failed: {class_name(failure)}{status}: {failure.message}")
 
 
 def behind_engine(target: Target, failure: Failure) -> str:

@@ -12,12 +12,11 @@ from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
-from ._job import Job, note_earlier
+from ._job import Job
 from .core.failure import interrupted
 from .core.fold import fold
 from .core.plan import UNREADABLE, Opened, unreadable
 from .core.wire import Attempt, Chunk, Decoder, Failure, Target
-from .errors import error_from
 from .types import ModelResponse, StreamChunk, stream_chunk
 
 if TYPE_CHECKING:
@@ -127,11 +126,10 @@ class Progress:
         """What to raise once the chunks before the failure have been given."""
         assert self.failure is not None
         partial = self.response() if self.shown else None
-        error = error_from(self.failure, self.target, self._attempts, self._job.policy.secrets, partial)
         # the last failure of each target before this one
         earlier = {id(a.target): (a.target, a.failure) for a in self._attempts if a.failure is not None}
-        note_earlier(error, [pair for pair in earlier.values() if pair[0] is not self.target])
-        return error
+        others = [pair for pair in earlier.values() if pair[0] is not self.target]
+        return self._job.raised(self.failure, self.target, self._attempts, others, partial)
 
     def response(self) -> ModelResponse:
         """Everything shown so far as one answer."""

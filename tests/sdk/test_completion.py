@@ -322,6 +322,15 @@ def test_an_engine_is_told_of_a_short_patience(server: FaultServer, ask: Any) ->
     assert name not in server.seen[0].headers
 
 
+@pytest.mark.parametrize("said", [{"provider": "groq"}, {}])
+def test_who_failed_behind_an_engine_is_named_in_streams_too(server: FaultServer, ask: Any, said: dict[str, str]) -> None:
+    broken = event({}, error={"message": "cut", "code": "stream_interrupted", "status": 502, **said})
+    server(stream(*EVENTS[:2], broken))
+    with pytest.raises(ot.InternalServerError) as raised:
+        ask("openai/gpt-4o", force_engine=True, api_base=f"http://127.0.0.1:{server.port}", stream=True)
+    assert (raised.value.provider, raised.value.partial is None) == (said.get("provider", "openai"), False)
+
+
 def test_an_engine_that_is_not_there_is_named(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENTRACY_ENGINE_URL", "http://127.0.0.1:9")
     with pytest.raises(ot.APIConnectionError, match=r"127\.0\.0\.1:9") as raised:
