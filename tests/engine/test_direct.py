@@ -16,8 +16,8 @@ from both_ways import CONFIG, GOOD, MESSAGES, USAGE, Wire, answer, compared, com
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import opentracy.engine.asked as asked_module
 import opentracy.engine.direct_call as direct_call_module
-import opentracy.engine.served as served_module
 from opentracy.core.usual import UsualChat, doubled, more_keys, read_usual
 from opentracy.engine.config import AutoConfig, Config
 from opentracy.engine.errors import Refused
@@ -483,7 +483,7 @@ def test_prices_by_the_hour_count_from_when_the_request_began(
             costs: list[int | None] = []
             for hour in (10, 20):
                 ns = (1_764_115_200 + hour * 3600) * 10**9
-                for module in (direct_call_module, served_module):
+                for module in (direct_call_module, asked_module):
                     monkeypatch.setattr(module, "_time_ns", lambda ns=ns: ns)
                 await w.warm(body)
                 w.script[:] = [streamed(PIECES["good"])] if streaming else [GOOD]

@@ -582,14 +582,14 @@ def _patched(tmp_path: Path, code: str) -> dict[str, str]:
 
 
 BUG = """
-import opentracy.engine.served as served
-real = served.decode_body
+import opentracy.engine.asked as asked
+real = asked.decode_body
 def broken(data):
     body = real(data)
     if body.get("user") == "bug":
         raise ZeroDivisionError("SECRETBUGCANARY")
     return body
-served.decode_body = broken
+asked.decode_body = broken
 import opentracy.engine.probes as probes
 async def live(engine, request):
     raise ZeroDivisionError("SECRETBUGCANARY")

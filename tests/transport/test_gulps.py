@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from opentracy.core.wire import Failure, Origin
+from opentracy.transport.aanswer import Answer
 from opentracy.transport.aconnection import FLOOD_RATE, FLOOD_S, PROVEN, Connection
-from opentracy.transport.aio import AioTransport, Answer
+from opentracy.transport.aio import AioTransport
 
 HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 

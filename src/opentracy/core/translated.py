@@ -12,11 +12,12 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
+from .forwarding import Asked
 from .jsonio import encode
 from .relay import MAX_OPENING, EncodingRelay, finish_of, folded, sse_chunks
 from .usage import clean_int
 from .usual import SETTINGS, UsualChat
-from .wire import Asked, Call, Chunk, Decoder, HttpHead, HttpRequest, HttpResponse, Relay, Target
+from .wire import Call, Chunk, Decoder, HttpHead, HttpRequest, HttpResponse, Relay, Target
 
 _EVENTS = "text/event-stream"
 
@@ -49,7 +50,7 @@ class Told(msgspec.Struct, gc=False):
 
 
 class Translated(msgspec.Struct, gc=False):
-    """`wire.Forwarded`."""
+    """`forwarding.Forwarded`."""
 
     model: str
     usage: Told
@@ -57,7 +58,7 @@ class Translated(msgspec.Struct, gc=False):
 
 
 class Translating:
-    """`wire.Forwarding` for one target."""
+    """`forwarding.Forwarding` for one target."""
 
     __slots__ = ("_target", "events", "model", "streamed", "whole")
 
@@ -107,7 +108,7 @@ class Translating:
 
 
 class TranslatedStream:
-    """`wire.ForwardedStream`: a decoder up to the first content, and then its relay."""
+    """`forwarding.ForwardedStream`: a decoder up to the first content, and then its relay."""
 
     __slots__ = ("_decoder", "_relay", "_shown", "_taken", "_target", "done", "finish_reason", "odd", "usage")
 
@@ -133,7 +134,7 @@ class TranslatedStream:
         return str(self.last().get("model"))
 
     def open(self, data: bytes) -> bytes | None:
-        """What is to be sent on once there is content; see `wire.ForwardedStream`."""
+        """What is to be sent on once there is content; see `forwarding.ForwardedStream`."""
         decoder = self._decoder
         try:
             self._shown += decoder.feed(data[self._taken :])

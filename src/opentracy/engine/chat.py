@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from .asked import refuse
 from .auth import Identity, authenticate, authorize
 from .errors import Refused
 from .exchange import Exchange
 from .route import apart
-from .served import ServedCall, refuse
+from .served import ServedCall
 from .tags import says_something
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from msgspec import UNSET
 from msgspec.structs import replace
 
+from opentracy.core.forwarding import Forwarded
 from opentracy.core.jsonio import encode
 from opentracy.core.pricing import Cost, cost_of_plain
 from opentracy.core.usage import CleanUsage
-from opentracy.core.wire import Forwarded
 from opentracy.traces import Attempt, TraceRecord
 
 from .auth import Identity

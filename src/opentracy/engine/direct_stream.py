@@ -11,10 +11,11 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from opentracy.core.forwarding import ForwardedStream
 from opentracy.core.plan import Opened
 from opentracy.core.relay import tail
-from opentracy.core.wire import Attempt, Failure, ForwardedStream, HttpHead
-from opentracy.transport.aio import Answer
+from opentracy.core.wire import Attempt, Failure, HttpHead
+from opentracy.transport.aanswer import Answer
 
 from .direct_call import DirectCall
 from .lane import routing_headers

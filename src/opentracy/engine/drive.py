@@ -12,8 +12,9 @@ from typing import Any, Protocol
 
 from opentracy.core.failure import transport_failure
 from opentracy.core.plan import Completed, Opened, Read, Run, Send, Step
+from opentracy.transport.aanswer import Answer
 from opentracy.transport.aconnection import Connection
-from opentracy.transport.aio import AioTransport, Answer
+from opentracy.transport.aio import AioTransport
 
 
 class Client(Protocol):

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from opentracy import __version__
+from opentracy.core.forwarding import Forwarding
 from opentracy.core.jsonio import encode
 from opentracy.core.plan import Policy
 from opentracy.core.translated import translating
-from opentracy.core.wire import Forwarding, HttpRequest, Origin, Target, split_url
+from opentracy.core.wire import HttpRequest, Origin, Target, split_url
 from opentracy.traces import TraceRecord
 from opentracy.transport.http1 import request_head
 from opentracy.transport.proxy import authority

@@ -25,7 +25,7 @@ from .errors import failure_object
 from .paced import PacedWriter
 
 if TYPE_CHECKING:
-    from opentracy.transport.aio import Answer
+    from opentracy.transport.aanswer import Answer
 
     from .served import ServedCall
 

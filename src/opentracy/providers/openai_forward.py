@@ -11,10 +11,11 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from ..core.forwarding import Asked
 from ..core.jsonio import encode
 from ..core.usage import PlainUsage
 from ..core.usual import FIELDS, SETTINGS, UsualChat, UsualOptions
-from ..core.wire import Asked, HttpHead, HttpRequest, Target
+from ..core.wire import HttpHead, HttpRequest, Target
 from .insides import is_text
 from .openai_clean import CleanStream
 from .openai_messages import passes
@@ -51,7 +52,7 @@ _decode = msgspec.json.Decoder(_Clean).decode
 
 
 class OpenAIForwarding:
-    """`core.wire.Forwarding` for one target."""
+    """`core.forwarding.Forwarding` for one target."""
 
     __slots__ = ("_model", "_quirks", "_touched", "_usage_option", "model", "streamed", "whole")
 

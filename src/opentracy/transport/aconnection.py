@@ -16,7 +16,7 @@ from .http1 import ResponseReader
 from .proxy import Proxy
 
 if TYPE_CHECKING:
-    from .aio import Answer, Sink
+    from .aanswer import Answer, Sink
 
 HIGH_WATER = 256 << 10
 MAX_TAIL = 64 << 10
