@@ -37,7 +37,8 @@ KB_PER_THOUSAND = 32.0
 #: and this once: what fills up late
 KB_ONCE = 1536.0
 PARTS = 6
-#: a writer keeps so many records until they are projected, so that many are served before anything is compared
+#: a writer keeps so many records until they are projected, for which numpy is loaded, so that many are served by each
+#: worker before anything is compared
 WARM_REQUESTS = DEFAULT_LIMITS.recent_rows * 6 // 5
 #: what looks after the store does all that it does once it has put so many rows together; a long run waits for that
 LONG_S = 600.0
@@ -47,7 +48,8 @@ WARM_LONG = MERGED_ROWS * 6 // 5
 @dataclass
 class Report:
     """What a run showed. `floors`: (thousand requests, least resident KiB) of each part after the warm-up; `slope`: of
-    the line through them, KiB per thousand requests; `cpu_s`: processor time of the engine with all its processes."""
+    the line through them, KiB per thousand requests; `cpu_s`: processor time of the engine with all its processes; `warm`:
+    whether what was compared came after the warm-up: where too few were served, `flat` says nothing."""
 
     seconds: float
     requests: int = 0
@@ -58,15 +60,20 @@ class Report:
     slope: float = 0.0
     cpu_s: float = 0.0
     descriptors_grown: float = 0.0
+    warm: bool = True
 
     def flat(self) -> bool:
         """Whether memory and descriptors stayed where they were."""
         thousands = self.floors[-1][0] - self.floors[0][0]
         return self.slope * thousands < KB_ONCE + KB_PER_THOUSAND * thousands and self.descriptors_grown <= 2
 
-    def good(self) -> bool:
-        same = self.requests == self.traces and self.requests > 0
-        return same and not self.failures and self.texts == 1 and self.flat()
+    def whole(self) -> bool:
+        """Whether nothing was lost, doubled or answered otherwise."""
+        return self.requests == self.traces > 0 and not self.failures and self.texts == 1
+
+    def verdict(self) -> int:
+        """Exit status: 0 for a good run, 1 for a bad one, 2 for one that was too short to say anything of memory."""
+        return 1 if not self.whole() else 2 if not self.warm else 0 if self.flat() else 1
 
 
 def floors(points: list[tuple[float, float]], parts: int = PARTS) -> list[tuple[float, float]]:
@@ -97,6 +104,12 @@ def workers_of(engine: Engine, workers: int) -> list[int]:
 def processes(pid: int) -> list[int]:
     """A process and all that descend from it."""
     return [pid, *(found for child in children(pid) for found in processes(child))]
+
+
+def least_served(requests: int, cpus: list[float]) -> float:
+    """About how many requests that worker has served which got fewest, by the processor time of each. The kernel hands
+    out connections as it likes: of eight one worker may get two."""
+    return requests * min(cpus) / (sum(cpus) or 1.0)
 
 
 def cpu(pid: int) -> float:
@@ -131,24 +144,28 @@ class Samples:
                     out.write("{:.0f},{},{},{},{},{:.2f},{}\n".format(*row))
 
 
-def _points(engine: Engine, load: Load, seconds: float, workers: int, samples: Samples) -> Iterator[tuple[bool, int]]:
-    """(whether it is warm, requests so far), about thirty times or each second.
+def _points(engine: Engine, load: Load, seconds: float, workers: int, samples: Samples) -> Iterator[tuple[bool | None, int]]:
+    """(whether it is warm, None while it is warming up; requests so far), about thirty times or each second.
 
     The first third (at most five minutes) is the warm-up: what looks after the store once a minute loads libraries and
-    fills caches, once. It is longer where until then too few were served, but not more than twice the time of the run.
+    fills caches, once. It is longer where until then a worker has served too few, but not more than twice the time of
+    the run: then nothing is warm.
     """
     began = time.monotonic()
     warm = min(300.0, seconds / 3)
-    enough = max(WARM_REQUESTS * workers, WARM_LONG if seconds > LONG_S else 0)
     left = seconds - warm
     since: float | None = None
+    ready = False
     while since is None or time.monotonic() - since < left:
         requests = len(load.seen.acknowledged)
         spent = time.monotonic() - began
         samples.take(engine, spent, requests)
-        if since is None and spent >= warm and (requests >= enough or spent >= 2 * seconds):
-            since = time.monotonic()
-        yield since is not None, requests
+        if since is None and spent >= warm:
+            least = least_served(requests, [cpu(pid) for pid in workers_of(engine, workers)])
+            ready = least >= WARM_REQUESTS and (seconds <= LONG_S or requests >= WARM_LONG)
+            if ready or spent >= 2 * seconds:
+                since = time.monotonic()
+        yield None if since is None else ready, requests
         time.sleep(min(1.0, seconds / 30))
 
 
@@ -167,7 +184,8 @@ def run(
             points: list[tuple[float, float]] = []
             opened: list[int] = []
             for warm, requests in _points(engine, load, seconds, workers, Samples(samples)):
-                if warm:
+                if warm is not None:
+                    report.warm = warm
                     pids = workers_of(engine, workers)
                     points.append((requests / 1000, float(sum(map(resident_kb, pids)))))
                     opened.append(sum(map(descriptors, pids)))
@@ -193,7 +211,9 @@ def main() -> int:
     wanted = parser.parse_args()
     report = run(wanted.seconds, wanted.workers, wanted.clients, rate=wanted.rate, samples=wanted.samples)
     print(report)
-    return 0 if report.good() else 1
+    if not report.warm:
+        print("Too few requests for one of the workers to be warm: of memory this run says nothing, a longer one would")
+    return report.verdict()
 
 
 if __name__ == "__main__":
