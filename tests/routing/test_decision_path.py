@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from itertools import pairwise
 
@@ -189,7 +190,8 @@ def test_printable_is_what_python_says(text: str) -> None:
 
 
 _PARTS = """hello please answer thanks thank you explain what is 2+2 4 rain. rain? Answer: question: D. all of them , ! \n
-    assistant: system: You are an expert. As a tutor, **Question** ### ok Hi there: the follow x1 ty, could you (sure)""".split()
+    assistant: system: You are an expert. As a tutor, **Question** ### ok Hi there: the follow x1 ty, could you (sure)
+    thankful Thanks much very answer How a in find \u0130stanbul caf\u00e9 1990""".split()
 
 
 @given(st.lists(st.sampled_from(_PARTS), max_size=14), st.sampled_from([" ", "  ", "\n"]))
@@ -198,8 +200,30 @@ def test_shortcuts_strip_what_the_whole_search_strips(parts: list[str], between:
     found = core_text(text)
     every = text_module._STRIPPABLE | {""}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(text_module, "_ends_with_substance", lambda text: False)
+        for glance in ("_begins_with_substance", "_ends_with_substance"):
+            patch.setattr(text_module, glance, lambda text: False)
         patch.setattr(text_module, "_substance", lambda text: text_module._LONGEST_BOILERPLATE)
         for words in ("_PERSONA_WORDS", "_ROLE_WORDS", "_COURTESY_WORDS"):
             patch.setattr(text_module, words, every)
         assert core_text(text) == found
+
+
+def test_a_glance_settles_only_what_the_whole_search_leaves_alone() -> None:
+    """Texts nearly all of words that may be taken off, of every length around that of a glance."""
+    rng, t = random.Random(3), text_module
+    begins, ends = t._begins_with_substance, t._ends_with_substance
+    words = sorted(t._STRIPPABLE | t._TAIL_WORDS | t._THANKS)
+    other = ["whale", "x2", "1990", "caf\u00e9", "thankful", "don't", "x\u00b2", "\u0130s", "a_b", "c++", "##", "expert"]
+    marks = ["", "", "", "", ",", ".", "?", ":", "\n", ")", "*"]
+    settled = [0, 0]
+    with pytest.MonkeyPatch.context() as patch:
+        for glance in ("_begins_with_substance", "_ends_with_substance"):
+            patch.setattr(t, glance, lambda text: False)
+        for _ in range(8000):
+            said = [rng.choice(other if rng.random() < 0.15 else words) for _ in range(rng.randint(1, 12))]
+            text = " ".join([word + (rng.choice(marks) if rng.random() < 0.25 else "") for word in said])
+            for i, (glance, whole) in enumerate(((begins, t._strip_head), (ends, t._strip_tail))):
+                if glance(text):
+                    settled[i] += 1
+                    assert whole(text) == text
+    assert min(settled) > 800

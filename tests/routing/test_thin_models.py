@@ -24,8 +24,10 @@ from opentracy.routing.prior import (
     Figure,
     bent_gain,
     bent_reference,
+    logit,
     published,
     shrunk_domains,
+    sigmoid,
     solve_abilities,
 )
 from opentracy.routing.reader import Estimate
@@ -228,6 +230,41 @@ def test_a_text_far_from_the_training_prompts_is_judged_by_the_far_curve() -> No
     near, middle, far = gap(0.0), gap((_NEAR_UNTIL + _FAR_FROM) / 2), gap(1.0)
     assert near != pytest.approx(far, abs=1e-3)
     assert middle == pytest.approx((near + far) / 2)
+
+
+@pytest.mark.parametrize("novelty", [0.0, (2 * _NEAR_UNTIL + _FAR_FROM) / 3, (_NEAR_UNTIL + 2 * _FAR_FROM) / 3, 1.0])
+def test_the_curves_are_what_item_response_says_model_by_model(novelty: float) -> None:
+    router = load("default")
+    appraiser, heads = router._appraiser, router.artifact.manifest.heads
+    reference = router.artifact.manifest.reference
+    names = ("gpt-5", "groq/llama-3.1-8b-instant", "nobody/knows-it", "claude-sonnet-4")
+    plan = appraiser.plan(tuple(map(Candidate, names)), None)
+    known = [a for name in names if (a := router.abilities.find(name))]
+    assert len(known) == 3
+    read = router.estimate("Prove that the sum of two even numbers is even, then write it in Python.")
+    own = dict(zip(heads, read.quality, strict=True))
+    shares = appraiser._shares(read.quality)
+    gap = logit(own["prior:strong"]) - logit(own["prior:weak"])
+
+    def curve(bend: Bend) -> list[float]:
+        level = sum(a.overall.value for a in known) / len(known)
+        pivot = float(solve_abilities([level], [bend.stretch * d for d in reference["all"]])[0])
+        gain = bent_gain(float(gap), appraiser._mean_gain, bend.gain)
+        difficulty = -bend.stretch * float(logit(own["prior:difficulty"])) + pivot * (gain - 1)
+        total = np.zeros(len(known))
+        for domain, share in zip(DOMAINS, shares, strict=True):
+            levels = [shrunk_domains(a)[domain] for a in known]
+            total += share * sigmoid(
+                gain * solve_abilities(levels, *bent_reference(reference, domain, bend, pivot)) - difficulty
+            )
+        return list(total)
+
+    far = min(max((novelty - _NEAR_UNTIL) / (_FAR_FROM - _NEAR_UNTIL), 0.0), 1.0)
+    both = zip(curve(appraiser._near), curve(appraiser._far), strict=True)
+    wanted = [(1 - far) * a + far * b for a, b in both]
+    found = appraiser.figures(plan, Estimate(None, read.quality, read.nearest, novelty, 10), 10, Requirements()).quality
+    assert found[2] is None
+    assert [q for q in found if q is not None] == pytest.approx(wanted, abs=1e-9)
 
 
 @pytest.mark.parametrize("level", [0.35, 0.85])

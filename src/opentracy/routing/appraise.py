@@ -57,7 +57,9 @@ class Solved(NamedTuple):
 
     bend: Bend
     pivot: float  # ability, in logits, around which gain spreads
-    halves: Floats  # (models, domains + 1) half the abilities in logits; the last column is beyond any difficulty
+    # (models * (domains + 1), 2): half an ability in logits and -1/2, for a product with a text's gain and difficulty;
+    # the last row of a model is beyond any difficulty
+    steps: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,7 @@ class Plan:
     gap_errors: list[list[float]]  # the same of (its quality - the default's), paired where labels allow
     near: Solved  # of the unlabelled with figures, for texts near the training prompts
     far: Solved
+    between: Floats  # the steps of both, model by model: (models * 2 * (domains + 1), 4)
     unlabelled: list[int]  # the candidates that the rows of both belong to
     prices: list[tuple[float, float] | None]  # USD per token in, and per token of an ordinary model's answer out
     priced: list[tuple[float, float]] | None  # the same where no price is missing
@@ -116,7 +119,7 @@ class Appraiser:
         self._domains_of = itemgetter(*self._domain_heads) if self._domain_heads else None
         self._difficulty_head = m.heads.index(DIFFICULTY) if self._domain_heads else -1
         self._gain_heads = [m.heads.index(h) for h in (WEAK, STRONG)] if STRONG in m.heads else []
-        gains = m.reference.get("all:gain") if self._gain_heads else None
+        gains = m.reference.get("all:gain") if self._domain_heads and self._gain_heads else None
         self._mean_gain = float(np.mean(gains)) if gains else 1.0
         self._near, self._far = (_NEAR, _FAR) if gains else (_PLAIN, _PLAIN)
         self._usual = m.output_tokens.get("all", _OUTPUT_TOKENS)
@@ -153,6 +156,7 @@ class Appraiser:
         by_length = [f is not None and not price for f, price in zip(fitted, prices, strict=True)]
         errors, gaps = self._spreads(names, home, home_column, columns, figure_errors)
         contexts = [c.context for c in candidates if c.context is not None]
+        near, far = self._solve(figured, self._near), self._solve(figured, self._far)
         return Plan(
             candidates=candidates,
             names=names,
@@ -164,8 +168,9 @@ class Appraiser:
             errors=errors,
             shown_errors=[rounded(row, 1e4) for row in errors],
             gap_errors=gaps,
-            near=self._solve(figured, self._near),
-            far=self._solve(figured, self._far),
+            near=near,
+            far=far,
+            between=_side_by_side(near.steps, far.steps),
             unlabelled=unlabelled,
             prices=prices,
             priced=[price for price in prices if price] if all(prices) else None,
@@ -244,7 +249,7 @@ class Appraiser:
     def _solve(self, abilities: Sequence[Ability], bend: Bend) -> Solved:
         """Positions at which the mean over the reference prompts equals the published figures."""
         if not abilities:
-            return Solved(bend, 0.0, np.zeros((0, len(DOMAINS) + 1)))
+            return Solved(bend, 0.0, np.zeros((0, 2)))
         reference = self._artifact.manifest.reference
         # Gain spreads these models around what they are on average. Around the middle of the scale it would spread
         # nothing where all of them are strong, or weak, and move all of them instead.
@@ -256,7 +261,8 @@ class Appraiser:
             solve_abilities([f[d] for f in figures], *bent_reference(reference, d, bend, pivot)) for d in DOMAINS
         ]
         columns.append(np.full(len(abilities), _BEYOND))
-        return Solved(bend, pivot, 0.5 * np.stack(columns, 1))
+        halves = 0.5 * np.stack(columns, 1).ravel()
+        return Solved(bend, pivot, np.stack([halves, np.full(len(halves), -0.5)], 1))
 
     # -------------------------------------------------------------- once per text
     def figures(self, plan: Plan, e: Estimate, tokens: int, needs: Requirements) -> Figures:
@@ -287,38 +293,32 @@ class Appraiser:
         heads: the text's estimates. shares: of each domain in it.
         """
         far = (novelty - _NEAR_UNTIL) / (_FAR_FROM - _NEAR_UNTIL)
-        weights = np.array([*[0.5 * share for share in shares], 0.5])
+        difficulty, gap = self._place(heads)
+        weights = [0.5 * share for share in shares]
+        weights.append(0.5)
         if far <= 0.0:
-            return self._curve(plan.near, heads, weights)
-        plain = self._curve(plan.far, heads, weights)
+            return _curve(plan.near.steps, self._bent(plan.near, difficulty, gap), weights)
         if far >= 1.0:
-            return plain
-        return [far * a + (1.0 - far) * b for a, b in zip(plain, self._curve(plan.near, heads, weights), strict=True)]
+            return _curve(plan.far.steps, self._bent(plan.far, difficulty, gap), weights)
+        places = self._bent(plan.near, difficulty, gap) + self._bent(plan.far, difficulty, gap)
+        near = 1.0 - far
+        return _curve(plan.between, places, [near * w for w in weights] + [far * w for w in weights])
 
-    def _curve(self, solved: Solved, heads: Sequence[float], weights: Floats) -> list[float]:
-        """Mean over the domains of sigmoid(gain * ability - difficulty), per model. With sigmoid(z) = (1 + tanh(z / 2))
-        / 2, and since the shares add up to one, few steps over the table are all it takes: the last column's tanh is
-        1, and the weights are half the shares and a half for it.
-        """
-        difficulty, gain = self._place(heads, solved)
-        half = solved.halves * gain
-        half -= 0.5 * difficulty
-        np.tanh(half, half)
-        found: list[float] = half.dot(weights).tolist()
-        return found
-
-    def _place(self, heads: Sequence[float], solved: Solved) -> tuple[float, float]:
-        """(difficulty in logits, gain per step of ability, 1 on average) of one text, for these models."""
+    def _place(self, heads: Sequence[float]) -> tuple[float, float]:
+        """(difficulty, what a strong model gains over a weak one) of one text, in logits."""
         if not self._domain_heads:
-            return difficulty_of(sum(heads) / len(heads)), 1.0
-        bend = solved.bend
-        difficulty = bend.stretch * difficulty_of(heads[self._difficulty_head])
-        if not bend.gain:
-            return difficulty, 1.0
+            return difficulty_of(sum(heads) / len(heads)), self._mean_gain
+        difficulty = difficulty_of(heads[self._difficulty_head])
+        if not self._gain_heads:  # then no bend asks for it
+            return difficulty, self._mean_gain
         weak, strong = self._gain_heads
-        gap = difficulty_of(heads[weak]) - difficulty_of(heads[strong])
-        gain = bent_gain(gap, self._mean_gain, bend.gain)
-        return difficulty + solved.pivot * (gain - 1.0), gain
+        return difficulty, difficulty_of(heads[weak]) - difficulty_of(heads[strong])
+
+    def _bent(self, solved: Solved, difficulty: float, gap: float) -> list[float]:
+        """[gain per step of ability, 1 on average; difficulty] for these models."""
+        bend = solved.bend
+        gain = bent_gain(gap, self._mean_gain, bend.gain) if bend.gain else 1.0
+        return [gain, bend.stretch * difficulty + solved.pivot * (gain - 1.0)]
 
     def _shares(self, heads: Sequence[float]) -> list[float]:
         """Share of each domain in one text. Estimates that were averaged say too little: their squares have the least
@@ -350,6 +350,25 @@ class Appraiser:
             residual = plan.residuals[e.cluster][i]
             out.append(max(fitted.base + fitted.per_char * e.length + residual, 0.1 * fitted.mean))
         return out
+
+
+def _side_by_side(near: Floats, far: Floats) -> Floats:
+    """Both models' steps in one table, so that a text between the two needs no more calls than another."""
+    each = (-1, len(DOMAINS) + 1, 2)
+    nothing = np.zeros_like(near).reshape(each)
+    halves = [near.reshape(each), nothing], [nothing, far.reshape(each)]
+    return np.stack([np.concatenate(half, 2) for half in halves], 1).reshape(-1, 4)
+
+
+def _curve(steps: Floats, place: Sequence[float], weights: Sequence[float]) -> list[float]:
+    """Mean over the domains of sigmoid(gain * ability - difficulty), per model. With sigmoid(z) = (1 + tanh(z / 2))
+    / 2, and since the shares add up to one, few steps over the table are all it takes: the last row's tanh is 1, and
+    the weights are half the shares and a half for it.
+    """
+    half = steps.dot(place)
+    np.tanh(half, half)
+    found: list[float] = half.reshape(-1, len(weights)).dot(weights).tolist()
+    return found
 
 
 class Spread:

@@ -110,7 +110,7 @@ class StaticEmbedder:
         ids = ids.take(once)
         weights = self._roots.take(counts.take(once))
         weights *= self._scales.take(ids)
-        found: Vector = weights.dot(self._rows.take(ids, axis=0).astype(np.float32))
+        found: Vector = weights.dot(self._rows.take(ids, axis=0))  # which makes them float32
         return found
 
     def embed_many(self, texts: Sequence[str]) -> Matrix:

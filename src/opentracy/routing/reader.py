@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from operator import add
 
 import numpy as np
 
@@ -123,10 +124,12 @@ class Reader:
         dots *= self._per_norm
         nearest = tuple([(i, dots.item(i) * self._width) for i in order[:_SHOWN]])
         np.exp(dots, dots)
-        parts = [self._kernel_weights.dot(dots).tolist(), *map(self._tables.__getitem__, entries)]
+        found = self._kernel_weights.dot(dots).tolist()
+        for entry in entries:
+            found = map(add, found, self._tables[entry])
         if self._near_weight > 0:
-            parts.append(self._neighbours(x, order, entries))
-        quality = [0.0 if q < 0.0 else 1.0 if q > 1.0 else q for q in map(sum, zip(*parts, strict=True))]
+            found = map(add, found, self._neighbours(x, order, entries))
+        quality = [0.0 if q < 0.0 else 1.0 if q > 1.0 else q for q in found]
         cosine, around = self.around.look(x, order)
         return Estimate(blocked, quality, nearest, self._novelty.score(cosine, form, around), length)
 

@@ -97,10 +97,13 @@ _ROLE_WORDS = frozenset(
 ) | {""}
 _COURTESY_WORDS = frozenset("please kindly could can would will i help hi hello hey dear good".split()) | {""}  # noqa: SIM905
 _PRINTABLE = bytes(range(32, 127))
-_STRIPPABLE = _EMPTY_WORDS | _PERSONA_WORDS | _ROLE_WORDS | _COURTESY_WORDS
+_OPENING_WORDS = _PERSONA_WORDS | _ROLE_WORDS | _COURTESY_WORDS
+_STRIPPABLE = _EMPTY_WORDS | _OPENING_WORDS
 _FIRST = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 _SYMBOL = re.compile(r"[^\w\s.,!?:;'\-()*#\"_]|\d")
 _THANKS = frozenset(["please", "pls", "plz", "thx", "ty", "cheers", "regards", "bye"])
+_PASSED_WORDS = _EMPTY_WORDS - _LABEL_WORDS - _THANKS - {"thank", "thanks"}  # end nothing by themselves
+_GLANCE = 40  # characters, some seven words: most texts are settled by those at either end
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 _COURTESY_HEAD = re.compile(
     r"(?:(?:please|kindly|could\s+you|can\s+you|would\s+you|will\s+you|i\s+would\s+like\s+you\s+to|"
@@ -172,7 +175,24 @@ def _head_end(text: str) -> int:
     return 0
 
 
+def _begins_with_substance(text: str) -> bool:
+    """Whether a text plainly comes to what it asks before anything that could be taken off: the ordinary case, settled
+    by a few words and no regular expression. False says nothing.
+    """
+    words = text[:_GLANCE].split(" ")
+    if words[0].lower() in _OPENING_WORDS:
+        return False
+    for word in words[:-1]:  # the last may be half a word
+        if not word.isalpha():
+            return False
+        if word.lower() not in _EMPTY_WORDS:
+            return True
+    return False
+
+
 def _strip_head(text: str) -> str:
+    if _begins_with_substance(text):
+        return text
     for _ in range(_ROUNDS):
         end = _head_end_of(text)
         if not end or end >= len(text):
@@ -220,11 +240,19 @@ def _tail_start(text: str) -> int:
 
 
 def _ends_with_substance(text: str) -> bool:
-    """Whether the last word is plainly none that a courtesy or a label could end with: the ordinary case, settled by
-    one word. False says nothing.
+    """Whether the last words are plainly not all ones that a courtesy or a label could consist of: the ordinary case,
+    settled by a few words. False says nothing.
     """
-    last = text[-40:].rstrip(_TAIL_MARKS).rsplit(" ", 1)
-    return len(last) == 2 and last[1].isalnum() and last[1].isascii() and last[1].lower() not in _TAIL_WORDS
+    words = text[-_GLANCE:].rstrip(_TAIL_MARKS).split(" ")
+    for word in words[:0:-1]:  # the first may be half a word
+        if not (word.isalnum() and word.isascii()):
+            return False
+        low = word.lower()
+        if low not in _TAIL_WORDS:
+            return True
+        if low not in _PASSED_WORDS:
+            return False
+    return False
 
 
 def _strip_tail(text: str) -> str:
