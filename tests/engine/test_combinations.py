@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,8 +16,9 @@ import pytest
 from both_ways import CONFIG, GOOD, MESSAGES, Wire, answer, streamed, wire
 
 from opentracy.core.wire import Failure, Target
-from opentracy.engine.config import AutoConfig
+from opentracy.engine.config import AutoConfig, TracesConfig
 from opentracy.engine.health import CONSECUTIVE, WINDOW_MIN, Health
+from opentracy.engine.idempotency import Replays
 from opentracy.providers import registry
 from opentracy.routing import load
 
@@ -93,5 +96,46 @@ def test_nobody_is_told_to_come_back_sooner_than_the_provider_asks(hint: str, sa
             w.script[:] = [answer({"error": {"message": "slow down"}}, "429 Too Many", f"retry-after: {hint}\r\n")]
             status, headers, _ = await w.post(asked("quick"))
             assert (status, headers["retry-after"]) == (429, said)
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+
+
+KEY = "Idempotency-Key: k1\r\n"
+
+
+def test_an_answer_that_waits_for_its_trace_is_kept_though_its_client_left(tmp_path: Path) -> None:
+    """With strict durability; it was billed, so that the repetition must not be sent to the provider."""
+    config = msgspec.structs.replace(CONFIG, traces=TracesConfig(durability="strict"))
+
+    async def main() -> None:
+        async with wire(config) as w:
+            w.engine.replays = Replays(tmp_path, w.engine.loop.call_later)
+            committed: Future[None] = Future()
+            w.engine.traces.put_durable = lambda record: w.records.append(record) or committed
+            w.script[:] = [GOOD]
+            asking = asyncio.ensure_future(w.post(asked("quick"), KEY))
+            await _traced(w, 1)
+            w.writer.close()
+            await asyncio.gather(asking, return_exceptions=True)
+            await asyncio.sleep(0.05)
+            committed.set_result(None)
+            await w.connect()
+            status, headers, _ = await w.post(asked("quick"), KEY)
+            assert (status, headers.get("x-opentracy-replayed"), len(w.seen)) == (200, "true", 1)
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+
+
+@pytest.mark.parametrize(("status", "kept"), [(400, True), (404, True), (402, False), (409, False), (429, False), (500, False)])
+def test_only_a_final_answer_is_kept_under_its_key(tmp_path: Path, status: int, kept: bool) -> None:
+    """What money, patience or somebody else's mistake was the matter with may go well the next time."""
+
+    async def main() -> None:
+        async with wire() as w:
+            w.engine.replays = Replays(tmp_path, w.engine.loop.call_later)
+            w.script[:] = [answer({"error": {"message": "no"}}, f"{status} No"), GOOD]
+            first, _, _ = await w.post(asked("quick"), KEY)
+            again, headers, _ = await w.post(asked("quick"), KEY)
+            assert (again, "x-opentracy-replayed" in headers) == ((first, True) if kept else (200, False))
 
     asyncio.run(asyncio.wait_for(main(), 60))

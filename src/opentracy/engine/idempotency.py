@@ -2,8 +2,8 @@
 
 Belongs here: claiming a key, waiting for whoever has it, keeping and replaying the answer for a day, in the accounts'
 directory so that every worker and the next start know of it. Not here: what a request is (`served`). A key belongs to
-its caller and its path. An answer is kept when it is final (below 500, and not 408, 409 or 429): whatever may come out
-differently next time frees the key, and a waiting repetition then takes its turn.
+its caller and its path. An answer is kept when it is final (below 500, and neither about money, permission, time nor
+rates): whatever may come out differently next time frees the key, and a waiting repetition then takes its turn.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ KEEP_S: Final = 24 * 3600
 MAX_KEY: Final = 255
 MAX_ANSWER: Final = 4 << 20
 POLL_S: Final = 0.05
-_NOT_FINAL: Final = frozenset({408, 409, 429, 499})
+_NOT_FINAL: Final = frozenset({402, 403, 408, 409, 429, 499})
 
 
 @dataclass(frozen=True, slots=True)

@@ -284,9 +284,11 @@ class ServedCall(AskedCall):
     # ---------------------------------------------------------------- owner of the exchange
     def client_gone(self) -> None:
         """The client left: the provider is stopped, and the trace says how far it came."""
+        if self.ended:
+            return  # its answer is there, and only waits for its trace to be on disk
         if self.stream is not None:
             self.stream.client_gone()
-        elif self.drive is not None and not self.ended:
+        elif self.drive is not None:
             self.drive.cancel()
             self.cancelled()
         exchange: Any = self.exchange
