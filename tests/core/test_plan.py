@@ -281,8 +281,9 @@ def test_secrets_are_masked() -> None:
     assert failed.failures[0][1].message == "boom ***"
 
 
-def test_the_total_limit_ends_the_call() -> None:
-    failed, log = drive([status(500)], n=5, policy={"total": 0.4})
+@pytest.mark.parametrize("total", [0.4, 0.502])
+def test_the_total_limit_ends_the_call(total: float) -> None:
+    failed, log = drive([status(500)], n=5, policy={"total": total})
     assert isinstance(failed, PlanFailed)
     assert log == ["send a"]  # the next wait would pass the limit
 

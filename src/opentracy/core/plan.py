@@ -195,7 +195,7 @@ def run(
             if guard is not None and not guard.may_retry(target):
                 break
             wait = backoff(outcome, retry, uniform(), policy.max_wait)
-            if wait is None or (limit is not None and clock() + wait >= limit):
+            if wait is None or (limit is not None and clock() + wait > limit - LEAST_S):
                 break
             yield Sleep(wait)
             waited = wait
