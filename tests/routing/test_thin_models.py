@@ -10,7 +10,7 @@ import pytest
 from routing_kit import MODELS, labelled
 
 from opentracy.routing import Candidate, Requirements, load
-from opentracy.routing.appraise import _FAR_FROM, _NEAR_UNTIL
+from opentracy.routing.appraise import _FAR_FROM, _NEAR_UNTIL, Appraiser, far_share
 from opentracy.routing.artifact import Artifact, decode, encode
 from opentracy.routing.embed import static_embedder
 from opentracy.routing.estimate import unit
@@ -24,6 +24,7 @@ from opentracy.routing.prior import (
     Figure,
     bent_gain,
     bent_reference,
+    domain_figures,
     logit,
     published,
     shrunk_domains,
@@ -152,7 +153,24 @@ def test_uncertain_domain_figures_are_pulled_to_the_overall_figure() -> None:
     vague = Ability(Figure(0.7), {"math": Figure(0.9, se=0.2)})
     assert shrunk_domains(sure)["math"] == pytest.approx(0.9, abs=0.01)
     assert shrunk_domains(vague)["math"] < 0.75
-    assert shrunk_domains(vague)["code"] == 0.7
+    assert "code" not in shrunk_domains(vague)
+
+
+def test_a_missing_domain_figure_moves_with_those_of_the_other_candidates() -> None:
+    """Where everybody does badly, who has no figure is not the best for it."""
+    hard = [
+        Ability(Figure(0.7), {"math": Figure(0.4, se=0.001)}),
+        Ability(Figure(0.6), {"math": Figure(0.3, se=0.001)}),
+    ]
+    (alone,) = domain_figures([Ability(Figure(0.65))])
+    first, second, third = domain_figures([*hard, Ability(Figure(0.65))])
+    assert alone == pytest.approx([0.65] * len(DOMAINS))
+    at = DOMAINS.index("math")
+    assert (first[at], second[at]) == pytest.approx((0.4, 0.3), abs=0.01)
+    assert third[at] == pytest.approx(0.65 - 2 / 3 * 0.3, abs=0.01)
+    others = [i for i in range(len(DOMAINS)) if i != at]
+    assert third[others] == pytest.approx([0.65] * len(others))
+    assert domain_figures([Ability(Figure(0.1)), Ability(Figure(0.9), {"math": Figure(0.05, se=0.001)})]).min() >= 0
 
 
 def test_the_bundled_router_orders_known_models_and_leaves_unknown_ones_alone() -> None:
@@ -213,23 +231,51 @@ def test_models_of_every_maker_have_figures() -> None:
     assert published().find("openai/a-model-nobody-measured") is None
 
 
-def test_a_text_far_from_the_training_prompts_is_judged_by_the_far_curve() -> None:
-    """Near them the gain of strong models per text counts for more; in between the two are mixed."""
+def _read(heads: dict[str, float], novelty: float) -> Estimate:
+    """An estimate of the bundled router with these heads, all others at .2."""
+    names = load("default").artifact.manifest.heads
+    return Estimate(None, [heads.get(name, 0.2) for name in names], ((0, 1.0),), novelty, 10)
+
+
+def test_a_text_far_from_the_training_prompts_is_judged_by_the_figures_of_its_domains_alone() -> None:
+    """How hard it is, is estimated near them only; in between the two are mixed."""
+    figures = {"a": Ability(Figure(0.6), {"code": Figure(0.9, se=0.001)}), "b": Ability(Figure(0.7))}
+    appraiser = load("default", abilities=figures)._appraiser
+    plan = appraiser.plan((Candidate("a"), Candidate("b")), None)
+    code = {"prior:code": 0.9, "example:code": 0.9}
+
+    def quality(novelty: float, difficulty: float) -> list[float]:
+        e = _read({**code, "prior:difficulty": difficulty}, novelty)
+        return [q for q in appraiser.figures(plan, e, 10, Requirements()).quality if q is not None]
+
+    for novelty in (_FAR_FROM, 1.0):
+        assert quality(novelty, 0.3) == pytest.approx(quality(novelty, 0.8))
+    assert quality(1.0, 0.3)[0] > quality(1.0, 0.3)[1] > 0.7
+    near, middle, far = (quality(n, 0.3) for n in (0.0, (_NEAR_UNTIL + _FAR_FROM) / 2, 1.0))
+    assert near == quality(_NEAR_UNTIL, 0.3)
+    assert quality(0.0, 0.8)[0] > near[0] + 0.1
+    assert middle == pytest.approx([(a + b) / 2 for a, b in zip(near, far, strict=True)])
+
+
+def test_the_domains_of_a_text_far_from_the_training_prompts_are_what_the_examples_say() -> None:
     appraiser = load("default")._appraiser
-    assert appraiser._near.gain > appraiser._far.gain > 0
-    plan = appraiser.plan((Candidate("openai/gpt-5"), Candidate("groq/llama-3.1-8b-instant")), None)
-    e = load("default").estimate("Which of these planets is the largest: Mars, Venus, Jupiter or Mercury?")
+    e = _read({"prior:math": 0.8, "example:reasoning": 0.8}, 0.0)
+    shares = [dict(zip(DOMAINS, appraiser._shares(e.quality, far), strict=True)) for far in (0.0, 0.5, 1.0)]
+    assert all(sum(s.values()) == pytest.approx(1) for s in shares)
+    assert max(shares[0], key=shares[0].__getitem__) == "math"
+    assert shares[1]["math"] == pytest.approx(shares[1]["reasoning"])
+    assert max(shares[2], key=shares[2].__getitem__) == "reasoning"
 
-    def gap(novelty: float) -> float:
-        found = appraiser.figures(plan, Estimate(None, e.quality, e.nearest, novelty, 10), 10, Requirements())
-        strong, weak = found.quality
-        assert strong is not None
-        assert weak is not None
-        return strong - weak
 
-    near, middle, far = gap(0.0), gap((_NEAR_UNTIL + _FAR_FROM) / 2), gap(1.0)
-    assert near != pytest.approx(far, abs=1e-3)
-    assert middle == pytest.approx((near + far) / 2)
+def test_an_artifact_without_heads_of_the_examples_reads_domains_from_its_own() -> None:
+    whole = load("default").artifact
+    renamed = [h.replace("example:", "other:") for h in whole.manifest.heads]
+    older = Artifact(
+        msgspec.structs.replace(whole.manifest, heads=renamed), *(getattr(whole, n) for n in Artifact.__slots__[1:])
+    )
+    appraiser = Appraiser(older, published())
+    e = _read({"prior:math": 0.8}, 1.0)
+    assert appraiser._shares(e.quality, 1.0) == appraiser._shares(e.quality, 0.0)
 
 
 @pytest.mark.parametrize("novelty", [0.0, (2 * _NEAR_UNTIL + _FAR_FROM) / 3, (_NEAR_UNTIL + 2 * _FAR_FROM) / 3, 1.0])
@@ -243,7 +289,9 @@ def test_the_curves_are_what_item_response_says_model_by_model(novelty: float) -
     assert len(known) == 3
     read = router.estimate("Prove that the sum of two even numbers is even, then write it in Python.")
     own = dict(zip(heads, read.quality, strict=True))
-    shares = appraiser._shares(read.quality)
+    far = far_share(novelty)
+    shares = appraiser._shares(read.quality, far)
+    figures = domain_figures(known)
     gap = logit(own["prior:strong"]) - logit(own["prior:weak"])
 
     def curve(bend: Bend) -> list[float]:
@@ -252,15 +300,13 @@ def test_the_curves_are_what_item_response_says_model_by_model(novelty: float) -
         gain = bent_gain(float(gap), appraiser._mean_gain, bend.gain)
         difficulty = -bend.stretch * float(logit(own["prior:difficulty"])) + pivot * (gain - 1)
         total = np.zeros(len(known))
-        for domain, share in zip(DOMAINS, shares, strict=True):
-            levels = [shrunk_domains(a)[domain] for a in known]
+        for domain, share, levels in zip(DOMAINS, shares, figures.T.tolist(), strict=True):
             total += share * sigmoid(
                 gain * solve_abilities(levels, *bent_reference(reference, domain, bend, pivot)) - difficulty
             )
         return list(total)
 
-    far = min(max((novelty - _NEAR_UNTIL) / (_FAR_FROM - _NEAR_UNTIL), 0.0), 1.0)
-    both = zip(curve(appraiser._near), curve(appraiser._far), strict=True)
+    both = zip(curve(appraiser._near), figures @ shares, strict=True)
     wanted = [(1 - far) * a + far * b for a, b in both]
     found = appraiser.figures(plan, Estimate(None, read.quality, read.nearest, novelty, 10), 10, Requirements()).quality
     assert found[2] is None
@@ -335,7 +381,7 @@ def test_the_bundled_router_knows_what_a_text_is_about(domain: str, prompt: str)
     heads, found = router.artifact.manifest.heads, router.estimate(prompt).quality
     shares = {d: float(found[heads.index("prior:" + d)]) for d in DOMAINS}
     assert max(shares, key=shares.__getitem__) == domain
-    sharpened = dict(zip(DOMAINS, router._appraiser._shares(found), strict=True))
+    sharpened = dict(zip(DOMAINS, router._appraiser._shares(found, 0.0), strict=True))
     assert sum(sharpened.values()) == pytest.approx(1)
     assert sharpened[domain] > shares[domain] / sum(shares.values())
 

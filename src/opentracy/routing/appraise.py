@@ -29,7 +29,7 @@ from opentracy.routing.prior import (
     bent_gain,
     bent_reference,
     difficulty_of,
-    shrunk_domains,
+    domain_figures,
     solve_abilities,
 )
 from opentracy.routing.reader import Estimate
@@ -38,10 +38,10 @@ DIFFICULTY, WEAK, STRONG = "prior:difficulty", "prior:weak", "prior:strong"
 _OUTPUT_TOKENS = 400.0  # expected answer length where nothing was learned about it
 _PROMPT_TOKENS = 300.0  # of an ordinary request, for the scale of the cost weight
 _PRIOR_MODEL_ERROR = 0.06  # how far one-parameter item response is from the truth, beside the figure's own error
-# Chosen by benchmarks/routing_dayone.py, over rows seen and sets not seen. Near the training prompts difficulty is
-# estimated too near the middle, and what strong models gain over weak ones is known better.
+# Chosen by benchmarks/routing_dayone.py. Near the training prompts difficulty is estimated too near the middle. Far
+# from them it says nothing: among prompts of a kind that was left out it does not go with the models' scores at all.
+# There figures count alone, those of the domains that the examples name.
 _NEAR = Bend(stretch=1.2, gain=0.7)
-_FAR = Bend(stretch=1.0, gain=0.5)
 _PLAIN = Bend(stretch=1.0, gain=0.0)  # where no gain was learned
 _NEAR_UNTIL, _FAR_FROM = 0.85, 0.98  # novelty
 _SPREAD_PULL = 10.0  # prompts' worth of the overall variance in a cluster's
@@ -77,8 +77,7 @@ class Plan:
     shown_errors: list[list[float | None]]  # `errors`, rounded as an explanation shows them
     gap_errors: list[list[float]]  # the same of (its quality - the default's), paired where labels allow
     near: Solved  # of the unlabelled with figures, for texts near the training prompts
-    far: Solved
-    between: Floats  # the steps of both, model by model: (models * 2 * (domains + 1), 4)
+    far: Floats  # (models, domains) their figures, for texts far from them
     unlabelled: list[int]  # the candidates that the rows of both belong to
     prices: list[tuple[float, float] | None]  # USD per token in, and per token of an ordinary model's answer out
     priced: list[tuple[float, float]] | None  # the same where no price is missing
@@ -95,6 +94,12 @@ class Plan:
 def rounded(values: Sequence[float | None], scale: float) -> list[float | None]:
     """To so many parts; `round` takes four times as long, and a decision shows dozens of figures."""
     return [None if value is None else floor(value * scale + 0.5) / scale for value in values]
+
+
+def far_share(novelty: float) -> float:
+    """How far a text is from the training prompts: 0 = among them, 1 = of another kind."""
+    far = (novelty - _NEAR_UNTIL) / (_FAR_FROM - _NEAR_UNTIL)
+    return 0.0 if far < 0.0 else 1.0 if far > 1.0 else far
 
 
 class Figures(NamedTuple):
@@ -116,12 +121,14 @@ class Appraiser:
         self._bare = {bare_name(name): i for i, name in reversed(list(enumerate(m.models)))}
         self._extra = [m.extra_error.get(name, 0.0) for name in m.models]
         self._domain_heads = [m.heads.index("prior:" + d) for d in DOMAINS] if DIFFICULTY in m.heads else []
+        taught = [m.heads.index(h) for d in DOMAINS if (h := "example:" + d) in m.heads]
         self._domains_of = itemgetter(*self._domain_heads) if self._domain_heads else None
+        self._far_domains_of = itemgetter(*taught) if len(taught) == len(DOMAINS) else self._domains_of
         self._difficulty_head = m.heads.index(DIFFICULTY) if self._domain_heads else -1
         self._gain_heads = [m.heads.index(h) for h in (WEAK, STRONG)] if STRONG in m.heads else []
         gains = m.reference.get("all:gain") if self._domain_heads and self._gain_heads else None
         self._mean_gain = float(np.mean(gains)) if gains else 1.0
-        self._near, self._far = (_NEAR, _FAR) if gains else (_PLAIN, _PLAIN)
+        self._near = _NEAR if gains else _PLAIN
         self._usual = m.output_tokens.get("all", _OUTPUT_TOKENS)
         self._lengths = [m.output_tokens.get(d, self._usual) for d in DOMAINS]
         self._spread = Spread(artifact)
@@ -156,7 +163,7 @@ class Appraiser:
         by_length = [f is not None and not price for f, price in zip(fitted, prices, strict=True)]
         errors, gaps = self._spreads(names, home, home_column, columns, figure_errors)
         contexts = [c.context for c in candidates if c.context is not None]
-        near, far = self._solve(figured, self._near), self._solve(figured, self._far)
+        domains = domain_figures(figured)
         return Plan(
             candidates=candidates,
             names=names,
@@ -168,9 +175,8 @@ class Appraiser:
             errors=errors,
             shown_errors=[rounded(row, 1e4) for row in errors],
             gap_errors=gaps,
-            near=near,
-            far=far,
-            between=_side_by_side(near.steps, far.steps),
+            near=self._solve(figured, domains, self._near),
+            far=domains,
             unlabelled=unlabelled,
             prices=prices,
             priced=[price for price in prices if price] if all(prices) else None,
@@ -246,7 +252,7 @@ class Appraiser:
         ability = self.abilities.find(model)
         return -1.0 if ability is None else ability.overall.value
 
-    def _solve(self, abilities: Sequence[Ability], bend: Bend) -> Solved:
+    def _solve(self, abilities: Sequence[Ability], domains: Floats, bend: Bend) -> Solved:
         """Positions at which the mean over the reference prompts equals the published figures."""
         if not abilities:
             return Solved(bend, 0.0, np.zeros((0, 2)))
@@ -256,9 +262,9 @@ class Appraiser:
         level = sum(a.overall.value for a in abilities) / len(abilities)
         plain = [bend.stretch * d for d in reference["all"]]
         pivot = float(solve_abilities([level], plain)[0]) if bend.gain else 0.0
-        figures = [shrunk_domains(a) for a in abilities]
         columns = [
-            solve_abilities([f[d] for f in figures], *bent_reference(reference, d, bend, pivot)) for d in DOMAINS
+            solve_abilities(domains[:, i].tolist(), *bent_reference(reference, d, bend, pivot))
+            for i, d in enumerate(DOMAINS)
         ]
         columns.append(np.full(len(abilities), _BEYOND))
         halves = 0.5 * np.stack(columns, 1).ravel()
@@ -268,12 +274,12 @@ class Appraiser:
     def figures(self, plan: Plan, e: Estimate, tokens: int, needs: Requirements) -> Figures:
         """Quality with its errors, and cost, of every candidate. tokens: of the prompt."""
         heads = e.quality
-        length, shares = self._usual, _EVEN
+        length, shares, far = self._usual, _EVEN, far_share(e.novelty)
         if self._domain_heads and (plan.unlabelled or plan.needs_length):
-            shares = self._shares(heads)
+            shares = self._shares(heads, far)
             length = sum(map(mul, self._lengths, shares))
         if plan.unlabelled:
-            found = self._from_abilities(plan, e.novelty, heads, shares)
+            found = self._from_abilities(plan, far, heads, shares)
             quality: list[float | None] = [*found]
             if len(found) != len(plan.names):
                 known = dict(zip(plan.unlabelled, found, strict=True))
@@ -285,24 +291,20 @@ class Appraiser:
         cost = self._costs(plan, e, tokens, needs, length)
         return Figures(quality, plan.errors[e.cluster], plan.gap_errors[e.cluster], cost)
 
-    def _from_abilities(
-        self, plan: Plan, novelty: float, heads: Sequence[float], shares: Sequence[float]
-    ) -> list[float]:
+    def _from_abilities(self, plan: Plan, far: float, heads: Sequence[float], shares: Sequence[float]) -> list[float]:
         """Quality of the unlabelled candidates from their figures and the text's difficulty, gain and domains.
 
-        heads: the text's estimates. shares: of each domain in it.
+        far: 0..1. heads: the text's estimates. shares: of each domain in it.
         """
-        far = (novelty - _NEAR_UNTIL) / (_FAR_FROM - _NEAR_UNTIL)
-        difficulty, gap = self._place(heads)
+        if far >= 1.0:
+            found: list[float] = plan.far.dot(shares).tolist()
+            return found
         weights = [0.5 * share for share in shares]
         weights.append(0.5)
+        curve = _curve(plan.near.steps, self._bent(plan.near, *self._place(heads)), weights)
         if far <= 0.0:
-            return _curve(plan.near.steps, self._bent(plan.near, difficulty, gap), weights)
-        if far >= 1.0:
-            return _curve(plan.far.steps, self._bent(plan.far, difficulty, gap), weights)
-        places = self._bent(plan.near, difficulty, gap) + self._bent(plan.far, difficulty, gap)
-        near = 1.0 - far
-        return _curve(plan.between, places, [near * w for w in weights] + [far * w for w in weights])
+            return curve
+        return [far * a + (1.0 - far) * b for a, b in zip(plan.far.dot(shares).tolist(), curve, strict=True)]
 
     def _place(self, heads: Sequence[float]) -> tuple[float, float]:
         """(difficulty, what a strong model gains over a weak one) of one text, in logits."""
@@ -320,13 +322,16 @@ class Appraiser:
         gain = bent_gain(gap, self._mean_gain, bend.gain) if bend.gain else 1.0
         return [gain, bend.stretch * difficulty + solved.pivot * (gain - 1.0)]
 
-    def _shares(self, heads: Sequence[float]) -> list[float]:
+    def _shares(self, heads: Sequence[float], far: float) -> list[float]:
         """Share of each domain in one text. Estimates that were averaged say too little: their squares have the least
         log loss, out of fold and on the kinds of prompts of another set.
         """
-        if self._domains_of is None:
+        if self._domains_of is None or self._far_domains_of is None:
             return _EVEN
-        shares = [value * value if value > _LEAST else _LEAST * _LEAST for value in self._domains_of(heads)]
+        values: Sequence[float] = self._domains_of(heads) if far < 1.0 else self._far_domains_of(heads)
+        if 0.0 < far < 1.0:
+            values = [a + far * (b - a) for a, b in zip(values, self._far_domains_of(heads), strict=True)]
+        shares = [value * value if value > _LEAST else _LEAST * _LEAST for value in values]
         total = sum(shares)
         return [share / total for share in shares]
 
@@ -350,14 +355,6 @@ class Appraiser:
             residual = plan.residuals[e.cluster][i]
             out.append(max(fitted.base + fitted.per_char * e.length + residual, 0.1 * fitted.mean))
         return out
-
-
-def _side_by_side(near: Floats, far: Floats) -> Floats:
-    """Both models' steps in one table, so that a text between the two needs no more calls than another."""
-    each = (-1, len(DOMAINS) + 1, 2)
-    nothing = np.zeros_like(near).reshape(each)
-    halves = [near.reshape(each), nothing], [nothing, far.reshape(each)]
-    return np.stack([np.concatenate(half, 2) for half in halves], 1).reshape(-1, 4)
 
 
 def _curve(steps: Floats, place: Sequence[float], weights: Sequence[float]) -> list[float]:

@@ -6,7 +6,8 @@ worse than knowing nothing.
 
 The model is one-parameter item response: q = sigmoid(a - d), d the prompt's difficulty, a set so that the mean over
 reference prompts equals the published figure; with domains, the sum over domains of p(domain | prompt) times the same
-per domain. Domain figures are shrunk to the overall figure, the more the less certain they are.
+per domain. Domain figures are shrunk to the overall figure, the more the less certain they are. A domain that a model
+has no figure for is as far from its overall figure as it is for the other candidates: domains are easy or hard for all.
 """
 
 from __future__ import annotations
@@ -192,13 +193,25 @@ def solve_abilities(
 
 
 def shrunk_domains(ability: Ability) -> dict[str, float]:
-    """Domain figures pulled to the overall figure by signal variance / (signal + error variance)."""
+    """Domain figures pulled to the overall figure by signal variance / (signal + error variance); those there are."""
     out = {}
-    for domain in DOMAINS:
-        figure = ability.domains.get(domain)
-        if figure is None:
-            out[domain] = ability.overall.value
-            continue
+    for domain, figure in ability.domains.items():
         rho = _SIGNAL_SPREAD**2 / (_SIGNAL_SPREAD**2 + figure.se**2)
         out[domain] = ability.overall.value + rho * (figure.value - ability.overall.value)
     return out
+
+
+def domain_figures(abilities: Sequence[Ability]) -> npt.NDArray[np.float64]:
+    """(models, domains) of models that are compared with one another.
+
+    A missing figure is the overall figure, moved like the domain's known figures are moved from theirs: as one of them
+    more that says nothing has moved.
+    """
+    if not abilities:
+        return np.zeros((0, len(DOMAINS)))
+    overall = np.array([a.overall.value for a in abilities])[:, None]
+    known = [shrunk_domains(a) for a in abilities]
+    moved = np.array([[row.get(d, math.nan) for d in DOMAINS] for row in known]) - overall
+    there = ~np.isnan(moved)
+    usual = np.where(there, moved, 0.0).sum(0) / (there.sum(0) + 1)
+    return np.asarray(np.clip(overall + np.where(there, moved, usual), 0.0, 1.0))
