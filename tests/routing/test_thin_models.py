@@ -94,7 +94,9 @@ def test_adding_needs_a_label(without_star: Artifact) -> None:
 
 def test_a_new_model_that_answers_like_a_known_one_is_estimated_like_it() -> None:
     draw = np.random.default_rng(4)
-    known = np.where(draw.random((400, 3)) < 0.5, 0.2, 0.8).astype(np.float32)  # three models, good at different prompts
+    known = np.where(draw.random((400, 3)) < 0.5, 0.2, 0.8).astype(
+        np.float32
+    )  # three models, good at different prompts
     score = (draw.random(400) < known[:, 1]).astype(float)
     far, smooth = np.zeros((400, 1), np.float32), np.eye(1)
     few = fit_column(known[:20], far[:20], smooth, score[:20])
@@ -103,6 +105,51 @@ def test_a_new_model_that_answers_like_a_known_one_is_estimated_like_it() -> Non
     assert few.slopes[1] > 0.5 > max(few.slopes[0], few.slopes[2])
     assert abs(many.slopes[0]) < 0.15
     assert few.slopes.sum() == pytest.approx(1, abs=0.5)
+
+
+def test_who_is_surprised_by_the_same_prompts_is_taken_after() -> None:
+    """Estimates alone cannot tell the two known models apart; whose luck the new one shares can."""
+    draw = np.random.default_rng(7)
+    known = np.stack([np.full(60, 0.5), draw.choice([0.3, 0.7], 60)], 1).astype(np.float32)
+    luck = (draw.random((60, 2)) < known).astype(np.float32)
+    far, smooth = np.zeros((60, 1), np.float32), np.eye(1)
+    copied = fit_column(known, far, smooth, luck[:, 1].astype(float), luck - known, 0.0)
+    blind = fit_column(known, far, smooth, luck[:, 1].astype(float))
+    assert copied.slopes[1] - copied.slopes[0] > blind.slopes[1] - blind.slopes[0] + 0.1
+
+
+def test_a_weak_model_is_weak_in_proportion() -> None:
+    draw = np.random.default_rng(8)
+    known = np.repeat(draw.choice([0.3, 0.9], 200)[:, None], 3, axis=1).astype(np.float32)
+    weak = fit_column(known, np.zeros((200, 1), np.float32), np.eye(1), (draw.random(200) < 0.25 * known[:, 0]) * 1.0)
+    assert weak.slopes.sum() == pytest.approx(0.25, abs=0.15)
+    assert weak.level == pytest.approx(0, abs=0.08)
+
+
+def test_what_went_badly_for_all_says_less_where_a_model_is_nearly_always_wrong() -> None:
+    """It was wrong already: it is not credited with as much as a middling one."""
+    known, far, bad = (
+        np.full((200, 3), 0.5, np.float32),
+        np.zeros((200, 1), np.float32),
+        np.full((200, 3), -0.1, np.float32),
+    )
+
+    def credit(share: float) -> float:
+        score = (np.arange(200) < 200 * share) * 1.0
+        told, plain = fit_column(known, far, np.eye(1), score, bad, 1.0), fit_column(known, far, np.eye(1), score)
+        return float((told(known, far) - plain(known, far)).mean())
+
+    assert credit(0.45) == pytest.approx(0.1, abs=0.02)
+    assert 0.04 < credit(0.1) < 0.8 * credit(0.45)
+
+
+@pytest.mark.parametrize("company", [0, 1, 2, 7])
+def test_a_column_is_found_among_any_number_of_models(company: int) -> None:
+    draw = np.random.default_rng(company)
+    known = draw.uniform(0.2, 0.8, (20, company)).astype(np.float32)
+    found = fit_column(known, np.zeros((20, 2), np.float32), np.eye(2), np.ones(20), known * 0, 0.5)
+    assert found.slopes.shape == (company,)
+    assert float(found(known, np.zeros((20, 2), np.float32)).mean()) > 0.6
 
 
 def test_a_model_without_company_is_fitted_to_its_level() -> None:

@@ -4,11 +4,12 @@ Belongs here: what twenty labels say about a model, and its column. Not here: tr
 without any label (prior.py).
 
 The new model is taken for another draw from the population that the known models come from: its expected score is their
-mean, plus a mixture of their deviations, plus a level and a smooth surface of its own. All of this is fitted at once,
-with a normal prior on every part, so that the labels decide how much of each is believed; with few labels most of it
-stays at the mean of the others. A labelled prompt that the known models found harder than expected tells less
-against the new one, which takes some noise out of the labels. Every estimator is linear in its heads, so the result is
-one more column everywhere and nothing in the request path is special.
+mean, as a whole a little higher or lower in proportion, plus a mixture of their deviations from it, plus a level and a
+smooth surface of its own. All of this is fitted at once, with a normal prior on every part, so that the labels decide
+how much of each is believed; with few labels most of it stays at the mean of the others. A labelled prompt that the
+known models found harder than expected tells less against the new one, which takes some noise out of the labels; which
+of them found it so also says whom the new one takes after. Every estimator is linear in its heads, so the result is one
+more column everywhere and nothing in the request path is special.
 """
 
 from __future__ import annotations
@@ -41,12 +42,13 @@ from opentracy.routing.train import embed_rows, fit_costs, text_length
 
 Lengths = npt.NDArray[np.int64]
 # Chosen with every model of both label sets left out in turn (20, 50 and 200 labels, many draws); flat around here.
-_MIXTURE = 2.0  # prior variance of the slopes, for two known models; it falls as 1 / (models - 1)
-_ALONE = 0.1  # the same beside a single known model, whose population nobody knows
-_LEVEL, _LEVEL_ALONE = 0.08, 0.15  # standard deviation of the level that no mixture explains
+_SCALE = 0.3  # standard deviation of the proportion in which a model is better or worse than the mean of the others
+_MIXTURE = 2.0  # prior variance of the slopes on the deviations, for two known models; it falls as 1 / (models - 1)
+_LEVEL, _LEVEL_ALONE = 0.04, 0.15  # standard deviation of the level that no proportion explains; beside one model only
 _SURFACE = 0.25  # standard deviation of what is the model's own at one place
 _NOISE = 0.15  # variance of a label at a prompt of middling difficulty
 _MIDDLING = 0.21
+_ALIKE = 0.1  # how much a known model's surprises say about its likeness, beside its estimates
 _SHARED_ALONE = 0.5  # share of a surprise that models have in common, where it cannot be measured
 _FIRST_PULL = 3.0  # labels' worth of belief that the level is that of the others, for a first guess of it
 _SAME = 0.998  # cosine above which a labelled prompt is a prototype: stored in int8, it keeps .998 to .9999 of itself
@@ -69,31 +71,50 @@ class Column:
         return np.asarray(self.plain(known) + near @ self.surface, dtype=np.float32)
 
 
-def fit_column(known: Matrix, near: Matrix, smooth: Floats, score: Floats) -> Column:
+def fit_column(
+    known: Matrix, near: Matrix, smooth: Floats, score: Floats, surprise: Matrix | None = None, shared: float = 0.0
+) -> Column:
     """known: (n, M) estimates of the other models at the labelled prompts, made without them; near: (n, C) closeness to
-    the centres; smooth: (C, C) that of the centres to each other; score: (n,) labels.
+    the centres; smooth: (C, C) that of the centres to each other; score: (n,) labels; surprise: (n, M) how far the
+    scores of the others lay above their estimates there, 0 = unknown; shared: share of the mean surprise that a model
+    has in common with them.
     """
-    (n, m), f, closest = known.shape, known.astype(np.float64), near.astype(np.float64)
-    middle = f.mean(1) if m else np.full(n, 0.5)
-    slope, level = (_MIXTURE / (m - 1), _LEVEL) if m > 1 else (_ALONE, _LEVEL_ALONE)
-    if not m:
-        level = 0.5
-    guess = (score.sum() + _FIRST_PULL * middle.mean()) / (n + _FIRST_PULL)
-    chance = np.clip(guess + 0.8 * (middle - middle.mean()), 0.1, 0.9)
-    # beside one model only: nearer to 0 or 1 there is less room to follow it, as for one logistic curve and another
-    room = min(1.0, guess * (1 - guess) / max(middle.mean() * (1 - middle.mean()), 1e-3)) if m == 1 else 1.0
-    start = (1 - room) * float(middle.mean()) if m else 0.5
-    expected = start + room * middle if m else middle
-    trust = _MIDDLING / (_NOISE * chance * (1 - chance))
-    parts = np.concatenate([f, np.ones((n, 1)), closest], axis=1)
+    (n, m), f = known.shape, known.astype(np.float64)
+    beyond = np.zeros((n, m)) if surprise is None else surprise.astype(np.float64)
+    middle, common = (f.mean(1), shared * beyond.mean(1)) if m else (np.full(n, 0.5), np.zeros(n))
+    typical = middle.mean()
+    guess = ((score - common).sum() + _FIRST_PULL * typical) / (n + _FIRST_PULL)
+    # nearer to 0 or 1 there is less room to follow the others, in what surprised them as well
+    room = min(1.0, guess * (1 - guess) / max(typical * (1 - typical), 1e-3))
+    start, follow = _before(m, float(typical), room)
+    trust = _MIDDLING / (_NOISE * _variance(guess + 0.8 * (middle - typical)))
+    apart = f - middle[:, None] + _ALIKE * (beyond - beyond.mean(1, keepdims=True)) if m else f
+    parts = np.concatenate([middle[:, None], apart, np.ones((n, 1)), near.astype(np.float64)], axis=1)
     pull = np.zeros((parts.shape[1], parts.shape[1]))
-    pull[range(m), range(m)] = 1 / slope
-    pull[m, m] = 1 / level**2
-    pull[m + 1 :, m + 1 :] = smooth / _SURFACE**2
+    own = [1 / _SCALE**2, *[max(m - 1, 1) / _MIXTURE] * m, 1 / (_LEVEL if m > 1 else _LEVEL_ALONE) ** 2]
+    pull[range(m + 2), range(m + 2)] = own
+    pull[m + 2 :, m + 2 :] = smooth / _SURFACE**2
     weighted = parts.T * trust
-    found = np.linalg.solve(weighted @ parts + pull, weighted @ (score - expected))
-    slopes = found[:m] + room / max(m, 1)
-    return Column(slopes.astype(np.float32), float(found[m]) + start, found[m + 1 :].astype(np.float32))
+    found = np.linalg.solve(weighted @ parts + pull, weighted @ (score - room * common - start - follow * middle))
+    scale, mixture, level, surface = follow + found[0], found[1 : m + 1], start + found[m + 1], found[m + 2 :]
+    if not m:
+        return Column(mixture.astype(np.float32), float(level + scale * typical), surface.astype(np.float32))
+    slopes = scale / m + mixture - mixture.mean()
+    return Column(slopes.astype(np.float32), float(level), surface.astype(np.float32))
+
+
+def _before(m: int, typical: float, room: float) -> tuple[float, float]:
+    """What a new model is expected to do before its first label, as start + follow * mean of the m others."""
+    if not m:
+        return 0.5, 0.0
+    # beside one model only it is followed as one logistic curve follows another
+    return ((1 - room) * typical, room) if m == 1 else (0.0, 1.0)
+
+
+def _variance(chance: Floats) -> Floats:
+    """Of a label whose mean is `chance`."""
+    bounded = np.clip(chance, 0.1, 0.9)
+    return np.asarray(bounded * (1 - bounded), dtype=np.float64)
 
 
 def estimates(artifact: Artifact, x: Matrix) -> Matrix:
@@ -169,7 +190,7 @@ class _Seen:
     """What the artifact says about the labelled prompts."""
 
     known: Matrix  # (n, M) the known models' estimates, from fits that had not seen the prompt
-    surprise: Vector  # (n,) how far the known models' scores lay above their estimates, on average; 0 = not labelled
+    surprise: Matrix  # (n, M) how far the known models' scores lay above their estimates; 0 = not labelled
     row: npt.NDArray[np.intp]  # (n,) the prototype that is the prompt itself, -1 = none
 
 
@@ -182,13 +203,8 @@ def _seen(a: Artifact, x: Matrix) -> _Seen:
     stored = a.out_of_fold[nearest][:, :count]
     held = same & ~np.isnan(stored).any(1)
     known[held] = stored[held]
-    surprise = np.zeros(len(x), np.float32)
-    if count:
-        left = np.where(same[:, None], a.prototypes.scores[nearest][:, :count] - known, np.nan)
-        judged = ~np.isnan(left)
-        surprise = np.asarray(
-            np.where(judged, left, 0.0).sum(1) / np.maximum(judged.sum(1), 1) * _shared(a), dtype=np.float32
-        )
+    left = np.where(same[:, None], a.prototypes.scores[nearest][:, :count] - known, np.nan)
+    surprise = np.where(np.isnan(left), 0.0, left).astype(np.float32)
     return _Seen(known, surprise, np.where(same, nearest, -1))
 
 
@@ -214,7 +230,7 @@ def _add_one(a: Artifact, model: str, x: Matrix, score: Vector, costs: Floats | 
     count, bag = len(a.manifest.models), a.bag
     seen, near = _seen(a, x), closeness(x, bag.centres, a.kernel.width)
     smooth = closeness(unit(bag.centres), bag.centres, a.kernel.width).astype(np.float64) + 1e-4 * np.eye(len(near[0]))
-    column = fit_column(seen.known, near, smooth, score.astype(np.float64) - seen.surprise)
+    column = fit_column(seen.known, near, smooth, score.astype(np.float64), seen.surprise, _shared(a))
     # the kernel model is a part of the mean of several: what it alone carries must be larger in it
     weights = a.manifest.weights
     share = weights[2] / sum(weights)
