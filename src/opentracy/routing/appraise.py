@@ -14,6 +14,7 @@ from math import floor
 from operator import itemgetter, mul
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -102,8 +103,8 @@ def far_share(novelty: float) -> float:
     return 0.0 if far < 0.0 else 1.0 if far > 1.0 else far
 
 
-class Figures(NamedTuple):
-    """Candidates' figures for one text, in their order."""
+class Figures(msgspec.Struct, frozen=True):
+    """Candidates' figures for one text, in their order. A Struct, because one is made on every request."""
 
     quality: list[float | None]
     error: list[float | None]

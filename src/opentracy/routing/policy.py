@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import erf, floor, sqrt
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -119,8 +119,10 @@ def name_order(names: Sequence[str]) -> list[int]:
     return [places[name] for name in names]
 
 
-class Field(NamedTuple):
-    """All candidates of one decision, a list per figure, in one order. excluded: None = nobody is."""
+class Field(msgspec.Struct, frozen=True):
+    """All candidates of one decision, a list per figure, in one order. excluded: None = nobody is. A Struct, because
+    one is made on every request, and a named tuple takes twice as long.
+    """
 
     names: Sequence[str]
     order: Sequence[int]  # name_order

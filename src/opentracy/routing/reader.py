@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from operator import add
 
+import msgspec
 import numpy as np
 
 from opentracy.routing.artifact import Artifact
@@ -25,25 +26,15 @@ _ENOUGH = 8  # times the number of neighbours: prototypes looked at before the n
 _SHOWN = 3  # nearest clusters that an explanation names
 
 
-class Estimate:
+class Estimate(msgspec.Struct):
     """What the artifact says about one text. Treat as a value: it is shared by a cache. Small, because a thousand are
     kept: what they hold is what the next text's estimate finds its memory cold by."""
 
-    __slots__ = ("blocked", "length", "nearest", "novelty", "quality")
-
-    def __init__(
-        self,
-        blocked: str | None,
-        quality: list[float],
-        nearest: tuple[tuple[int, float], ...],
-        novelty: float,
-        length: int,
-    ) -> None:
-        self.blocked = blocked  # empty, unreadable, too_long, language: no estimate can be trusted
-        self.quality = quality  # per head
-        self.nearest = nearest  # (position, cosine) of the nearest clusters of the primary map, the text's own first
-        self.novelty = novelty  # 0..1: share of training prompts that were less unlike their neighbours
-        self.length = length  # characters of the stripped text, white space folded
+    blocked: str | None  # empty, unreadable, too_long, language: no estimate can be trusted
+    quality: list[float]  # per head
+    nearest: tuple[tuple[int, float], ...]  # (position, cosine) of the nearest clusters of the primary map, own first
+    novelty: float  # 0..1: share of training prompts that were less unlike their neighbours
+    length: int  # characters of the stripped text, white space folded
 
     @property
     def cluster(self) -> int:

@@ -136,8 +136,9 @@ class Decision:
         if self._scores is None:
             figures, field = self._figures
             excluded = field.excluded or [None] * len(field.names)
-            rows = zip(field.names, *figures, field.utility, excluded, strict=True)
-            self._scores = tuple([Score(n, q, e, c, u, x, g) for n, q, e, g, c, u, x in rows])
+            own = figures.quality, figures.error, figures.cost
+            rows = zip(field.names, *own, field.utility, excluded, figures.gap_error, strict=True)
+            self._scores = tuple([Score(*row) for row in rows])
         return self._scores
 
     @property
