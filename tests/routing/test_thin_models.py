@@ -26,6 +26,7 @@ from opentracy.routing.prior import (
     bent_reference,
     domain_figures,
     logit,
+    plain_name,
     published,
     shrunk_domains,
     sigmoid,
@@ -276,6 +277,39 @@ def test_models_of_every_maker_have_figures() -> None:
     ):  # fmt: skip
         assert published().find(model) is not None, model
     assert published().find("openai/a-model-nobody-measured") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        ("bedrock/us.anthropic.claude-haiku-4-5-20251001-v1:0", "claude-haiku-4-5"),
+        ("vertex/claude-haiku-4-5@20251001", "claude-haiku-4-5"),
+        ("bedrock/global.zai.glm-5.3", "glm-5.3"),
+        ("bedrock/openai.gpt-oss-120b-1:0", "gpt-oss-120b"),
+        ("bedrock/anthropic.claude-opus-4-6-v1", "claude-opus-4-6"),
+        ("openai/gpt-5.4-2026-03-05", "gpt-5.4"),
+        ("cohere/command-r-plus-04-2024", "command-r-plus"),
+        ("openrouter/deepseek/deepseek-r1-0528:free", "deepseek-r1-0528"),
+        ("deepseek/DeepSeek-V3", "deepseek-v3"),
+        ("fireworks/accounts/fireworks/models/glm-4p6", "glm-4.6"),
+        ("cerebras/llama3.1-8b", "llama3.1-8b"),
+        ("mistral/mistral-small-2506", "mistral-small-2506"),
+    ],
+)  # fmt: skip
+def test_where_a_model_is_served_and_when_it_came_out_is_not_its_name(name: str, plain: str) -> None:
+    assert plain_name(name) == plain
+
+
+def test_a_models_figures_are_found_by_what_it_is_called() -> None:
+    known = Abilities(
+        {"anthropic.claude-x-1-20260101-v1:0": Ability(Figure(0.7)), "claude-x-1-turbo": Ability(Figure(0.9))}
+    )
+    for name in ("claude-x-1", "bedrock/eu.anthropic.claude-x-1-v1:0", "openrouter/anthropic/claude-x-1:free"):
+        found = known.find(name)
+        assert found is not None, name
+        assert found.overall.value == 0.7
+    assert known.find("claude-x") is None
+    assert known.find("claude-x-2") is None
 
 
 def _read(heads: dict[str, float], novelty: float) -> Estimate:

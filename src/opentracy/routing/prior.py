@@ -13,6 +13,7 @@ has no figure for is as far from its overall figure as it is for the other candi
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -72,15 +73,44 @@ def bare_name(model: str) -> str:
     return model.rsplit("/", 1)[-1].lower()
 
 
+_PLACE = re.compile(r"(?:global|regional|us-gov|[a-z]{2}|apac)\.(?=[a-z]+\.)")
+_VENDOR = re.compile(r"[a-z]+\.(?=[a-z])")
+_VERSION = re.compile(r"-(?:v\d+|(?:v?\d+:\d+))$")  # Bedrock's
+_POINT = re.compile(r"(?<=\d)p(?=\d)")  # Fireworks' way to write one
+_RELEASE = re.compile(
+    r"(?:[-@]20\d{6}|-20\d\d-\d\d-\d\d|-\d\d-20\d\d)?"  # 20250514, 2025-08-07, 08-2024
+    r"(?::[a-z]+)?$"  # a marketplace's variant
+)
+
+
+def plain_name(model: str) -> str:
+    """What weights are called apart from where they are served and when they came out.
+
+    `us.anthropic.claude-haiku-4-5-20251001-v1:0` and `claude-haiku-4-5@20251001` -> `claude-haiku-4-5`.
+    """
+    bare = bare_name(model)
+    place = _PLACE.match(bare)
+    bare = bare[place.end() :] if place else bare
+    vendor = _VENDOR.match(bare)
+    if vendor:
+        bare = _VERSION.sub("", bare[vendor.end() :])
+    return _POINT.sub(".", _RELEASE.sub("", bare, count=1))
+
+
 class Abilities:
     """Lookup of published figures by model name. Immutable."""
 
     def __init__(self, rows: Mapping[str, Ability]) -> None:
         self._rows = {k.lower(): v for k, v in rows.items()}
+        self._plain: dict[str, Ability] = {}
+        for name, row in self._rows.items():
+            self._plain.setdefault(plain_name(name), row)
 
     def find(self, model: str) -> Ability | None:
-        """By full name, then by the bare name; None = no figures, so never chosen by score."""
-        return self._rows.get(model.lower()) or self._rows.get(bare_name(model))
+        """By full name, by the bare name, then by what is left of it without place and date of release; None = no
+        figures, so never chosen by score.
+        """
+        return self._rows.get(model.lower()) or self._rows.get(bare_name(model)) or self._plain.get(plain_name(model))
 
     def __len__(self) -> int:
         return len(self._rows)
