@@ -20,6 +20,7 @@ from opentracy.engine.errors import Refused, status_of
 from opentracy.engine.exchange import Exchange
 from opentracy.engine.health import Health
 from opentracy.engine.http import Connection
+from opentracy.engine.offered import offered
 from opentracy.engine.route import available
 from opentracy.engine.server import HttpLimits, HttpServer
 from opentracy.engine.state import Snapshot
@@ -27,6 +28,7 @@ from opentracy.engine.tags import read_tags
 from opentracy.engine.validate import check_chat, decode_body
 from opentracy.engine.watchdog import Watchdog
 from opentracy.routing import load
+from opentracy.routing.prior import Abilities, Ability, Figure, plain_name
 
 
 # ---------------------------------------------------------------- configuration
@@ -393,10 +395,29 @@ def test_watchdog_tells_once_for_each_stand_still(caplog: pytest.LogCaptureFixtu
 
 def test_auto_without_a_list_takes_each_model_once() -> None:
     """The published figures name some models under their dates as well."""
-    models = Snapshot(Config(), {"OPENAI_API_KEY": "k"}, router=load("default")).auto_models
-    assert "openai/gpt-4o" in models and "openai/gpt-4o-2024-08-06" not in models
-    bare = [re.sub(r"-\d{4}-\d{2}-\d{2}$|-latest$", "", model) for model in models]
-    assert len(set(bare)) == len(bare) > 3
+    models = Snapshot(Config(), {"OPENAI_API_KEY": "k", "ANTHROPIC_API_KEY": "k"}, router=load("default")).auto_models
+    bare = [re.sub(r"-\d{4}-\d{2}-\d{2}$|-\d{8}$|-latest$", "", model) for model in models]
+    assert len(set(bare)) == len(bare) > 4
+    assert {model.partition("/")[0] for model in models} == {"openai", "anthropic"}
+    assert len({plain_name(model) for model in models}) == len(models)
+
+
+def test_auto_without_a_list_leaves_out_what_another_model_makes_needless() -> None:
+    def found(**values: tuple[float, float] | Ability) -> list[str]:
+        rows = {n.replace("_", "-"): v if isinstance(v, Ability) else Ability(Figure(*v)) for n, v in values.items()}
+        return [name.partition("/")[2] for name in offered(Abilities(rows), lambda provider: provider == "openai")]
+
+    # o1 costs more than o3, which costs more than o4-mini; claude has no key
+    assert found(o1=(0.8, 0.02), o3=(0.9, 0.02), o4_mini=(0.7, 0.02), claude_opus_4_5=(0.95, 0.02)) == ["o3", "o4-mini"]
+    assert found(o1=(0.95, 0.02), o3=(0.9, 0.02)) == ["o1", "o3"]
+    # hardly known, it displaces nobody
+    assert found(o1=(0.8, 0.02), o3=(0.82, 0.06)) == ["o1", "o3"]
+    # a specialist stays
+    coder = Ability(Figure(0.8, 0.02), {"code": Figure(0.95)})
+    assert found(o1=coder, o3=Ability(Figure(0.9, 0.02), {"code": Figure(0.85)})) == ["o1", "o3"]
+    assert found(o1=coder, o3=Ability(Figure(0.9, 0.02), {"math": Figure(0.85)})) == ["o3"]
+    # one that is not offered neither appears nor displaces, and an unknown price is no price
+    assert found(o1=(0.8, 0.02), o3=Ability(Figure(0.9, 0.02), offered=False), gpt_unheard_of=(0.9, 0.02)) == ["o1"]
 
 
 def test_models_that_rest_are_marked_while_they_rest_and_no_longer() -> None:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from opentracy.core.jsonio import encode
 from opentracy.core.plan import Policy
-from opentracy.core.pricing import expected_cost
 from opentracy.core.wire import Credentials, Target
 from opentracy.providers import registry
 
@@ -24,6 +23,7 @@ from .capabilities import candidate
 from .config import MAX_FALLBACKS, AliasConfig, Config, shown
 from .configfile import ConfigError, secret
 from .errors import Refused
+from .offered import offered
 from .outlets import require
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("opentracy.engine")
 _PLAIN = re.compile(r"[\x21-\x7e][\x20-\x7e]{0,255}\Z")
-_DATED = re.compile(r"-(?:\d{4}-\d{2}-\d{2}|\d{8}|latest)$")
 _CACHE_LIMIT = 2048
 
 
@@ -149,7 +148,7 @@ class Snapshot:
 
     # ---------------------------------------------------------------- auto
     def _auto_models(self) -> tuple[str, ...]:
-        """What `auto` may choose from: the configured models, or every published one whose provider has a key."""
+        """What `auto` may choose from: the configured models, or what is offered of providers that have a key."""
         wanted = self.config.auto.models
         for model in wanted:
             try:
@@ -157,23 +156,8 @@ class Snapshot:
             except ValueError as e:
                 raise ConfigError(f"auto.models: {str(e).partition(', or set')[0]}") from None
         if not wanted and self.router is not None:
-            wanted = self._known_models()
+            wanted = offered(self.router.abilities, self.has_key)
         return tuple(model for model in wanted if self.has_key(registry.split(model)[0].name))
-
-    def _known_models(self) -> list[str]:
-        """Models with published figures and a price, named with their provider."""
-        assert self.router is not None
-        found = []
-        for name in self.router.abilities:
-            try:
-                row, bare = registry.split(name)
-            except ValueError:
-                continue
-            if self.has_key(row.name) and expected_cost(row.name, bare, 1000, 1000) is not None:
-                found.append(f"{row.name}/{bare}")
-        names = dict.fromkeys(found)
-        # a model under its date as well is one candidate, not two that are always equal
-        return sorted(name for name in names if _DATED.sub("", name) not in names or not _DATED.search(name))
 
     @property
     def auto_default(self) -> str | None:

@@ -46,6 +46,7 @@ class Ability(msgspec.Struct, frozen=True):
     domains: dict[str, Figure] = {}
     output_tokens: float | None = None  # mean answer length, where measured
     cost: float | None = None  # USD per call, when the user states it (predict --abilities)
+    offered: bool = True  # to everybody: no retired model, no special purpose, no price that is many times the others'
 
 
 class UserAbility(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -62,6 +63,7 @@ class _Row(msgspec.Struct, frozen=True):
     overall: Figure
     domains: dict[str, Figure] = {}
     output_tokens: float | None = None
+    offered: bool = True
 
 
 class _Table(msgspec.Struct, frozen=True):
@@ -76,7 +78,7 @@ def bare_name(model: str) -> str:
 _PLACE = re.compile(r"(?:global|regional|us-gov|[a-z]{2}|apac)\.(?=[a-z]+\.)")
 _VENDOR = re.compile(r"[a-z]+\.(?=[a-z])")
 _VERSION = re.compile(r"-(?:v\d+|(?:v?\d+:\d+))$")  # Bedrock's
-_POINT = re.compile(r"(?<=\d)p(?=\d)")  # Fireworks' way to write one
+_POINT = re.compile(r"(?<=\d)[p.](?=\d)")  # 4.6, 4p6 and 4-6 are all in use for one version
 _RELEASE = re.compile(
     r"(?:[-@]20\d{6}|-20\d\d-\d\d-\d\d|-\d\d-20\d\d)?"  # 20250514, 2025-08-07, 08-2024
     r"(?::[a-z]+)?$"  # a marketplace's variant
@@ -94,7 +96,7 @@ def plain_name(model: str) -> str:
     vendor = _VENDOR.match(bare)
     if vendor:
         bare = _VERSION.sub("", bare[vendor.end() :])
-    return _POINT.sub(".", _RELEASE.sub("", bare, count=1))
+    return _POINT.sub("-", _RELEASE.sub("", bare, count=1))
 
 
 class Abilities:
@@ -124,9 +126,10 @@ class Abilities:
 
     @classmethod
     def parse(cls, raw: bytes) -> Abilities:
-        """The shipped table (data/abilities.json)."""
+        """The shipped table (data/abilities.json). The names of a row share one object."""
         table = msgspec.json.decode(raw, type=_Table)
-        return cls({name: Ability(r.overall, r.domains, r.output_tokens) for r in table.rows for name in r.models})
+        rows = [(r.models, Ability(r.overall, r.domains, r.output_tokens, None, r.offered)) for r in table.rows]
+        return cls({name: ability for models, ability in rows for name in models})
 
     @classmethod
     def parse_user(cls, raw: bytes, name: str = "abilities") -> Abilities:
