@@ -28,7 +28,7 @@ from opentracy.engine.tags import read_tags
 from opentracy.engine.validate import check_chat, decode_body
 from opentracy.engine.watchdog import Watchdog
 from opentracy.routing import load
-from opentracy.routing.prior import Abilities, Ability, Figure, plain_name
+from opentracy.routing.prior import Abilities, Ability, Figure, plain_name, published
 
 
 # ---------------------------------------------------------------- configuration
@@ -418,6 +418,14 @@ def test_auto_without_a_list_leaves_out_what_another_model_makes_needless() -> N
     assert found(o1=coder, o3=Ability(Figure(0.9, 0.02), {"math": Figure(0.85)})) == ["o3"]
     # one that is not offered neither appears nor displaces, and an unknown price is no price
     assert found(o1=(0.8, 0.02), o3=Ability(Figure(0.9, 0.02), offered=False), gpt_unheard_of=(0.9, 0.02)) == ["o1"]
+
+
+def test_every_maker_has_something_to_offer() -> None:
+    found = offered(published(), lambda provider: True)
+    assert {name.partition("/")[0] for name in found} >= {
+        "anthropic", "bedrock", "cohere", "deepseek", "gemini", "mistral", "openai", "perplexity",
+    }  # fmt: skip
+    assert len(found) < 100  # each of them is looked at for every prompt
 
 
 def test_models_that_rest_are_marked_while_they_rest_and_no_longer() -> None:
