@@ -420,12 +420,15 @@ def test_auto_without_a_list_leaves_out_what_another_model_makes_needless() -> N
     assert found(o1=(0.8, 0.02), o3=Ability(Figure(0.9, 0.02), offered=False), gpt_unheard_of=(0.9, 0.02)) == ["o1"]
 
 
-def test_every_maker_has_something_to_offer() -> None:
+def test_every_provider_has_something_to_offer() -> None:
     found = offered(published(), lambda provider: True)
     assert {name.partition("/")[0] for name in found} >= {
-        "anthropic", "bedrock", "cohere", "deepseek", "gemini", "mistral", "openai", "perplexity",
+        "anthropic", "bedrock", "cerebras", "cohere", "deepseek", "fireworks", "gemini", "groq", "mistral", "openai",
+        "perplexity", "sambanova", "together",
     }  # fmt: skip
     assert len(found) < 100  # each of them is looked at for every prompt
+    assert "together/meta-llama/Meta-Llama-3.1-8B-Instruct-Turbo" in found  # as it spells it
+    assert not [name for name in found if name.startswith("openai/gpt-oss")]  # its weights are open, its API has not got it
 
 
 def test_models_that_rest_are_marked_while_they_rest_and_no_longer() -> None:

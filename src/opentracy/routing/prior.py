@@ -103,6 +103,7 @@ class Abilities:
     """Lookup of published figures by model name. Immutable."""
 
     def __init__(self, rows: Mapping[str, Ability]) -> None:
+        self._spelled = tuple(rows)  # some providers tell small letters from capitals
         self._rows = {k.lower(): v for k, v in rows.items()}
         self._plain: dict[str, Ability] = {}
         for name, row in self._rows.items():
@@ -118,11 +119,13 @@ class Abilities:
         return len(self._rows)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._rows)
+        return iter(self._spelled)
 
     def overridden(self, rows: Mapping[str, Ability]) -> Abilities:
         """These figures with some replaced or added."""
-        return Abilities({**self._rows, **{k.lower(): v for k, v in rows.items()}})
+        known = {name.lower() for name in rows}
+        kept = {name: self._rows[name.lower()] for name in self._spelled if name.lower() not in known}
+        return Abilities({**kept, **rows})
 
     @classmethod
     def parse(cls, raw: bytes) -> Abilities:
