@@ -63,4 +63,4 @@ def test_soak(workers: int) -> None:
     assert report.texts == 1
     assert report.descriptors_grown <= 2
     # with two, half a minute is too short for what fills up once in each: the hour's run shows the step and its end
-    assert workers > 1 or not report.warm or report.flat(), report
+    assert workers > 1 or report.flat(), report
