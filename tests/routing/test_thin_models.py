@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -265,6 +268,13 @@ def test_every_published_figure_has_a_source() -> None:
             assert figure["checked"] or figure["se"] >= 0.04
     assert sum(row["overall"]["checked"] is not None for row in raw["rows"]) >= 30
     assert sum(len(row["domains"]) > 1 for row in raw["rows"]) >= 20
+
+
+def test_the_shipped_figures_are_what_the_script_makes_of_its_rows(tmp_path: Path) -> None:
+    script = Path(__file__).parents[2] / "scripts" / "compile_abilities.py"
+    subprocess.run([sys.executable, str(script), "--out", str(tmp_path / "made.json")], check=True, capture_output=True)
+    shipped = EMBEDDER._paths[0].parent / "abilities.json"
+    assert msgspec.json.decode((tmp_path / "made.json").read_bytes()) == msgspec.json.decode(shipped.read_bytes())
 
 
 def test_models_of_every_maker_have_figures() -> None:

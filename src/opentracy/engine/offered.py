@@ -54,10 +54,13 @@ def offered(figures: Abilities, has_key: Callable[[str], bool]) -> list[str]:
             row, bare = registry.split(name)
         except ValueError:
             continue
+        known = of_provider[row.name]
+        if id(ability) in known or not has_key(row.name):
+            continue
         cost = expected_cost(row.name, bare, *_ORDINARY)
-        if cost is not None and id(ability) not in of_provider[row.name] and has_key(row.name):
-            of_provider[row.name][id(ability)] = _Model(f"{row.name}/{bare}", ability, cost)
-    return sorted(model.name for known in of_provider.values() for model in _worth_asking(list(known.values())))
+        if cost is not None:
+            known[id(ability)] = _Model(f"{row.name}/{bare}", ability, cost)
+    return sorted(model.name for found in of_provider.values() for model in _worth_asking(list(found.values())))
 
 
 def _worth_asking(models: list[_Model]) -> Iterable[_Model]:
